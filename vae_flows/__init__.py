@@ -1,0 +1,1 @@
+"""Variational autoencoders whose approximate posteriors are FFJORD flows."""

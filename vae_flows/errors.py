@@ -1,0 +1,92 @@
+"""The exceptions of the library: one small family, one message form (object, expected, got, remedy)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "IntegrationError",
+    "InvalidInputError",
+    "NonFiniteLossError",
+    "UnknownNameError",
+    "VAEFlowsError",
+    "complaint",
+    "unknown_name",
+]
+
+
+class VAEFlowsError(Exception):
+    """Base class of every error that the library raises on purpose."""
+
+
+class InvalidInputError(VAEFlowsError, ValueError):
+    """An argument has a wrong shape, dtype, value or combination."""
+
+
+class UnknownNameError(VAEFlowsError, ValueError):
+    """A flow, data set or preset was asked for by a name that nothing answers to."""
+
+
+class DataError(VAEFlowsError, RuntimeError):
+    """A data file is missing, damaged or not what its name promises."""
+
+
+class CheckpointError(VAEFlowsError, RuntimeError):
+    """A checkpoint is damaged or belongs to another model or another run."""
+
+
+class NonFiniteLossError(VAEFlowsError, ArithmeticError):
+    """Training met a loss that is NaN or infinite; the message names epoch, batch and posterior."""
+
+
+class IntegrationError(VAEFlowsError, ArithmeticError):
+    """An ODE solve failed: evaluation cap, step underflow or a non-finite state.
+
+    Arguments:
+        message: What happened and what to try.
+        t: The time reached, `None` where the solver does not tell.
+        step_size: The last attempted step, `None` where the solver does not tell.
+        evaluations: How often the dynamics were evaluated before the failure.
+    """
+
+    def __init__(self, message: str, *, t: float | None, step_size: float | None, evaluations: int) -> None:
+        super().__init__(message)
+        self.t = t
+        self.step_size = step_size
+        self.evaluations = evaluations
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_integration_error, (str(self), self.t, self.step_size, self.evaluations)
+
+
+def _rebuild_integration_error(
+    message: str, t: float | None, step_size: float | None, evaluations: int
+) -> IntegrationError:
+    return IntegrationError(message, t=t, step_size=step_size, evaluations=evaluations)
+
+
+def complaint(subject: str, expected: object, got: object, remedy: str = "") -> str:
+    """Word an error as *subject: expected …, got …. remedy*.
+
+    Example:
+        >>> complaint("context", "last dimension 8", "shape (4, 7)", "Set context_dim=7.")
+        'context: expected last dimension 8, got shape (4, 7). Set context_dim=7.'
+    """
+    sentence = f"{subject}: expected {expected}, got {got}."
+    return f"{sentence} {remedy}" if remedy else sentence
+
+
+def unknown_name(kind: str, name: str, available: Iterable[str]) -> UnknownNameError:
+    """Build the error for a name that is not among `available`, with the nearest names first.
+
+    Example:
+        >>> print(unknown_name("flow", "plannar", ["iaf", "planar"]))
+        flow: expected one of iaf, planar, got 'plannar'. Did you mean 'planar'?
+    """
+    names = sorted(available)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    remedy = f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    return UnknownNameError(complaint(kind, f"one of {', '.join(names)}", repr(name), remedy))

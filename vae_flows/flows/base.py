@@ -1,0 +1,66 @@
+"""The contract of every flow: a module that turns a context into a transform."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+from pyro.distributions import ConditionalTransformModule
+from torch import Tensor
+
+from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.transforms.base import FusedTransform
+
+__all__ = ["AmortizedFlow"]
+
+
+class AmortizedFlow(ConditionalTransformModule):
+    """A flow whose parameters, or part of them, are emitted from a context by learned layers.
+
+    `flow.condition(context)`, or `flow(context)`, maps a context `(*batch, context_dim)` to a transform of latents
+    `(*sample, *batch, latent_dim)`. Being a Pyro `ConditionalTransformModule`, a flow works wherever Pyro takes one.
+
+    Subclasses write `transform`; shapes are checked here, once.
+
+    Arguments:
+        latent_dim: Size of the latent vectors.
+        context_dim: Size of the context vectors.
+
+    Raises:
+        InvalidInputError: A size is not a positive integer, or a context has another size or an integer dtype.
+    """
+
+    name: ClassVar[str] = ""
+
+    def __init__(self, latent_dim: int, context_dim: int) -> None:
+        super().__init__()
+        for argument, size in (("latent_dim", latent_dim), ("context_dim", context_dim)):
+            if not isinstance(size, int) or size < 1:
+                raise InvalidInputError(
+                    complaint(f"{type(self).__name__} {argument}", "a positive integer", repr(size))
+                )
+        self.latent_dim = latent_dim
+        self.context_dim = context_dim
+
+    @abstractmethod
+    def transform(self, context: Tensor) -> FusedTransform:
+        """Build the transform for a context that has been checked."""
+
+    def condition(self, context: Tensor) -> FusedTransform:
+        """Return the transform of latents `(*sample, *batch, latent_dim)` for a context `(*batch, context_dim)`."""
+        if not context.is_floating_point() or context.dim() == 0 or context.shape[-1] != self.context_dim:
+            raise InvalidInputError(
+                complaint(
+                    f"{type(self).__name__} context",
+                    f"a floating-point tensor of shape (*batch, {self.context_dim})",
+                    f"{context.dtype} of shape {tuple(context.shape)}",
+                    "context_dim is the size that the encoder emits.",
+                )
+            )
+        return self.transform(context)
+
+    def forward(self, context: Tensor) -> FusedTransform:
+        return self.condition(context)
+
+    def extra_repr(self) -> str:
+        return f"latent_dim={self.latent_dim}, context_dim={self.context_dim}"
