@@ -1,1 +1,60 @@
-"""Variational autoencoders whose approximate posteriors are FFJORD flows."""
+"""Variational autoencoders whose approximate posteriors are FFJORD flows.
+
+The names below are the library; `vae_flows.training` and `vae_flows.reporting` are loaded when first used.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from vae_flows import cnf, data, likelihoods, networks, transforms
+from vae_flows.cnf.integrate import ODESolver
+from vae_flows.distributions import FlowDistribution
+from vae_flows.errors import (
+    CheckpointError,
+    DataError,
+    IntegrationError,
+    InvalidInputError,
+    NonFiniteLossError,
+    UnknownNameError,
+    VAEFlowsError,
+)
+from vae_flows.flows import FFJORD, AmortizedFlow, available_flows, make_flow, register_flow
+from vae_flows.guides import FlowGuide
+from vae_flows.posterior import AmortizedPosterior
+from vae_flows.vae import ELBO, VAE
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ELBO",
+    "FFJORD",
+    "VAE",
+    "AmortizedFlow",
+    "AmortizedPosterior",
+    "CheckpointError",
+    "DataError",
+    "FlowDistribution",
+    "FlowGuide",
+    "IntegrationError",
+    "InvalidInputError",
+    "NonFiniteLossError",
+    "ODESolver",
+    "UnknownNameError",
+    "VAEFlowsError",
+    "available_flows",
+    "cnf",
+    "data",
+    "evaluation",
+    "likelihoods",
+    "make_flow",
+    "networks",
+    "register_flow",
+    "transforms",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Training brings Lightning Fabric and reporting matplotlib: seconds that a guide's user need not wait for.
+    if name in ("reporting", "training"):
+        return import_module(f"vae_flows.{name}")
+    raise AttributeError(f"module 'vae_flows' has no attribute {name!r}")

@@ -15,7 +15,7 @@ from torch import Size, Tensor
 
 from vae_flows.errors import InvalidInputError, complaint
 
-__all__ = ["Folded", "broadcast_batch", "fold_samples"]
+__all__ = ["Folded", "broadcast_batch", "check_context", "fold_samples"]
 
 
 class Folded(NamedTuple):
@@ -31,8 +31,27 @@ class Folded(NamedTuple):
         return moved.reshape(self.sample + self.batch + moved.shape[1 + len(self.batch) :])
 
 
-def broadcast_batch(name: str, z: Tensor, latent_dim: int, batch: Size) -> Size:
+def check_context(name: str, context: Tensor, context_dim: int) -> None:
+    """Check that `context` is a floating-point tensor `(*batch, context_dim)`.
+
+    Raises:
+        InvalidInputError: It is not; the message names `name`.
+    """
+    if not context.is_floating_point() or context.dim() == 0 or context.shape[-1] != context_dim:
+        raise InvalidInputError(
+            complaint(
+                f"{name} context",
+                f"a floating-point tensor of shape (*batch, {context_dim})",
+                f"{context.dtype} of shape {tuple(context.shape)}",
+                "context_dim is the size that the encoder emits.",
+            )
+        )
+
+
+def broadcast_batch(name: str, z: Tensor, latent_dim: int | None, batch: Size) -> Size:
     """Return the shape `(*sample, *batch)` to which `z` and parameters with batch shape `batch` broadcast.
+
+    Any latent dimension is right where `latent_dim` is `None`.
 
     Raises:
         InvalidInputError: The last dimension of `z` is not `latent_dim`, `z` is not floating point, or the batch
@@ -40,7 +59,7 @@ def broadcast_batch(name: str, z: Tensor, latent_dim: int, batch: Size) -> Size:
     """
     if not z.is_floating_point():
         raise InvalidInputError(complaint(name, "a floating-point tensor", z.dtype, "Convert it with .float()."))
-    if z.dim() == 0 or z.shape[-1] != latent_dim:
+    if z.dim() == 0 or latent_dim not in (None, z.shape[-1]):
         raise InvalidInputError(complaint(name, f"latents of shape (..., {latent_dim})", f"shape {tuple(z.shape)}"))
     try:
         return torch.broadcast_shapes(z.shape[:-1], batch)

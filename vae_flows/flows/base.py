@@ -9,6 +9,7 @@ from pyro.distributions import ConditionalTransformModule
 from torch import Tensor
 
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.shapes import check_context
 from vae_flows.transforms.base import FusedTransform
 
 __all__ = ["AmortizedFlow"]
@@ -48,15 +49,7 @@ class AmortizedFlow(ConditionalTransformModule):
 
     def condition(self, context: Tensor) -> FusedTransform:
         """Return the transform of latents `(*sample, *batch, latent_dim)` for a context `(*batch, context_dim)`."""
-        if not context.is_floating_point() or context.dim() == 0 or context.shape[-1] != self.context_dim:
-            raise InvalidInputError(
-                complaint(
-                    f"{type(self).__name__} context",
-                    f"a floating-point tensor of shape (*batch, {self.context_dim})",
-                    f"{context.dtype} of shape {tuple(context.shape)}",
-                    "context_dim is the size that the encoder emits.",
-                )
-            )
+        check_context(type(self).__name__, context, self.context_dim)
         return self.transform(context)
 
     def forward(self, context: Tensor) -> FusedTransform:

@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+import torch
+
+from vae_flows.data import from_arrays
+from vae_flows.data.arrays import fixed_binarization
+from vae_flows.errors import InvalidInputError
+
+ROUNDING = 0.5 / 255 + 1e-7  # half a grey level, and float32
+
+LEVELS = np.random.default_rng(0).integers(0, 256, (12, 6, 5), dtype=np.uint8)
+BITS = LEVELS > 127
+
+
+def thirds(array):
+    return array[:6], array[6:9], array[9:]
+
+
+@pytest.mark.parametrize(
+    ("convert", "options"),
+    [
+        (lambda x: x, {}),
+        (lambda x: x[:, None], {}),
+        (lambda x: x[..., None], {}),
+        (lambda x: x.reshape(len(x), -1), {"image_shape": (1, 6, 5)}),
+        (lambda x: np.asfortranarray(x.reshape(len(x), -1)), {"image_shape": (1, 6, 5)}),
+        (lambda x: torch.from_numpy(x), {"image_shape": (1, 6, 5)}),
+        (lambda x: x.tolist(), {}),
+        (lambda x: x.astype(np.int64), {}),
+        (lambda x: x / 255, {}),
+        (lambda x: (x / 255).astype(np.float32), {}),
+        (lambda x: torch.from_numpy(x / 255).requires_grad_(), {}),
+        (lambda x: x[:, ::-1][:, ::-1], {}),
+    ],
+    ids=["NHW", "NCHW", "NHWC", "NP", "Fortran", "tensor", "list", "int64", "float64", "float32", "grad", "strides"],
+)
+def test_layouts_and_types_give_the_same_images(convert, options):
+    data = from_arrays(*(convert(split) for split in thirds(LEVELS)), **options)
+    assert data.pixels == "grey"
+    assert data.image_shape == (1, 6, 5)
+    for images, levels in zip((data.train, data.validation, data.test), thirds(LEVELS), strict=True):
+        np.testing.assert_array_equal(images.storage.numpy(), levels.reshape(len(levels), -1))
+
+
+def test_colour_is_taken_channels_first_or_last():
+    colour = np.random.default_rng(0).integers(0, 256, (9, 6, 5, 3), dtype=np.uint8)
+    last = from_arrays(*thirds(colour)[:2], colour)
+    first = from_arrays(*(split.transpose(0, 3, 1, 2) for split in (*thirds(colour)[:2], colour)))
+    assert first.image_shape == last.image_shape == (3, 6, 5)
+    assert torch.equal(first.test.storage, last.test.storage)
+    np.testing.assert_array_equal(last.test.batch(dtype=torch.float64).numpy(), colour.transpose(0, 3, 1, 2) / 255)
+
+
+def test_other_numbers_of_channels_need_the_shape():
+    pair = np.zeros((2, 2, 6, 5))
+    with pytest.raises(InvalidInputError, match="pass image_shape"):
+        from_arrays(pair, pair, pair)
+    assert from_arrays(pair, pair, pair, image_shape=(2, 6, 5)).image_shape == (2, 6, 5)
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int32, np.float32, np.float64])
+def test_zeros_and_ones_of_any_type_are_packed(dtype):
+    data = from_arrays(*(split.astype(dtype) for split in thirds(BITS)))
+    assert data.pixels == "binary"
+    assert data.train.packed
+    np.testing.assert_array_equal(data.test.batch()[:, 0].numpy(), BITS[9:])
+
+
+def test_integers_are_levels_where_any_split_has_more_than_bits():
+    data = from_arrays(LEVELS, np.ones((2, 6, 5), np.uint8), LEVELS)
+    assert data.pixels == "grey"
+    assert data.validation.storage.unique().tolist() == [1]
+
+
+def test_floating_point_is_rounded_to_the_nearest_level():
+    values = np.random.default_rng(1).random((50, 6, 5))
+    batch = from_arrays(values, values, values).train.batch(dtype=torch.float64)[:, 0].numpy()
+    assert np.abs(batch - values).max() <= ROUNDING
+
+
+def test_grey_levels_taken_as_binary_are_drawn_anew_for_training_and_once_for_the_rest():
+    train, validation, test = thirds(LEVELS)
+    data = from_arrays(train, validation, test, pixels="binary")
+    assert data.train.dynamic_binarization
+    np.testing.assert_array_equal(data.train.storage.numpy(), train.reshape(6, -1))
+    generator = np.random.RandomState(777)
+    for images, levels in ((data.validation, validation), (data.test, test)):
+        assert images.packed
+        np.testing.assert_array_equal(images.batch()[:, 0].numpy(), generator.binomial(1, levels / 255))
+
+
+def test_a_split_that_is_binary_already_uses_up_no_draws():
+    train, validation, test = thirds(LEVELS)
+    data = from_arrays(train, validation > 127, test, pixels="binary")
+    np.testing.assert_array_equal(data.validation.batch()[:, 0].numpy(), validation > 127)
+    np.testing.assert_array_equal(data.test.batch()[:, 0].numpy(), fixed_binarization(test / 255)[0])
+
+
+def test_bits_can_be_taken_as_grey():
+    data = from_arrays(*thirds(BITS), pixels="grey")
+    assert data.pixels == "grey"
+    assert data.train.storage.unique().tolist() == [0, 255]
+
+
+def test_arguments_are_neither_changed_nor_kept():
+    own = LEVELS.copy()
+    data = from_arrays(own, own, own)
+    data.train.storage.zero_()
+    np.testing.assert_array_equal(own, LEVELS)
+
+
+def test_labels_come_along():
+    data = from_arrays(*thirds(BITS), labels=(np.arange(6, dtype=np.uint8), None, torch.arange(3)))
+    assert data.train.labels is not None
+    assert data.train.labels.dtype == torch.int64
+    assert data.validation.labels is None
+    with pytest.raises(InvalidInputError, match="labels of arrays test images: expected integers"):
+        from_arrays(*thirds(BITS), labels=(None, None, np.zeros(3)))
+    with pytest.raises(InvalidInputError, match="one entry for each of three splits, got 2"):
+        from_arrays(*thirds(BITS), labels=(None, None))
+
+
+@pytest.mark.parametrize(
+    ("bad", "options", "message"),
+    [
+        (np.full((3, 6, 5), np.nan), {}, "faces test images: expected finite values, got 90 that are not"),
+        (np.full((3, 6, 5), np.inf), {}, "expected finite values"),
+        (np.full((3, 6, 5), 1.5), {}, "expected float64 values from 0 to 1, got 1.5 to 1.5"),
+        (np.full((3, 6, 5), -0.1), {}, "got -0.1 to -0.1"),
+        (np.full((3, 6, 5), 256), {}, "expected int64 values from 0 to 255, got 256 to 256"),
+        (np.full((3, 6, 5), -1), {}, "got -1 to -1"),
+        (np.zeros((3, 6, 4), np.uint8), {}, r"expected images of shape \(1, 6, 5\) as in training, got \(1, 6, 4\)"),
+        (np.zeros((0, 6, 5), np.uint8), {}, r"expected at least one image, got an array of shape \(0, 6, 5\)"),
+        (np.zeros((3, 30), np.uint8), {}, r"got \(3, 30\)\. For flat images \(N, P\)"),
+        (np.zeros((3, 29), np.uint8), {"image_shape": (1, 6, 5)}, r"expected images of shape \(1, 6, 5\), got"),
+        (np.array([{}, {}, {}], object), {}, "expected booleans, integers or floating point, got dtype object"),
+        (np.array(["a", "b"]), {}, "got dtype <U1"),
+        (np.zeros((3, 6, 5), complex), {}, "got dtype complex128"),
+        ([[1, 2], [3]], {}, "expected one array, got rows that differ in size"),
+        (LEVELS, {"pixels": "gray"}, "faces pixels: expected 'binary', 'grey' or None, got 'gray'"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(bad, options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        from_arrays(LEVELS, LEVELS, bad, name="faces", **options)

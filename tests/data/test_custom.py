@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vae_flows.data import load
+from vae_flows.data.splits import hold_out
+from vae_flows.errors import DataError, InvalidInputError
+
+LEVELS = np.random.default_rng(0).integers(0, 256, (20, 6, 5), dtype=np.uint8)
+
+
+def write_pictures(folder, arrays, suffix=".png"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, array in enumerate(arrays):
+        Image.fromarray(array).save(folder / f"{index:03d}{suffix}")
+
+
+@pytest.mark.parametrize("validation", ["validation", "val", "valid"])
+def test_an_npz_file_with_its_own_splits(tmp_path, validation):
+    path = tmp_path / "mine.npz"
+    np.savez_compressed(
+        path, train=LEVELS[:10], **{validation: LEVELS[10:15], f"{validation}_labels": np.arange(5)}, test=LEVELS[15:]
+    )
+    data = load(path)
+    assert (data.name, data.pixels, data.description) == ("mine", "grey", "mine.npz, its own splits")
+    np.testing.assert_array_equal(data.validation.storage.numpy(), LEVELS[10:15].reshape(5, -1))
+    assert data.validation.labels is not None
+    assert data.validation.labels.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("key", ["images", "data"])
+def test_an_npz_file_with_one_array_is_split_by_seed(tmp_path, key):
+    path = tmp_path / "mine.npz"
+    np.savez(path, **{key: LEVELS.reshape(20, -1), "labels": np.arange(20)})
+    data = load(str(path), image_shape=(1, 6, 5), split_seed=4, test_size=3)
+    assert data.description == "mine.npz, split by seed"
+    parts = hold_out("", 20, (2, 3), 4)
+    for images, part in zip((data.train, data.validation, data.test), parts, strict=True):
+        np.testing.assert_array_equal(images.storage.numpy(), LEVELS[part].reshape(len(part), -1))
+        assert images.labels is not None
+        np.testing.assert_array_equal(images.labels.numpy(), part)
+
+
+def test_an_npz_file_without_validation_has_it_held_out_of_training(tmp_path):
+    path = tmp_path / "mine.npz"
+    np.savez(path, train=LEVELS > 99, test=LEVELS[:4] > 99)
+    data = load(path, validation_size=5)
+    assert (data.pixels, len(data.train), len(data.validation), len(data.test)) == ("binary", 15, 5, 4)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (
+            {"train": np.array([{}], object)},
+            r"expected an .npz file of plain arrays, got Object arrays cannot be loaded",
+        ),
+        ({"train": LEVELS}, r"expected train, validation and test; or .*, got train\."),
+        ({"faces": LEVELS}, r"got none of these"),
+        ({"images": LEVELS, "test": LEVELS}, r"got test, whole"),
+    ],
+    ids=["pickle", "train only", "other names", "whole and test"],
+)
+def test_npz_files_without_the_arrays_are_refused(tmp_path, arrays, message):
+    path = tmp_path / "mine.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(DataError, match=message):
+        load(path)
+
+
+def test_files_that_are_no_npz_are_refused(tmp_path):
+    path = tmp_path / "mine.npz"
+    np.savez(path, images=LEVELS)
+    whole = path.read_bytes()
+    middle = bytearray(whole)
+    middle[len(whole) // 3] ^= 255
+    for content in (whole[: len(whole) // 2], b"", b"not a zip", bytes(middle)):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"mine.npz: expected an .npz file of plain arrays"):
+            load(path)
+    with path.open("wb") as file:
+        np.save(file, LEVELS)
+    with pytest.raises(DataError, match=r"expected an .npz file.*not a zip file.*savez_compressed"):
+        load(path)
+
+
+def test_npz_arrays_that_are_no_images_are_refused(tmp_path):
+    path = tmp_path / "mine.npz"
+    np.savez(path, images=np.full((20, 6, 5), 7.0))
+    with pytest.raises(InvalidInputError, match=r"mine train images: expected float64 values from 0 to 1, got 7 to 7"):
+        load(path)
+    np.savez(path, train=LEVELS, train_labels=np.arange(3), test=LEVELS)
+    with pytest.raises(InvalidInputError, match="train labels: expected one for each of 20 images"):
+        load(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".PNG"])
+def test_a_flat_folder_is_split_by_seed(tmp_path, suffix):
+    write_pictures(tmp_path, LEVELS, suffix)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    data = load(tmp_path, split_seed=4)
+    assert (data.pixels, data.image_shape, len(data.train)) == ("grey", (1, 6, 5), 16)
+    if suffix != ".jpg":  # which is lossy
+        expected = LEVELS[hold_out("", 20, (2, 2), 4)[2]]
+        np.testing.assert_array_equal(data.test.storage.numpy(), expected.reshape(2, -1))
+
+
+def test_a_folder_with_splits_keeps_them(tmp_path):
+    colour = np.random.default_rng(0).integers(0, 256, (9, 4, 3, 3), dtype=np.uint8)
+    write_pictures(tmp_path / "train" / "cats", colour[:3])
+    write_pictures(tmp_path / "train" / "dogs", colour[3:5])
+    write_pictures(tmp_path / "val", colour[5:7])
+    write_pictures(tmp_path / "test", colour[7:])
+    data = load(f"{tmp_path}/")
+    assert (data.pixels, data.image_shape) == ("grey", (3, 4, 3))
+    assert data.description.endswith("its own splits")
+    for images, expected in ((data.train, colour[:5]), (data.validation, colour[5:7]), (data.test, colour[7:])):
+        batch = images.batch(dtype=torch.float64).numpy()
+        np.testing.assert_array_equal(batch, expected.transpose(0, 3, 1, 2) / 255)
+
+
+def test_black_and_white_pictures_are_binary(tmp_path):
+    write_pictures(tmp_path, LEVELS > 127)
+    data = load(tmp_path)
+    assert data.pixels == "binary"
+    assert data.train.packed
+
+
+def test_pictures_of_several_sizes_need_image_size(tmp_path):
+    write_pictures(tmp_path, [*LEVELS, np.zeros((8, 5), np.uint8)])
+    with pytest.raises(DataError, match=r"020.png: expected channels, height and width \(1, 6, 5\).*Pass image_size"):
+        load(tmp_path)
+    assert load(tmp_path, image_size=(4, 7)).image_shape == (1, 4, 7)
+    assert load(tmp_path, image_size=4).image_shape == (1, 4, 4)
+    for size in (0, (4, -1), (1, 2, 3)):
+        with pytest.raises(InvalidInputError, match="image_size: expected a positive side or"):
+            load(tmp_path, image_size=size)  # pyright: ignore[reportArgumentType]
+
+
+def test_grey_and_colour_together_need_channels(tmp_path):
+    write_pictures(tmp_path, [*LEVELS, np.zeros((6, 5, 3), np.uint8)])
+    with pytest.raises(DataError, match=r"got \(3, 6, 5\).*channels=1 or 3"):
+        load(tmp_path)
+    assert load(tmp_path, channels=1).image_shape == (1, 6, 5)
+    assert load(tmp_path, channels=3).image_shape == (3, 6, 5)
+
+
+def test_pictures_that_cannot_be_used_are_refused(tmp_path):
+    write_pictures(tmp_path, LEVELS)
+    bad = tmp_path / "bad.png"
+    for content in ((tmp_path / "000.png").read_bytes()[:40], b"", b"text"):
+        bad.write_bytes(content)
+        with pytest.raises(DataError, match=r"bad.png: expected a PNG or JPEG picture.*Replace or remove it"):
+            load(tmp_path)
+    Image.fromarray(np.zeros((6, 5), np.uint16)).save(bad)
+    with pytest.raises(DataError, match=r"bad.png: expected a grey or colour picture of 8 bits a channel, got mode I"):
+        load(tmp_path)
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"expected pictures \(.png, .jpg, .jpeg\), got none"):
+        load(tmp_path)
+    write_pictures(tmp_path / "train", LEVELS)
+    with pytest.raises(DataError, match=r"expected train, validation and test; .*got train\."):
+        load(tmp_path)
+    (tmp_path / "test").mkdir()
+    with pytest.raises(DataError, match=r"test: expected pictures"):
+        load(tmp_path)

@@ -1,0 +1,149 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vae_flows.cnf import ContinuousTransform, LayerUpdate, MLPDynamics, ODESolver
+from vae_flows.errors import InvalidInputError, UnknownNameError
+from vae_flows.flows import FFJORD
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+FILES = {"bias_softplus": "softplus", "low_rank_softplus": "softplus", "low_rank_tanh": "tanh"}
+SOLVER = 1e-7  # what is left of values solved at tolerance 1e-11, after the growth of errors
+# The stored gradients come from a continuous adjoint. Central differences of the stored problem, and both gradient
+# methods here, agree with each other to DIFFERENCES; the stored gradients are this far from all three.
+STORED_ADJOINT = 1e-3
+DIFFERENCES = 1e-7
+
+
+class Golden:
+    """One golden file: dynamics and updates with its parameters, and its loss."""
+
+    def __init__(self, name, gradient="backprop", tolerance=1e-11):
+        with np.load(GOLDEN / f"ffjord_{name}.npz") as file:
+            self.arrays = {key: torch.as_tensor(file[key]) for key in file.files}
+        self.dynamics = MLPDynamics(8, (12, 10), activation=FILES[name]).double()
+        self.solver = ODESolver(rtol=tolerance, atol=tolerance, gradient=gradient)
+        with torch.no_grad():
+            for index, layer in enumerate(self.dynamics.layers):
+                weight = self.arrays[f"theta_{index}_weight"]
+                layer.time_weight.copy_(weight[:, 0])
+                layer.weight.copy_(weight[:, 1:])
+                layer.bias.copy_(self.arrays[f"theta_{index}_bias"])
+        self.updates = [
+            LayerUpdate(*(self._leaf(f"{letter}_{index}") for letter in ("b", "U", "V"))) for index in range(3)
+        ]
+
+    def _leaf(self, key):
+        return self.arrays[key].clone().requires_grad_() if key in self.arrays else None
+
+    def transform(self, divergence="hutchinson"):
+        return ContinuousTransform(
+            self.dynamics.condition(self.updates, (6,)),
+            integration_time=float(self.arrays["T"]),
+            divergence=divergence,
+            probes=self.arrays["noise"][None],
+            solver=self.solver,
+        )
+
+    def loss(self, z0):
+        z1, log_det = self.transform().forward_with_log_det(z0)
+        return (self.arrays["cz"] * z1).sum() - 2 * log_det.sum()
+
+    def amortized(self):
+        """The updates in the order of the golden file's flat vector: U, V, b of each layer."""
+        return [tensor for b, u, v in self.updates for tensor in (u, v, b) if tensor is not None]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_values_agree_with_the_published_code(name):
+    golden = Golden(name)
+    z0 = golden.arrays["z0"]
+    for divergence in ("hutchinson", "exact"):
+        z1, log_det = golden.transform(divergence).forward_with_log_det(z0)
+        torch.testing.assert_close(z1, golden.arrays["z1"], rtol=0, atol=SOLVER)
+        torch.testing.assert_close(-log_det, golden.arrays[f"delta_logp_{divergence}"], rtol=0, atol=SOLVER)
+    back, log_det_back = golden.transform("exact").inverse_with_log_det(golden.arrays["z1"])
+    torch.testing.assert_close(back, z0, rtol=0, atol=SOLVER)
+    torch.testing.assert_close(-log_det_back, golden.arrays["delta_logp_exact"], rtol=0, atol=SOLVER)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("gradient", ["backprop", "adjoint"])
+def test_gradients_agree_with_the_published_code_and_with_differences(name, gradient):
+    golden = Golden(name, gradient)
+    z0 = golden.arrays["z0"].clone().requires_grad_()
+    golden.loss(z0).backward()
+    assert z0.grad is not None
+    pairs = [(z0.grad, golden.arrays["grad_z0"])]
+    pairs.append((torch.cat([p.grad.flatten(1) for p in golden.amortized()], 1), golden.arrays["grad_amortized"]))
+    for index, layer in enumerate(golden.dynamics.layers):
+        weight = torch.cat([layer.time_weight.grad[:, None], layer.weight.grad], 1)
+        pairs.append((weight, golden.arrays[f"grad_theta_{index}_weight"]))
+        pairs.append((layer.bias.grad, golden.arrays[f"grad_theta_{index}_bias"]))
+    for got, stored in pairs:
+        torch.testing.assert_close(got, stored, rtol=0, atol=STORED_ADJOINT)
+
+    torch.manual_seed(0)
+    tensors = [z0, *golden.amortized(), *golden.dynamics.parameters()]
+    directions = [torch.randn_like(tensor) for tensor in tensors]
+    expected = sum((tensor.grad * direction).sum() for tensor, direction in zip(tensors, directions, strict=True))
+
+    def loss_at(step):
+        with torch.no_grad():
+            for tensor, direction in zip(tensors, directions, strict=True):
+                tensor.add_(direction, alpha=step)
+            value = golden.loss(z0)
+            for tensor, direction in zip(tensors, directions, strict=True):
+                tensor.sub_(direction, alpha=step)
+        return value
+
+    step = 1e-3  # five-point stencil: its own error is of order step⁴
+    slope = (8 * (loss_at(step) - loss_at(-step)) - (loss_at(2 * step) - loss_at(-2 * step))) / (12 * step)
+    torch.testing.assert_close(slope, expected, rtol=DIFFERENCES, atol=0)
+
+
+def test_train_estimates_and_eval_is_exact():
+    flow = FFJORD(4, 6, hidden_dims=(8,), rank=2)
+    context, z = torch.randn(5, 6), torch.randn(5, 4)
+
+    def log_dets():
+        with torch.no_grad():
+            return [flow(context).forward_with_log_det(z)[1] for _ in range(2)]
+
+    first, second = log_dets()
+    assert not torch.equal(first, second)
+    flow.eval()
+    first, second = log_dets()
+    assert torch.equal(first, second)
+
+
+def test_a_fresh_flow_does_not_depend_on_the_context():
+    flow = FFJORD(3, 6, hidden_dims=(8, 8), rank=2).eval()
+    z = torch.randn(5, 3)
+    with torch.no_grad():
+        assert torch.equal(flow(torch.randn(5, 6))(z), flow(torch.zeros(5, 6))(z))
+
+
+def test_work_of_all_blocks_is_counted():
+    flow = FFJORD(3, 6, hidden_dims=(8,), rank=2, num_blocks=2, solver=ODESolver(gradient="adjoint"))
+    assert flow.last_solve is None
+    z, log_det = flow(torch.randn(5, 6)).forward_with_log_det(torch.randn(5, 3))
+    work = flow.last_solve
+    assert work is not None
+    assert work.forward_evaluations >= 2 * 7
+    assert work.backward_evaluations == 0
+    (z.sum() + log_det.sum()).backward()
+    work = flow.last_solve
+    assert work is not None
+    assert work.backward_evaluations >= 2 * 7
+
+
+def test_settings_are_checked():
+    with pytest.raises(InvalidInputError, match="num_blocks"):
+        FFJORD(3, 6, num_blocks=0)
+    with pytest.raises(InvalidInputError, match="integration_time"):
+        FFJORD(3, 6, integration_time=-1.0)
+    with pytest.raises(UnknownNameError, match="amortization"):
+        FFJORD(3, 6, amortization="lowrank")

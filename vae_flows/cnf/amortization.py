@@ -1,0 +1,114 @@
+r"""Amortisation: layers that emit, from a context, the per-example part of the dynamics.
+
+Every update starts at zero, so that a fresh flow is the shared, small dynamics and training starts stable. In the
+low-rank update :math:`U_l V_l` it is V that starts at zero: were both zero, neither would ever receive a gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vae_flows.cnf.dynamics import LayerUpdate
+from vae_flows.errors import InvalidInputError, complaint, unknown_name
+
+__all__ = ["Amortization", "AmortizationName", "BiasAmortization", "LowRankAmortization", "make_amortization"]
+
+AmortizationName = Literal["bias", "low_rank"]
+
+
+class Amortization(nn.Module):
+    """Maps a context `(*batch, C)` to one `LayerUpdate` for each layer of the dynamics."""
+
+    @abstractmethod
+    def forward(self, context: Tensor) -> list[LayerUpdate]:
+        """Return the updates, with batch shape `context.shape[:-1]`."""
+
+
+class BiasAmortization(Amortization):
+    """A shift b_l(h) of each layer: the cheapest amortisation, whose trace keeps the shared closed form.
+
+    Arguments:
+        widths: Widths of the dynamics' layers, from the latent dimension to the latent dimension.
+        context_dim: C.
+    """
+
+    def __init__(self, widths: Sequence[int], context_dim: int) -> None:
+        super().__init__()
+        self._sizes = list(widths[1:])
+        self.head = nn.Linear(context_dim, sum(self._sizes))
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, context: Tensor) -> list[LayerUpdate]:
+        return [LayerUpdate(bias=bias) for bias in self.head(context).split(self._sizes, -1)]
+
+
+class LowRankAmortization(Amortization):
+    """A shift b_l(h) and an update U_l(h) V_l(h) of each weight (van den Berg et al. 2018; Grathwohl et al. 2019).
+
+    Arguments:
+        widths: Widths of the dynamics' layers, from the latent dimension to the latent dimension.
+        context_dim: C.
+        rank: r, the inner width of U V.
+
+    Raises:
+        InvalidInputError: The rank is not a positive integer.
+    """
+
+    def __init__(self, widths: Sequence[int], context_dim: int, rank: int) -> None:
+        super().__init__()
+        if not isinstance(rank, int) or rank < 1:
+            raise InvalidInputError(complaint("rank", "a positive integer", repr(rank)))
+        self._rank = rank
+        self._fans = list(pairwise(widths))
+        self._sizes = [size for fan_in, fan_out in self._fans for size in (fan_in * rank, rank * fan_out, fan_out)]
+        self.head = nn.Linear(context_dim, sum(self._sizes))
+        self._initialize()
+
+    def forward(self, context: Tensor) -> list[LayerUpdate]:
+        # split, not slices: the gradients of slices would each be padded with zeros to the width of the whole head.
+        parts = self.head(context).split(self._sizes, -1)
+        return [
+            LayerUpdate(bias, left.unflatten(-1, (fan_in, self._rank)), right.unflatten(-1, (self._rank, fan_out)))
+            for (fan_in, fan_out), left, right, bias in zip(
+                self._fans, parts[0::3], parts[1::3], parts[2::3], strict=True
+            )
+        ]
+
+    @torch.no_grad()
+    def _initialize(self) -> None:
+        """Keep x U of the size of x's entries, and set V and b to zero."""
+        weights, biases = self.head.weight.split(self._sizes), self.head.bias.split(self._sizes)
+        for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            if index % 3 == 0:
+                scale = 1 / math.sqrt(self._fans[index // 3][0])
+                weight.mul_(scale)
+                bias.normal_(0, scale)
+            else:
+                weight.zero_()
+                bias.zero_()
+
+
+def make_amortization(name: str, widths: Sequence[int], context_dim: int, rank: int) -> Amortization:
+    """Return the amortisation called `name`; `rank` is used by `low_rank` alone.
+
+    Raises:
+        UnknownNameError: There is no such amortisation.
+
+    Example:
+        >>> updates = make_amortization("low_rank", (2, 16, 2), context_dim=8, rank=3)(torch.zeros(5, 8))
+        >>> [tuple(tensor.shape) for tensor in updates[0]]
+        [(5, 16), (5, 2, 3), (5, 3, 16)]
+    """
+    if name == "bias":
+        return BiasAmortization(widths, context_dim)
+    if name == "low_rank":
+        return LowRankAmortization(widths, context_dim, rank)
+    raise unknown_name("amortization", name, ("bias", "low_rank"))

@@ -1,0 +1,209 @@
+"""Arrays of any usual layout and dtype, turned once into a data set of packed bits or grey levels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from vae_flows.data.images import TOP_LEVEL, DataSet, Images, ImageShape, Pixels
+from vae_flows.data.splits import SPLITS
+from vae_flows.errors import InvalidInputError, complaint
+
+__all__ = ["channels_first", "fixed_binarization", "from_arrays", "require_binary"]
+
+BINARIZATION_SEED = 777
+CHANNELS = (1, 3)
+
+
+def from_arrays(
+    train: ArrayLike | Tensor,
+    validation: ArrayLike | Tensor,
+    test: ArrayLike | Tensor,
+    *,
+    image_shape: ImageShape | None = None,
+    pixels: Pixels | None = None,
+    labels: Sequence[ArrayLike | Tensor | None] = (None, None, None),
+    name: str = "arrays",
+    description: str = "arrays given in memory",
+) -> DataSet:
+    """Build a data set from three arrays or tensors.
+
+    Values may be booleans, integers 0 … 255 (0 and 1 alone are binary), or floating point in [0, 1], which is rounded
+    to the nearest of 256 levels (at most 1/510 off). Grey levels taken as binary pixels are binarised dynamically for
+    training and once, with seed 777, for validation and test, as the literature does.
+
+    Arguments:
+        train: Training images `(N, H, W)`, `(N, C, H, W)`, `(N, H, W, C)` with C of 1 or 3, or `(N, P)`.
+        validation: Validation images, in the same layout.
+        test: Test images, in the same layout.
+        image_shape: `(C, H, W)`; needed for `(N, P)`, P = C·H·W.
+        pixels: `"binary"` or `"grey"`; by default binary only where the values are.
+        labels: Integers `(N,)` of the three splits, or `None` each.
+        name: Name of the data set.
+        description: Its origin and split.
+
+    Raises:
+        InvalidInputError: A wrong layout, dtype or size, no images, or values that are not finite or out of range.
+
+    Example:
+        >>> images = np.random.default_rng(0).random((10, 8, 8))
+        >>> data = from_arrays(images[:6], images[6:8], images[8:], pixels="binary")
+        >>> data.train, data.test
+        (Images(6 of 1×8×8, grey levels, dynamically binarised, cpu), Images(2 of 1×8×8, packed bits, cpu))
+    """
+    if pixels not in (None, "binary", "grey"):
+        raise InvalidInputError(complaint(f"{name} pixels", "'binary', 'grey' or None", repr(pixels)))
+    if len(labels) != len(SPLITS):
+        raise InvalidInputError(complaint(f"{name} labels", "one entry for each of three splits", len(labels)))
+    subjects = [f"{name} {split} images" for split in SPLITS]
+    levels, shape = _as_levels(subjects, (train, validation, test), image_shape)
+    chosen: Pixels = pixels or ("binary" if all(_is_binary(split) for split in levels) else "grey")
+    if chosen == "binary":
+        levels[1:] = _binarize_grey(levels[1:])
+    splits = [
+        _images(split, shape, chosen, _as_labels(subject, label))
+        for subject, split, label in zip(subjects, levels, labels, strict=True)
+    ]
+    return DataSet(name, *splits, pixels=chosen, description=description)
+
+
+def require_binary(name: str, pixels: Pixels | None) -> None:
+    """Refuse grey pixels for a data set that has none.
+
+    Raises:
+        InvalidInputError: `pixels` is neither `None` nor `"binary"`.
+    """
+    if pixels not in (None, "binary"):
+        raise InvalidInputError(complaint(f"data set {name!r} pixels", "'binary', all that it has", repr(pixels)))
+
+
+def fixed_binarization(*probabilities: np.ndarray) -> list[np.ndarray]:
+    """Draw Bernoulli(p) once for each array in turn, from NumPy's legacy generator seeded with 777.
+
+    That is how the literature fixes the validation and test images of dynamically binarised data sets.
+    """
+    generator = np.random.RandomState(BINARIZATION_SEED)
+    return [generator.binomial(1, p).astype(bool) for p in probabilities]
+
+
+def _as_levels(
+    subjects: Sequence[str], splits: Sequence[ArrayLike | Tensor], image_shape: ImageShape | None
+) -> tuple[list[np.ndarray], ImageShape]:
+    """Turn splits of any layout and dtype into levels 0 … 255, `(N, P)` each, and tell their image shape."""
+    arrays = [
+        channels_first(subject, _as_array(subject, split), image_shape)
+        for subject, split in zip(subjects, splits, strict=True)
+    ]
+    channels, height, width = shape = arrays[0].shape[1:]
+    for subject, array in zip(subjects, arrays, strict=True):
+        if array.shape[1:] != shape:
+            expected = f"images of shape {shape} as in training"
+            raise InvalidInputError(complaint(subject, expected, array.shape[1:]))
+        _check_values(subject, array)
+    # Integers are bits where no split has any above 1.
+    bits = all(array.max() <= 1 for array in arrays if array.dtype.kind in "ui")
+    levels = [_scaled(array, TOP_LEVEL if bits else 1).reshape(len(array), -1) for array in arrays]
+    return levels, (channels, height, width)
+
+
+def _as_array(subject: str, values: ArrayLike | Tensor) -> np.ndarray:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = values.float() if values.dtype == torch.bfloat16 else values
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InvalidInputError(complaint(subject, "one array", f"rows that differ in size ({error})")) from error
+    if array.dtype.kind not in "bufi":
+        raise InvalidInputError(complaint(subject, "booleans, integers or floating point", f"dtype {array.dtype}"))
+    if array.size == 0:
+        raise InvalidInputError(complaint(subject, "at least one image", f"an array of shape {array.shape}"))
+    return array
+
+
+def channels_first(subject: str, array: np.ndarray, image_shape: ImageShape | None) -> np.ndarray:
+    """Bring an array of any layout that `from_arrays` takes to `(N, C, H, W)`.
+
+    Raises:
+        InvalidInputError: It has another layout, or other images than `image_shape`.
+    """
+    given = array.shape
+    if image_shape is not None and given[1:] in (tuple(image_shape), (math.prod(image_shape),)):
+        return array.reshape(-1, *image_shape)
+    if array.ndim == 3:
+        array = array[:, None]
+    elif array.ndim == 4 and given[1] not in CHANNELS:
+        array = array.transpose(0, 3, 1, 2)
+    if image_shape is not None and array.shape[1:] != tuple(image_shape):
+        raise InvalidInputError(complaint(subject, f"images of shape {tuple(image_shape)}", f"an array of {given}"))
+    if image_shape is None and (array.ndim != 4 or array.shape[1] not in CHANNELS):
+        raise InvalidInputError(
+            complaint(
+                subject,
+                "shape (N, H, W), (N, C, H, W) or (N, H, W, C) with C of 1 or 3",
+                given,
+                "For flat images (N, P), or other channels, pass image_shape=(C, H, W).",
+            )
+        )
+    return array
+
+
+def _check_values(subject: str, array: np.ndarray) -> None:
+    if not np.isfinite(array).all():
+        raise InvalidInputError(complaint(subject, "finite values", f"{(~np.isfinite(array)).sum()} that are not"))
+    top = 1 if array.dtype.kind == "f" else TOP_LEVEL
+    if array.dtype.kind != "b" and (array.min() < 0 or array.max() > top):
+        raise InvalidInputError(
+            complaint(
+                subject,
+                f"{array.dtype} values from 0 to {top}",
+                f"{array.min():g} to {array.max():g}",
+                "Floating-point values are fractions of white, integers levels from 0 to 255.",
+            )
+        )
+
+
+def _scaled(array: np.ndarray, integer_scale: int) -> np.ndarray:
+    if array.dtype.kind == "f":
+        wide = np.result_type(array.dtype, np.float32)
+        return np.rint(np.multiply(array, TOP_LEVEL, dtype=wide)).astype(np.uint8)
+    levels = array.astype(np.uint8)
+    levels *= np.uint8(TOP_LEVEL if array.dtype.kind == "b" else integer_scale)
+    return levels
+
+
+def _is_binary(levels: np.ndarray) -> bool:
+    return bool(((levels == 0) | (levels == TOP_LEVEL)).all())
+
+
+def _binarize_grey(splits: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Fix the binarisation of those splits that have grey levels; binary ones stay and use up no draws."""
+    grey = {index: levels for index, levels in enumerate(splits) if not _is_binary(levels)}
+    drawn = fixed_binarization(*(levels / TOP_LEVEL for levels in grey.values()))
+    bits = dict(zip(grey, drawn, strict=True))
+    return [_scaled(bits[index], 1) if index in bits else levels for index, levels in enumerate(splits)]
+
+
+def _images(levels: np.ndarray, image_shape: ImageShape, pixels: Pixels, labels: Tensor | None) -> Images:
+    packed = pixels == "binary" and _is_binary(levels)
+    return Images(
+        torch.from_numpy(np.packbits(levels != 0, axis=1) if packed else levels),
+        image_shape,
+        packed=packed,
+        dynamic_binarization=pixels == "binary" and not packed,
+        labels=labels,
+    )
+
+
+def _as_labels(subject: str, labels: ArrayLike | Tensor | None) -> Tensor | None:
+    if labels is None:
+        return None
+    array = np.asarray(labels)
+    if array.dtype.kind not in "ui":
+        raise InvalidInputError(complaint(f"labels of {subject}", "integers", f"dtype {array.dtype}"))
+    return torch.from_numpy(array.astype(np.int64))

@@ -1,0 +1,196 @@
+"""A user's own data: an `.npz` file or a folder of pictures."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vae_flows.data.arrays import from_arrays
+from vae_flows.data.images import DataSet, ImageShape, Pixels
+from vae_flows.data.pictures import Channels, decode
+from vae_flows.data.splits import SPLITS, Rows, complete_splits
+from vae_flows.errors import DataError, complaint
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["image_folder", "npz_file"]
+
+HELD_OUT_FRACTION = 0.1
+SPLIT_NAMES = {
+    "train": ("train",),
+    "validation": ("validation", "val", "valid"),
+    "test": ("test",),
+}
+WHOLE_NAMES = ("images", "data")
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def npz_file(
+    path: Path,
+    *,
+    pixels: Pixels | None = None,
+    split_seed: int | None = None,
+    validation_size: int | None = None,
+    test_size: int | None = None,
+    image_shape: ImageShape | None = None,
+) -> DataSet:
+    """Load an `.npz` file: arrays `train`, `validation` (or `val`) and `test`, or one array `images` (or `data`).
+
+    Arrays are as in `from_arrays`, with integer `train_labels`, …, or `labels`, if any. Splits that are missing are
+    held out of the training images or of the one array, by default a tenth each.
+
+    Arguments:
+        path: The file.
+        pixels: `"binary"` or `"grey"`; by default binary only where the values are.
+        split_seed: Of the shuffle that holds splits out.
+        validation_size: Number of validation images that are held out.
+        test_size: Number of test images that are held out.
+        image_shape: `(C, H, W)` of flat images `(N, P)`.
+
+    Raises:
+        DataError: The file is damaged, holds objects (pickles), or lacks the arrays.
+        InvalidInputError: The arrays are not images, or the options do not fit them.
+    """
+    arrays = _read_npz(path)
+    given = {}
+    for split, names in {**SPLIT_NAMES, "whole": WHOLE_NAMES}.items():
+        for name in names:
+            if name in arrays:
+                labels = arrays.get("labels" if split == "whole" else f"{name}_labels")
+                given[split] = Rows(arrays[name], labels)
+    return _build(
+        path,
+        given,
+        pixels=pixels,
+        image_shape=image_shape,
+        split_seed=split_seed,
+        validation_size=validation_size,
+        test_size=test_size,
+    )
+
+
+def image_folder(
+    path: Path,
+    *,
+    pixels: Pixels | None = None,
+    split_seed: int | None = None,
+    validation_size: int | None = None,
+    test_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    channels: Channels | None = None,
+) -> DataSet:
+    """Load a folder of PNG and JPEG pictures: sub-folders `train`, `validation` (or `val`) and `test`, or all in one.
+
+    Splits that are missing are held out, by default a tenth each.
+
+    Arguments:
+        path: The folder; pictures may lie in sub-folders of a split.
+        pixels: `"binary"` or `"grey"`; by default binary only where the pictures are black and white.
+        split_seed: Of the shuffle that holds splits out.
+        validation_size: Number of validation images that are held out.
+        test_size: Number of test images that are held out.
+        image_size: Side, or `(height, width)`, to which all pictures are resized.
+        channels: 1 or 3, to convert all pictures to grey or colour.
+
+    Raises:
+        DataError: A picture is damaged, or they differ in size or channels, or there are none.
+        InvalidInputError: The options do not fit.
+    """
+    files = _picture_files(path)
+    everything = [file for group in files.values() for file in group]
+    pixel_array = decode(_opened(everything), len(everything), image_size=image_size, channels=channels)
+    ends = np.cumsum([len(group) for group in files.values()])[:-1]
+    given = {split: Rows(values) for split, values in zip(files, np.split(pixel_array, ends), strict=True)}
+    return _build(
+        path,
+        given,
+        pixels=pixels,
+        split_seed=split_seed,
+        validation_size=validation_size,
+        test_size=test_size,
+    )
+
+
+def _build(
+    path: Path,
+    given: dict[str, Rows],
+    *,
+    pixels: Pixels | None,
+    image_shape: ImageShape | None = None,
+    **held_out: int | None,
+) -> DataSet:
+    if set(given) not in ({"whole"}, {"train", "test"}, set(SPLITS)):
+        raise DataError(
+            complaint(
+                str(path),
+                "train, validation and test; or train and test; or all images in one place (in an .npz, 'images')",
+                ", ".join(given) or "none of these",
+            )
+        )
+    described = f"{path.name}, {'its own splits' if set(given) == set(SPLITS) else 'split by seed'}"
+    if "whole" in given:
+        given = {"train": given["whole"]}
+    splits = complete_splits(str(path), given, fraction=HELD_OUT_FRACTION, **held_out)
+    train, validation, test = (splits[split] for split in SPLITS)
+    return from_arrays(
+        train.values,
+        validation.values,
+        test.values,
+        image_shape=image_shape,
+        pixels=pixels,
+        labels=(train.labels, validation.labels, test.labels),
+        name=path.stem,
+        description=described,
+    )
+
+
+def _read_npz(path: Path) -> Mapping[str, np.ndarray]:
+    names = [name for group in (*SPLIT_NAMES.values(), WHOLE_NAMES) for name in group]
+    wanted = {*names, *(f"{name}_labels" for name in names), "labels"}
+    try:
+        # np.load goes by content and would give a bare array for an .npy file; only an archive is wanted here.
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files if name in wanted}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        remedy = "Write it with numpy.savez_compressed from arrays of numbers."
+        raise DataError(complaint(str(path), "an .npz file of plain arrays", f"{error}", remedy)) from error
+
+
+def _picture_files(folder: Path) -> dict[str, list[Path]]:
+    """List the pictures of each split, or of the whole folder where no sub-folder has a split's name."""
+    found = {
+        split: [folder / name for name in names if (folder / name).is_dir()] for split, names in SPLIT_NAMES.items()
+    }
+    groups = {split: folders for split, folders in found.items() if folders} or {"whole": [folder]}
+    files = {
+        split: sorted(file for top in tops for file in top.rglob("*") if _is_picture(file))
+        for split, tops in groups.items()
+    }
+    for split, pictures in files.items():
+        if not pictures:
+            raise DataError(complaint(f"{groups[split][0]}", f"pictures ({', '.join(SUFFIXES)})", "none"))
+    return files
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+
+
+def _opened(files: Sequence[Path]) -> Iterator[tuple[str, Image]]:
+    from PIL import Image, ImageOps
+
+    for file in files:
+        try:
+            with Image.open(file, formats=("PNG", "JPEG")) as picture:
+                picture.load()
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise DataError(
+                complaint(str(file), "a PNG or JPEG picture", f"{error}", "Replace or remove it.")
+            ) from error
+        yield str(file), ImageOps.exif_transpose(picture)

@@ -1,0 +1,121 @@
+"""Data sets by name or path."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vae_flows.data.custom import image_folder, npz_file
+from vae_flows.data.images import DataSet, ImageShape, Pixels
+from vae_flows.data.omniglot import omniglot_iwae
+from vae_flows.data.pictures import Channels
+from vae_flows.data.shipped import caltech101_silhouettes, frey_faces, mnist_static, omniglot
+from vae_flows.data.vision import torchvision_data_set, torchvision_names
+from vae_flows.errors import DataError, InvalidInputError, complaint, unknown_name
+
+__all__ = ["available_data_sets", "load"]
+
+LOADERS: dict[str, Callable[..., DataSet]] = {
+    "caltech101-silhouettes": caltech101_silhouettes,
+    "frey-faces": frey_faces,
+    "mnist-static": mnist_static,
+    "omniglot": omniglot,
+    "omniglot-iwae": omniglot_iwae,
+}
+"""The literature's data sets. Loaders that take `root` and `download` may use the network, the others never do."""
+
+
+def available_data_sets() -> tuple[str, ...]:
+    """Return the names that `load` takes, sorted: the literature's data sets and torchvision's.
+
+    Example:
+        >>> {"mnist-static", "omniglot", "fashionmnist"} <= set(available_data_sets())
+        True
+    """
+    return tuple(sorted({*LOADERS, *torchvision_names()}))
+
+
+def load(
+    name: str | Path,
+    *,
+    root: Path | str | None = None,
+    path: Path | str | None = None,
+    pixels: Pixels | None = None,
+    split_seed: int | None = None,
+    download: bool = True,
+    validation_size: int | None = None,
+    test_size: int | None = None,
+    image_shape: ImageShape | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    channels: Channels | None = None,
+) -> DataSet:
+    """Load a data set by name, from an `.npz` file, or from a folder of pictures.
+
+    An option that the data set has no use for is refused, except `root` and `download`.
+
+    Arguments:
+        name: One of `available_data_sets`, in any case, or a path.
+        root: Folder for downloaded files; by default `vae-flows` in the user's cache.
+        path: Of `chardata.mat`, for `"omniglot-iwae"`.
+        pixels: `"binary"` or `"grey"`; grey levels taken as binary pixels are binarised dynamically.
+        split_seed: Of the shuffle that holds images out, for data sets without an official split.
+        download: Whether files that are not there may be fetched.
+        validation_size: Number of images to hold out for validation, for torchvision's data sets and the user's own.
+        test_size: Number of images to hold out for the test, for the user's own.
+        image_shape: `(C, H, W)` of flat images in an `.npz` file.
+        image_size: Side, or `(height, width)`, to resize pictures to, for torchvision's data sets and folders.
+        channels: 1 or 3, to convert pictures to grey or colour, for torchvision's data sets and folders.
+
+    Raises:
+        UnknownNameError: Nothing has that name; the message lists the nearest ones.
+        DataError: Files are missing, damaged or not what they should be.
+        InvalidInputError: An option does not fit the data set.
+
+    Example:
+        >>> data = load("caltech101-silhouettes")
+        >>> data.train, data.pixels
+        (Images(4100 of 1×28×28, packed bits, cpu), 'binary')
+    """
+    options = {
+        "path": path,
+        "pixels": pixels,
+        "split_seed": split_seed,
+        "validation_size": validation_size,
+        "test_size": test_size,
+        "image_shape": image_shape,
+        "image_size": image_size,
+        "channels": channels,
+    }
+    return _call(_find(name), str(name), options, {"root": root, "download": download})
+
+
+def _find(name: str | Path) -> Callable[..., DataSet]:
+    """Choose the loader; a name comes before a path, so that no folder of the same name hides a data set."""
+    key = str(name).lower()
+    path = Path(name).expanduser()
+    is_path = isinstance(name, Path) or path.suffix == ".npz" or path.name != str(name)
+    if key in LOADERS and not is_path:
+        return LOADERS[key]
+    if not is_path and key in torchvision_names():
+        return partial(torchvision_data_set, key)
+    if path.is_dir():
+        return partial(image_folder, path)
+    if path.is_file():
+        return partial(npz_file, path)
+    if is_path:
+        raise DataError(complaint(f"data set {str(name)!r}", "an .npz file or a folder of pictures", "no such path"))
+    raise unknown_name("data set", str(name), available_data_sets())
+
+
+def _call(loader: Callable[..., DataSet], name: str, options: Mapping[str, Any], network: Mapping[str, Any]) -> DataSet:
+    """Call a loader with the options that are set, all of which it must take, and those of the network, if it does."""
+    taken = inspect.signature(loader).parameters
+    chosen = {option: value for option, value in options.items() if value is not None}
+    refused = sorted(chosen.keys() - taken.keys())
+    if refused:
+        usable = ", ".join(option for option in options if option in taken)
+        raise InvalidInputError(complaint(f"data set {name!r}", f"options among {usable}", ", ".join(refused)))
+    return loader(**chosen, **{option: value for option, value in network.items() if option in taken})

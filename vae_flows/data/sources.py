@@ -1,0 +1,89 @@
+"""Files that data sets come from: checked before use, cached, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+
+from vae_flows.errors import DataError, complaint
+
+__all__ = ["cache_folder", "check_digest", "fetch", "network_timeout", "write_whole"]
+
+TIMEOUT = 60.0
+"""Seconds without a byte after which a download is given up."""
+
+
+def cache_folder(root: Path | str | None) -> Path:
+    """Return `root`, or where it is `None` the folder `vae-flows` in the user's cache."""
+    if root is not None:
+        return Path(root).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "vae-flows"
+
+
+def check_digest(subject: str, content: bytes, algorithm: str, expected: str, remedy: str) -> bytes:
+    """Return `content` if its checksum is the expected one.
+
+    Raises:
+        DataError: It is another; the message names `subject` and both checksums, and ends with `remedy`.
+
+    Example:
+        >>> check_digest("a.npz", b"damaged", "md5", "0" * 32, "Reinstall vae-flows.")
+        Traceback (most recent call last):
+        vae_flows.errors.DataError: a.npz: expected md5 0000..., got 46cc... Reinstall vae-flows.
+    """
+    actual = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
+    if actual != expected:
+        raise DataError(complaint(subject, f"{algorithm} {expected}", actual, remedy))
+    return content
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that others see either all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def fetch(url: str, path: Path, md5: str) -> bytes:
+    """Fetch a file, check it, keep it at `path` and return its content.
+
+    Raises:
+        DataError: It cannot be had or kept, or is not the file that was expected; then nothing is written.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+            content = response.read()
+    except (OSError, HTTPException) as error:
+        remedy = f"Connect to the network, or fetch the file elsewhere and pass path=… or place it at {path}."
+        raise DataError(complaint(url, "a download", f"{type(error).__name__} ({error})", remedy)) from error
+    check_digest(url, content, "md5", md5, "Try again later: what came is not the published file.")
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        remedy = "Pass root=… with a folder that can be written to."
+        raise DataError(complaint(str(path), "a place for the download", f"{error}", remedy)) from error
+    return content
+
+
+@contextmanager
+def network_timeout(seconds: float = TIMEOUT) -> Iterator[None]:
+    """Give sockets opened inside a time limit, for libraries that set none and would wait for ever."""
+    previous = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(previous)

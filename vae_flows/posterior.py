@@ -1,0 +1,106 @@
+"""The amortised posterior: a context in, a flow distribution out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pyro.distributions import Normal
+from torch import Tensor, nn
+from torch.distributions.transforms import Transform
+from torch.nn import functional as F
+
+from vae_flows.cnf.integrate import WorkCount
+from vae_flows.distributions import FlowDistribution
+from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.flows.base import AmortizedFlow
+from vae_flows.flows.registry import make_flow
+from vae_flows.shapes import check_context
+
+__all__ = ["AmortizedPosterior"]
+
+
+class AmortizedPosterior(nn.Module):
+    r"""q(z | h): a diagonal Gaussian :math:`N(\mu(h), \sigma^2(h))` carried by a flow conditioned on the context h.
+
+    The mean is linear in h, the variance the softplus of a linear map (van den Berg et al. 2018, published settings).
+
+    Arguments:
+        latent_dim: Size of z, D.
+        context_dim: Size of h, C.
+        flow: Name of a flow, an `AmortizedFlow` of these sizes, or any callable that maps a context to a transform,
+            such as Pyro's conditional transforms by their `condition` method.
+        variance_bounds: Range to which σ² is clamped, such as (0.01, 7) for Frey Faces in the literature.
+        **flow_options: Passed to the flow's class when `flow` is a name.
+
+    Raises:
+        UnknownNameError: No flow has that name.
+        InvalidInputError: Sizes that disagree, bounds out of order, or options without a name.
+
+    Example:
+        >>> posterior = AmortizedPosterior(latent_dim=4, context_dim=8, flow="planar")
+        >>> q = posterior(torch.randn(5, 8))
+        >>> q.batch_shape, q.event_shape, q.rsample((3,)).shape
+        (torch.Size([5]), torch.Size([4]), torch.Size([3, 5, 4]))
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        context_dim: int,
+        flow: str | AmortizedFlow | Callable[[Tensor], Transform] = "ffjord",
+        *,
+        variance_bounds: tuple[float, float] | None = None,
+        **flow_options: Any,
+    ) -> None:
+        super().__init__()
+        if isinstance(flow, str):
+            flow = make_flow(flow, latent_dim, context_dim, **flow_options)
+        elif flow_options:
+            raise InvalidInputError(complaint("flow options", "the name of a flow with them", sorted(flow_options)))
+        if isinstance(flow, AmortizedFlow) and (flow.latent_dim, flow.context_dim) != (latent_dim, context_dim):
+            raise InvalidInputError(
+                complaint(
+                    "flow of AmortizedPosterior",
+                    f"latent_dim {latent_dim} and context_dim {context_dim}",
+                    f"{flow.latent_dim} and {flow.context_dim}",
+                )
+            )
+        if not callable(flow):
+            raise InvalidInputError(complaint("flow", "a name, an AmortizedFlow or a callable", repr(flow)))
+        if variance_bounds is not None and not 0 < variance_bounds[0] < variance_bounds[1]:
+            raise InvalidInputError(complaint("variance_bounds", "0 < lower < upper", variance_bounds))
+        self.latent_dim = latent_dim
+        self.context_dim = context_dim
+        self.variance_bounds = variance_bounds
+        self.gaussian = nn.Linear(context_dim, 2 * latent_dim)
+        self.flow = flow
+
+    @property
+    def flow_name(self) -> str:
+        """Name of the flow: its registered name, or that of its class or function."""
+        flow = self.flow
+        return getattr(flow, "name", "") or getattr(flow, "__name__", type(flow).__name__)
+
+    @property
+    def last_solve(self) -> WorkCount | None:
+        """Work of the flow's latest ODE solve, `None` for flows that make none."""
+        return getattr(self.flow, "last_solve", None)
+
+    def base(self, context: Tensor) -> Normal:
+        """Return the Gaussian that the flow starts from, elementwise: batch shape `(*batch, D)`."""
+        mean, raw_variance = self.gaussian(context).chunk(2, -1)
+        # The floor is far below any variance that matters; it keeps log σ finite where softplus underflows.
+        variance = F.softplus(raw_variance) + torch.finfo(context.dtype).tiny ** 0.5
+        if self.variance_bounds is not None:
+            variance = variance.clamp(*self.variance_bounds)
+        return Normal(mean, variance.sqrt(), validate_args=False)
+
+    def forward(self, context: Tensor) -> FlowDistribution:
+        """Return q(z | h) for a context `(*batch, C)`."""
+        check_context(type(self).__name__, context, self.context_dim)
+        return FlowDistribution(self.base(context).to_event(1), [self.flow(context)], validate_args=False)
+
+    def extra_repr(self) -> str:
+        return f"latent_dim={self.latent_dim}, context_dim={self.context_dim}, variance_bounds={self.variance_bounds}"

@@ -1,0 +1,202 @@
+"""The variational autoencoder: encoder, posterior, decoder and likelihood, in plain PyTorch and as a Pyro model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions import Normal, TorchDistribution
+from torch import Size, Tensor, nn
+from torch.distributions import Distribution
+
+from vae_flows.distributions import FlowDistribution
+from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.likelihoods import Likelihood
+from vae_flows.posterior import AmortizedPosterior
+from vae_flows.pyro_modules import register_module
+
+__all__ = ["ELBO", "VAE"]
+
+Prior = Distribution | Callable[[], TorchDistribution]
+
+
+@dataclass(frozen=True)
+class ELBO:
+    r"""The terms of :math:`\mathrm{ELBO} = E_q[\log p(x|z)] - \beta\,\mathrm{KL}`, in nats, one entry an example.
+
+    Arguments:
+        elbo: The bound.
+        log_likelihood: log p(x | z), averaged over particles.
+        kl: log q(z | x) − log p(z), averaged over particles: an estimate, which may be negative.
+    """
+
+    elbo: Tensor
+    log_likelihood: Tensor
+    kl: Tensor
+
+
+class VAE(nn.Module):
+    """A variational autoencoder with any encoder, decoder, posterior, likelihood and prior.
+
+    Arguments:
+        encoder: Maps images `(*batch, *event)` to contexts `(*batch, context_dim)`.
+        decoder: Maps latents `(N, latent_dim)` to likelihood parameters `(N, …)`.
+        posterior: Maps contexts to q(z | x).
+        likelihood: Maps likelihood parameters to p(x | z).
+        prior: p(z) with event shape `(latent_dim,)`: a distribution, or a callable or module that returns one. The
+            standard Gaussian by default.
+
+    Example:
+        >>> from vae_flows.likelihoods import BernoulliLikelihood
+        >>> from vae_flows.networks import MLPDecoder, MLPEncoder
+        >>> shape = (1, 4, 4)
+        >>> vae = VAE(
+        ...     MLPEncoder(shape, hidden_dims=(8,), context_dim=6),
+        ...     MLPDecoder(2, shape, hidden_dims=(8,)),
+        ...     AmortizedPosterior(2, 6, flow="planar"),
+        ...     BernoulliLikelihood(),
+        ... )
+        >>> terms = vae.elbo(torch.rand(5, *shape))
+        >>> terms.elbo.shape, vae.generate(3).shape
+        (torch.Size([5]), torch.Size([3, 1, 4, 4]))
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        posterior: AmortizedPosterior,
+        likelihood: Likelihood,
+        prior: Prior | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.posterior = posterior
+        self.likelihood = likelihood
+        self.prior_model = prior
+
+    def encode(self, x: Tensor) -> FlowDistribution:
+        """Return q(z | x) for images `(*batch, *event)`.
+
+        Raises:
+            InvalidInputError: Images that the likelihood has no probability for, or a context of the wrong size.
+        """
+        self.likelihood.check(x)
+        return self.posterior(self.encoder(x))
+
+    def decode(self, z: Tensor) -> TorchDistribution:
+        """Return p(x | z) for latents `(*batch, latent_dim)`."""
+        return self.likelihood(self._decoder_output(z))
+
+    def prior(self, like: Tensor) -> TorchDistribution:
+        """Return p(z), on the device and in the dtype of the latents `like`."""
+        if self.prior_model is None:
+            zeros = like.new_zeros(like.shape[-1])
+            return Normal(zeros, torch.ones_like(zeros), validate_args=False).to_event(1)
+        if isinstance(self.prior_model, Distribution):
+            return cast(TorchDistribution, self.prior_model)
+        return self.prior_model()
+
+    def elbo(self, x: Tensor, num_particles: int = 1, beta: float = 1.0) -> ELBO:
+        """Estimate the evidence lower bound of each image from `num_particles` draws of z.
+
+        Arguments:
+            x: Images `(*batch, *event)`.
+            num_particles: Draws an image.
+            beta: Weight of the KL term, 1 for the bound itself.
+
+        Raises:
+            InvalidInputError: Bad images, sizes that disagree, or fewer than one particle.
+        """
+        _check_count("num_particles", num_particles)
+        log_likelihood, log_prior, log_q = self._log_densities(x, self.encode(x), num_particles)
+        reconstruction, kl = log_likelihood.mean(0), (log_q - log_prior).mean(0)
+        return ELBO(reconstruction - beta * kl, reconstruction, kl)
+
+    def importance_weighted_bound(self, x: Tensor, num_particles: int, chunk_size: int | None = None) -> Tensor:
+        r"""Estimate :math:`\log \frac1K \sum_k p(x, z_k) / q(z_k | x)` of each image (Burda et al. 2016, equation 8).
+
+        In expectation a lower bound of log p(x), tighter with each particle, provided that log q is exact: call
+        `eval()` first where the flow estimates its trace in training mode.
+
+        Arguments:
+            x: Images `(*batch, *event)`.
+            num_particles: K.
+            chunk_size: Particles computed at once; all by default.
+
+        Returns:
+            The bound in nats, shape `(*batch)`.
+        """
+        _check_count("num_particles", num_particles)
+        _check_count("chunk_size", num_particles if chunk_size is None else chunk_size)
+        q = self.encode(x)
+        chunks = torch.arange(num_particles).split(chunk_size or num_particles)
+        total = torch.stack([self._log_weight_sum(x, q, len(chunk)) for chunk in chunks]).logsumexp(0)
+        return total - torch.tensor(float(num_particles), dtype=total.dtype).log().item()
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Return the mean of p(x' | z) for one draw of z from q(z | x), of the shape of x."""
+        return self.decode(self.encode(x).rsample()).mean
+
+    def generate(self, count: int) -> Tensor:
+        """Return the means of p(x | z) for `count` draws of z from the prior, `(count, *event)`."""
+        _check_count("count", count)
+        reference = self.posterior.gaussian.weight
+        z = self.prior(reference.new_empty(self.posterior.latent_dim)).sample(Size([count]))
+        return self.decode(z).mean
+
+    def model(self, x: Tensor, beta: float = 1.0) -> Tensor:
+        """Pyro model: z from the prior and x from the likelihood, in a plate over the batch `(B, *event)`."""
+        register_module("vae", self)
+        reference = self.posterior.gaussian.weight
+        batch = self._plate_size(x)
+        prior = self.prior(reference.new_empty(self.posterior.latent_dim))
+        with pyro.plate("batch", batch, dim=-1):
+            with poutine.scale(scale=beta):
+                z = cast(Tensor, pyro.sample("z", prior))
+            pyro.sample("x", self.decode(z), obs=x)
+        return z
+
+    def guide(self, x: Tensor, beta: float = 1.0) -> Tensor:
+        """Pyro guide: z from q(z | x), in a plate over the batch `(B, *event)`."""
+        register_module("vae", self)
+        with pyro.plate("batch", self._plate_size(x), dim=-1), poutine.scale(scale=beta):
+            return cast(Tensor, pyro.sample("z", self.encode(x)))
+
+    def _decoder_output(self, z: Tensor) -> Tensor:
+        if z.shape[-1] != self.posterior.latent_dim:
+            raise InvalidInputError(
+                complaint("latents", f"shape (*batch, {self.posterior.latent_dim})", f"shape {tuple(z.shape)}")
+            )
+        parameters = self.decoder(z.reshape(-1, z.shape[-1]))
+        return parameters.reshape(z.shape[:-1] + parameters.shape[1:])
+
+    def _log_densities(self, x: Tensor, q: FlowDistribution, num_particles: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log p(x | z), log p(z) and log q(z | x), each `(num_particles, *batch)`."""
+        z, log_q = q.rsample_with_log_prob((num_particles,))
+        return self.likelihood.log_prob(self._decoder_output(z), x), self.prior(z).log_prob(z), log_q
+
+    def _log_weight_sum(self, x: Tensor, q: FlowDistribution, num_particles: int) -> Tensor:
+        log_likelihood, log_prior, log_q = self._log_densities(x, q, num_particles)
+        return (log_likelihood + log_prior - log_q).logsumexp(0)
+
+    def _plate_size(self, x: Tensor) -> int:
+        if x.dim() != self.likelihood.event_dim + 1:
+            raise InvalidInputError(
+                complaint(
+                    "images of VAE.model and VAE.guide",
+                    f"one batch dimension and {self.likelihood.event_dim} of an image",
+                    f"shape {tuple(x.shape)}",
+                )
+            )
+        return x.shape[0]
+
+
+def _check_count(name: str, count: int) -> None:
+    if not isinstance(count, int) or count < 1:
+        raise InvalidInputError(complaint(name, "a positive integer", repr(count)))
