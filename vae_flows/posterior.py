@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions.transforms import Transform
 from torch.nn import functional as F
 
-from vae_flows.cnf.integrate import WorkCount
+from vae_flows.cnf.work import WorkCount
 from vae_flows.distributions import FlowDistribution
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.flows.base import AmortizedFlow

@@ -19,11 +19,10 @@ def test_hutchinson_is_unbiased(noise, num_probes):
     repeated = z.expand(DRAWS, 2, 3)
     divergence = HutchinsonDivergence(noise, num_probes)
     with torch.no_grad():
-        field = dynamics.condition().prepare(repeated.shape[:-1], with_trace=True)
+        field = dynamics.condition().prepare(repeated.shape[:-1])
         packed = field.pack(repeated, repeated.shape[:-1])
-        exact = ExactDivergence().value_and_divergence(field, t, packed, None)[1]
-        probes = divergence.draw_probes(packed)
-        error = divergence.value_and_divergence(field, t, packed, probes)[1] - exact
+        exact = ExactDivergence().bind(field, None).evaluate(t, packed)[1]
+        error = divergence.bind(field, divergence.draw_probes(packed)).evaluate(t, packed)[1] - exact
     error = field.unpack(error, repeated.shape[:-1])
     assert (error.std(0) > 0).all(), "an estimate without spread is no estimate"
     assert (error.mean(0).abs() < STANDARD_ERRORS * error.std(0) / DRAWS**0.5).all()
@@ -32,10 +31,10 @@ def test_hutchinson_is_unbiased(noise, num_probes):
 def test_rademacher_is_exact_on_diagonal_jacobians_and_gaussian_is_not():
     field = FunctionField(lambda t, z: -(z**3))
     z = torch.randn(50, 4, dtype=torch.float64)
-    exact = field.value_and_trace(torch.tensor(0.0), z)[1]
+    exact = field.with_trace().evaluate(0.0, z)[1]
     for noise, tight in (("rademacher", True), ("gaussian", False)):
         divergence = divergence_from("hutchinson", noise)
-        estimate = divergence.value_and_divergence(field, torch.tensor(0.0), z, divergence.draw_probes(z))[1]
+        estimate = divergence.bind(field, divergence.draw_probes(z)).evaluate(0.0, z)[1]
         assert torch.allclose(estimate, exact, rtol=1e-12) == tight
 
 
@@ -46,7 +45,7 @@ def test_more_probes_shrink_the_variance_as_one_over_their_number():
     z = torch.zeros(DRAWS, 4, dtype=torch.float64)
     with torch.no_grad():
         variances = [
-            divergence.value_and_divergence(field, torch.tensor(0.0), z, divergence.draw_probes(z))[1].var()
+            divergence.bind(field, divergence.draw_probes(z)).evaluate(0.0, z)[1].var()
             for divergence in (HutchinsonDivergence(num_probes=1), HutchinsonDivergence(num_probes=4))
         ]
     # The relative standard error of each variance is about (2 / DRAWS)^0.5 times a kurtosis factor below 4.
@@ -70,7 +69,5 @@ def test_settings_are_checked():
     with pytest.raises(InvalidInputError, match="num_probes"):
         HutchinsonDivergence(num_probes=0)
     with pytest.raises(InvalidInputError, match="probes"):
-        HutchinsonDivergence().value_and_divergence(
-            FunctionField(lambda t, z: z), torch.tensor(0.0), torch.zeros(1), None
-        )
+        HutchinsonDivergence().bind(FunctionField(lambda t, z: z), None)
     assert divergence_from(ExactDivergence()).draw_probes(torch.zeros(Size([2]))) is None

@@ -47,7 +47,7 @@ def test_value_trace_and_quadratic_form_agree_with_autograd(hidden_dims, amortiz
     dynamics, updates = make(hidden_dims, amortized=amortized, time_conditioning=time_conditioning)
     z, t = torch.randn(4, 3, dtype=torch.float64), torch.tensor(0.3, dtype=torch.float64)
     shape = Size([4])
-    field = dynamics.condition(updates, (4,) if amortized else ()).prepare(shape, with_trace=True)
+    field = dynamics.condition(updates, (4,) if amortized else ()).prepare(shape)
     packed = field.pack(z, shape)
     expected = reference(dynamics, updates, t, z)
     jacobian = torch.stack(
@@ -65,17 +65,17 @@ def test_value_trace_and_quadratic_form_agree_with_autograd(hidden_dims, amortiz
         ]
     )
     torch.testing.assert_close(field.unpack(field.value(t, packed), shape), expected, rtol=0, atol=ROUNDING)
-    dz, trace = field.value_and_trace(t, packed)
+    dz, trace = field.with_trace().evaluate(t, packed)
     torch.testing.assert_close(field.unpack(dz, shape), expected, rtol=0, atol=ROUNDING)
     torch.testing.assert_close(
         field.unpack(trace, shape), jacobian.diagonal(dim1=1, dim2=2).sum(-1), rtol=0, atol=100 * ROUNDING
     )
     probes = torch.randn(2, 4, 3, dtype=torch.float64)
-    dz, forms = field.value_and_quadratic_form(t, packed, torch.stack([field.pack(p, shape) for p in probes]))
+    dz, form = field.with_probes(torch.stack([field.pack(p, shape) for p in probes])).evaluate(t, packed)
     torch.testing.assert_close(field.unpack(dz, shape), expected, rtol=0, atol=ROUNDING)
     torch.testing.assert_close(
-        torch.stack([field.unpack(form, shape) for form in forms]),
-        torch.einsum("pni,nij,pnj->pn", probes, jacobian, probes),
+        field.unpack(form, shape),
+        torch.einsum("pni,nij,pnj->pn", probes, jacobian, probes).mean(0),
         rtol=0,
         atol=100 * ROUNDING,
     )
@@ -85,12 +85,12 @@ def test_value_trace_and_quadratic_form_agree_with_autograd(hidden_dims, amortiz
 def test_samples_share_the_parameters_of_their_example(hidden_dims):
     dynamics, updates = make(hidden_dims)
     z, t = torch.randn(5, 4, 3, dtype=torch.float64), torch.tensor(0.1, dtype=torch.float64)
-    field = dynamics.condition(updates, (4,)).prepare(z.shape[:-1], with_trace=True)
-    dz, trace = field.value_and_trace(t, field.pack(z, z.shape[:-1]))
+    field = dynamics.condition(updates, (4,)).prepare(z.shape[:-1])
+    dz, trace = field.with_trace().evaluate(t, field.pack(z, z.shape[:-1]))
     dz, trace = field.unpack(dz, z.shape[:-1]), field.unpack(trace, z.shape[:-1])
     for s in range(5):
-        one = dynamics.condition(updates, (4,)).prepare(Size([4]), with_trace=True)
-        dz_one, trace_one = one.value_and_trace(t, one.pack(z[s], Size([4])))
+        one = dynamics.condition(updates, (4,)).prepare(Size([4]))
+        dz_one, trace_one = one.with_trace().evaluate(t, one.pack(z[s], Size([4])))
         torch.testing.assert_close(dz[s], one.unpack(dz_one, Size([4])), rtol=0, atol=ROUNDING)
         torch.testing.assert_close(trace[s], one.unpack(trace_one, Size([4])), rtol=0, atol=100 * ROUNDING)
 

@@ -3,106 +3,120 @@ import math
 import pytest
 import torch
 
-from vae_flows.cnf import ODESolver, WorkCount
+from vae_flows.cnf import FunctionField, ODESolver, WorkCount
 from vae_flows.errors import IntegrationError, InvalidInputError, UnknownNameError
 
-ADAPTIVE = ["dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun"]
-FIXED = ["euler", "midpoint", "heun3", "rk4", "explicit_adams"]
+STEPPED_HERE = ["dopri5", "bosh3", "fehlberg2", "adaptive_heun"]
+ADAPTIVE = [*STEPPED_HERE, "dopri8"]
+FIXED = ["euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams"]
+ONE = torch.ones(2, 1, dtype=torch.float64)
 
 
-def pendulum(t, state):
-    angle, speed = state
-    return speed, -torch.sin(angle)
-
-
-def solve(function, state, interval=(0.0, 1.0), **settings):
+def solve(function, z, interval=(0.0, 1.0), parameters=(), **settings):
     work = WorkCount()
-    end = ODESolver(**settings).solve(function, state, interval, work=work)
-    return end, work
+    field = FunctionField(function, parameters).with_trace()
+    z, integral = ODESolver(**settings).solve(field, z, interval, work)
+    return z, integral, work
 
 
 @pytest.mark.parametrize("method", ADAPTIVE)
 def test_adaptive_methods_meet_their_tolerance_and_count_their_work(method):
-    (y,), work = solve(lambda t, s: (s[0],), (torch.ones(2, dtype=torch.float64),), method=method, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(y, torch.full_like(y, math.e), rtol=1e-4, atol=0)
+    y, integral, work = solve(lambda t, z: z, ONE, method=method, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(y.detach(), math.e * ONE, rtol=1e-3, atol=0)
+    torch.testing.assert_close(integral.detach(), ONE[:, 0], rtol=1e-4, atol=0)
     assert work.accepted_steps > 0
     assert work.forward_evaluations > work.accepted_steps
     assert work.backward_evaluations == 0
+    assert (0 < work.largest_error_ratio <= 1) == (method in STEPPED_HERE)
 
 
 @pytest.mark.parametrize("method", FIXED)
 def test_fixed_steps_are_counted(method):
-    (y,), work = solve(
-        lambda t, s: (s[0],), (torch.ones(1, dtype=torch.float64),), method=method, options={"step_size": 0.05}
-    )
-    assert float(y) == pytest.approx(math.e, rel=0.03)
+    y, _, work = solve(lambda t, z: z, ONE, method=method, options={"step_size": 0.05})
+    torch.testing.assert_close(y.detach(), math.e * ONE, rtol=0.03, atol=0)
     assert work.accepted_steps == 20
 
 
 def test_rejected_steps_are_counted():
-    def kick(t, state):
-        return (torch.where(t > 0.5, 100.0, 0.0) + 0 * state[0],)
-
-    _, work = solve(kick, (torch.zeros(1, dtype=torch.float64),))
+    _, _, work = solve(lambda t, z: torch.where(t > 0.5, 100.0, 0.0) + 0 * z, 0 * ONE)
     assert work.rejected_steps > 0
 
 
-def test_solving_back_returns_to_the_start():
-    start = (torch.tensor([1.0, 2.0], dtype=torch.float64), torch.tensor([0.0, -1.0], dtype=torch.float64))
-    end, _ = solve(pendulum, start, rtol=1e-9, atol=1e-9)
-    back, _ = solve(pendulum, end, (1.0, 0.0), rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(back, start, rtol=0, atol=1e-7)
+@pytest.mark.parametrize("method", ["dopri5", "rk4", "dopri8"])
+def test_solving_back_returns_to_the_start(method):
+    def pendulum(t, z):
+        return torch.stack([z[..., 1], -torch.sin(z[..., 0]) + t], -1)
+
+    start = torch.tensor([[1.0, 2.0], [0.0, -1.0]], dtype=torch.float64)
+    options = {"step_size": 0.01} if method == "rk4" else {}
+    settings = {"rtol": 1e-9, "atol": 1e-9, "method": method, "options": options}
+    end, _, _ = solve(pendulum, start, **settings)
+    back, _, _ = solve(pendulum, end.detach(), (1.0, 0.0), **settings)
+    torch.testing.assert_close(back.detach(), start, rtol=0, atol=3e-6)  # dopri8's interpolation; others 1e-8
 
 
-def test_gradients_of_both_methods_agree_with_finite_differences():
-    start = torch.tensor([0.7], dtype=torch.float64)
-    scale = torch.tensor(1.3, dtype=torch.float64)
+@pytest.mark.parametrize("method", ["dopri5", "bosh3", "rk4", "euler"])
+@pytest.mark.parametrize("options", [{}, {"dtype": torch.float64}, {"perturb": False}])
+def test_this_librarys_steps_and_torchdiffeqs_agree(method, options):
+    """An option that only torchdiffeq knows, at its default value, has torchdiffeq make the solve."""
+    adaptive = method in ADAPTIVE
+    if options and ("dtype" in options) != adaptive:
+        pytest.skip("not an option of this kind of method")
+    size = {} if adaptive else {"step_size": 0.1}
+    y, integral, _ = solve(lambda t, z: torch.sin(3 * z) + t, ONE, method=method, rtol=1e-8, atol=1e-8, options=size)
+    expected = solve(
+        lambda t, z: torch.sin(3 * z) + t, ONE, method=method, rtol=1e-8, atol=1e-8, options={**size, **options}
+    )
+    tolerance = 1e-6 if adaptive else 1e-12  # the same steps, or steps of the same tolerance
+    torch.testing.assert_close(y, expected[0], rtol=0, atol=tolerance)
+    torch.testing.assert_close(integral, expected[1], rtol=0, atol=tolerance)
 
-    def value(scale, gradient):
-        solver = ODESolver(rtol=1e-12, atol=1e-12, gradient=gradient)
-        (y,) = solver.solve(lambda t, s: (torch.sin(scale * s[0]) + t,), (start,), (0.0, 1.0), [scale])
-        return y.sum()
 
-    step = 1e-4
-    expected = (value(scale + step, "backprop") - value(scale - step, "backprop")) / (2 * step)
-    for gradient in ("backprop", "adjoint"):
-        parameter = scale.clone().requires_grad_()
-        (got,) = torch.autograd.grad(value(parameter, gradient), parameter)
-        assert float(got) == pytest.approx(float(expected), rel=1e-7)
+@pytest.mark.parametrize("gradient", ["backprop", "recompute", "adjoint"])
+def test_gradients_of_all_methods_agree_with_finite_differences(gradient):
+    start = torch.tensor([[0.7]], dtype=torch.float64)
 
+    def value(scale):
+        y, integral, work = solve(
+            lambda t, z: torch.sin(scale * z) + t, start, parameters=[scale], rtol=1e-12, atol=1e-12, gradient=gradient
+        )
+        return (y + 2 * integral.unsqueeze(-1)).sum(), work
 
-def test_adjoint_evaluations_are_counted_when_they_happen():
-    parameter = torch.ones(1, dtype=torch.float64, requires_grad=True)
-    start, work = torch.ones(1, dtype=torch.float64), WorkCount()
-    solver = ODESolver(gradient="adjoint")
-    (y,) = solver.solve(lambda t, s: (parameter * s[0],), (start,), (0.0, 1.0), [parameter], work)
+    scale = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
+    loss, work = value(scale)
     assert work.backward_evaluations == 0
-    y.sum().backward()
-    assert work.backward_evaluations > 0
+    (got,) = torch.autograd.grad(loss, scale)
+    assert (work.backward_evaluations > 0) == (gradient != "backprop")
+    step = 1e-4
+    with torch.no_grad():
+        expected = (value(scale + step)[0] - value(scale - step)[0]) / (2 * step)
+    assert float(got) == pytest.approx(float(expected.detach()), rel=1e-7)
 
 
 FAILURES = {
-    "nan": lambda t, s: (s[0] * float("nan"),),
-    "blow-up": lambda t, s: (s[0] ** 2,),
-    "stiff": lambda t, s: (-1e7 * (s[0] - torch.cos(t)),),
+    "nan": lambda t, z: z * float("nan"),
+    "blow-up": lambda t, z: z**2,
+    "stiff": lambda t, z: -1e7 * (z - torch.cos(t)),
 }
 
 
 @pytest.mark.parametrize("name", FAILURES)
-@pytest.mark.parametrize("method", ["dopri5", "bosh3"])
-def test_failing_solves_end_within_the_cap_and_say_why(name, method):
-    cap = 500
+@pytest.mark.parametrize("method", ["dopri5", "bosh3", "dopri8"])
+@pytest.mark.parametrize("interval", [(0.0, 2.0), (2.0, 0.0)])
+def test_failing_solves_end_within_the_cap_and_say_why(name, method, interval):
+    cap, start = 500, torch.full((3, 1), -1.5 if interval[0] and name == "blow-up" else 1.5)
     with pytest.raises(IntegrationError, match="Loosen rtol and atol") as caught:
-        solve(FAILURES[name], (torch.full((3,), 1.5),), (0.0, 2.0), method=method, max_evaluations=cap)
+        solve(FAILURES[name], start, interval, method=method, max_evaluations=cap)
     assert caught.value.evaluations <= cap + 1
     assert caught.value.t is not None
     assert 0 <= caught.value.t <= 2.0
 
 
 @pytest.mark.parametrize("name", ["nan", "blow-up"])
-def test_fixed_steps_do_not_pass_on_values_that_are_not_finite(name):
+@pytest.mark.parametrize("method", ["rk4", "explicit_adams"])
+def test_fixed_steps_do_not_pass_on_values_that_are_not_finite(name, method):
     with pytest.raises(IntegrationError, match="not finite"):
-        solve(FAILURES[name], (torch.full((3,), 1.5),), (0.0, 40.0), method="rk4", options={"step_size": 0.5})
+        solve(FAILURES[name], torch.full((3, 1), 1.5), (0.0, 40.0), method=method, options={"step_size": 0.5})
 
 
 def test_settings_are_checked():
@@ -114,3 +128,5 @@ def test_settings_are_checked():
         ODESolver(rtol=0)
     with pytest.raises(InvalidInputError, match="max_evaluations"):
         ODESolver(max_evaluations=0)
+    with pytest.raises(InvalidInputError, match="recompute"):
+        ODESolver(method="dopri8", gradient="recompute")

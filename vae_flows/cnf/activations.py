@@ -1,8 +1,9 @@
-"""Activations that return value and slope together, which is what a fused directional derivative needs."""
+"""Activations with their first two derivatives, which fused directional derivatives and their gradients need."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -21,7 +22,22 @@ class ValueAndSlope(NamedTuple):
     slope: Tensor
 
 
-Activation = Callable[[Tensor], ValueAndSlope]
+@dataclass(frozen=True)
+class Activation:
+    """An elementwise function σ.
+
+    Arguments:
+        name: What it is called.
+        value_and_slope: x -> (σ(x), σ'(x)), differentiable.
+        curvature: (x, σ(x), σ'(x)) -> σ''(x).
+    """
+
+    name: str
+    value_and_slope: Callable[[Tensor], ValueAndSlope]
+    curvature: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+    def __call__(self, x: Tensor) -> ValueAndSlope:
+        return self.value_and_slope(x)
 
 
 def _softplus(x: Tensor) -> ValueAndSlope:
@@ -44,16 +60,24 @@ def _silu(x: Tensor) -> ValueAndSlope:
     return ValueAndSlope(y, gate + y * (1 - gate))
 
 
+def _silu_curvature(x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+    gate = torch.sigmoid(x)
+    return gate * (1 - gate) * (2 + x * (1 - 2 * gate))
+
+
 def _sine(x: Tensor) -> ValueAndSlope:
     return ValueAndSlope(torch.sin(x), torch.cos(x))
 
 
-_ACTIVATIONS: dict[str, Activation] = {
-    "elu": _elu,
-    "silu": _silu,
-    "sine": _sine,
-    "softplus": _softplus,
-    "tanh": _tanh,
+_ACTIVATIONS = {
+    entry.name: entry
+    for entry in (
+        Activation("elu", _elu, lambda x, value, slope: torch.where(x > 0, torch.zeros_like(x), slope)),
+        Activation("silu", _silu, _silu_curvature),
+        Activation("sine", _sine, lambda x, value, slope: -value),
+        Activation("softplus", _softplus, lambda x, value, slope: slope * (1 - slope)),
+        Activation("tanh", _tanh, lambda x, value, slope: -2 * value * slope),
+    )
 }
 
 
@@ -63,7 +87,7 @@ def available_activations() -> tuple[str, ...]:
 
 
 def activation(name: str) -> Activation:
-    """Return the activation called `name` as a function x -> (σ(x), σ'(x)).
+    """Return the activation called `name`.
 
     Raises:
         UnknownNameError: There is no such activation.

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from vae_flows.cnf.fields import VectorField
+from vae_flows.cnf.fields import AugmentedField, VectorField
 from vae_flows.errors import InvalidInputError, complaint, unknown_name
 
 __all__ = ["Divergence", "ExactDivergence", "HutchinsonDivergence", "Noise", "divergence_from"]
@@ -29,35 +29,27 @@ _DIVERGENCES = ("exact", "hutchinson")
 
 
 class Divergence(ABC):
-    """A way to compute tr J beside f."""
-
-    needs_trace: ClassVar[bool] = False
+    """A way to have tr J beside f."""
 
     @abstractmethod
     def draw_probes(self, z: Tensor) -> Tensor | None:
         """Draw the noise of one solve for latents of the shape of `z`; `None` where there is none."""
 
     @abstractmethod
-    def value_and_divergence(
-        self, field: VectorField, t: Tensor, z: Tensor, probes: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return f(t, z) and the trace or its estimate, of shape `z.shape[:-1]`."""
+    def bind(self, field: VectorField, probes: Tensor | None) -> AugmentedField:
+        """Return f and the trace, or its estimate with `probes (P, *z.shape)`, as one function."""
 
 
 @dataclass(frozen=True)
 class ExactDivergence(Divergence):
     """tr J without noise."""
 
-    needs_trace: ClassVar[bool] = True
-
     def draw_probes(self, z: Tensor) -> None:
         del z
 
-    def value_and_divergence(
-        self, field: VectorField, t: Tensor, z: Tensor, probes: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def bind(self, field: VectorField, probes: Tensor | None) -> AugmentedField:
         del probes
-        return field.value_and_trace(t, z)
+        return field.with_trace()
 
 
 @dataclass(frozen=True)
@@ -87,13 +79,10 @@ class HutchinsonDivergence(Divergence):
             return torch.randn(shape, dtype=z.dtype, device=z.device)
         return torch.randint(0, 2, shape, dtype=z.dtype, device=z.device).mul_(2).sub_(1)
 
-    def value_and_divergence(
-        self, field: VectorField, t: Tensor, z: Tensor, probes: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def bind(self, field: VectorField, probes: Tensor | None) -> AugmentedField:
         if probes is None:
             raise InvalidInputError(complaint("Hutchinson's estimate", "probes of the solve", "none"))
-        dz, forms = field.value_and_quadratic_form(t, z, probes)
-        return dz, forms.squeeze(0) if self.num_probes == 1 else forms.mean(0)
+        return field.with_probes(probes)
 
 
 def divergence_from(name: str | Divergence, noise: Noise = "gaussian", num_probes: int = 1) -> Divergence:

@@ -5,8 +5,8 @@ Layer l maps x to
 .. math:: W_l x + (x U_l) V_l + w_l\, t + c_l + b_l ,
 
 with shared :math:`W_l, w_l, c_l` and amortised, per-example :math:`U_l, V_l, b_l` (van den Berg et al. 2018 for the
-idea; Grathwohl et al. 2019, section 4.2 and appendix, for the continuous flow). f and its directional derivatives are
-one forward pass over stacked rows: the products with the weights are shared, and no double backward is needed.
+idea; Grathwohl et al. 2019, section 4.2 and appendix, for the continuous flow). A field of these
+dynamics is evaluated and differentiated by `vae_flows.cnf.fused`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Size, Tensor, nn
-from torch.nn import functional as F
 
 from vae_flows.cnf import activations
 from vae_flows.cnf.activations import Activation
-from vae_flows.cnf.fields import ConditionedDynamics, VectorField
+from vae_flows.cnf.fields import AugmentedField, ConditionedDynamics, Time, VectorField
+from vae_flows.cnf.fused import FusedField, Layer, TraceTerms
 from vae_flows.errors import InvalidInputError, complaint, unknown_name
 from vae_flows.shapes import Folded, fold_samples
 
@@ -67,6 +67,13 @@ class TimeLinear(nn.Linear):
             bound = 1 / math.sqrt(in_features + 1)
             self.time_weight = nn.Parameter(torch.empty(out_features).uniform_(-bound, bound))
 
+    def prepare(self, update: LayerUpdate) -> Layer:
+        """Return the layer for one solve with an update whose batch dimensions are one."""
+        shift = self.bias.view(1, 1, -1)
+        if update.bias is not None:
+            shift = shift + update.bias.unsqueeze(1)
+        return Layer(self.weight, shift, self.time_weight, update.left, update.right)
+
 
 class MLPDynamics(nn.Module):
     """The shared part of dz/dt = f(t, z; updates): an MLP from D to D.
@@ -83,8 +90,8 @@ class MLPDynamics(nn.Module):
 
     Example:
         >>> dynamics = MLPDynamics(2, (16,), activation="tanh")
-        >>> field = dynamics.condition().prepare(torch.Size([5]), with_trace=False)
-        >>> field.value(torch.tensor(0.0), torch.zeros(1, 5, 2)).shape
+        >>> field = dynamics.condition().prepare(torch.Size([5]))
+        >>> field.value(0.0, torch.zeros(1, 5, 2)).shape
         torch.Size([1, 5, 2])
     """
 
@@ -126,49 +133,16 @@ class ConditionedMLP(ConditionedDynamics):
         self._dynamics = dynamics
         self._updates = updates
 
-    def prepare(self, shape: Size, *, with_trace: bool) -> MLPField:
+    def prepare(self, shape: Size) -> MLPField:
         batch = shape[len(shape) - len(self.batch_shape) :]
         layers = [
-            _Layer.prepare(layer, update.flatten(self.batch_shape, batch))
+            layer.prepare(update.flatten(self.batch_shape, batch))
             for layer, update in zip(cast(Iterable[TimeLinear], self._dynamics.layers), self._updates, strict=True)
         ]
-        return MLPField(layers, batch, activations.activation(self._dynamics.activation), with_trace=with_trace)
+        return MLPField(layers, batch, activations.activation(self._dynamics.activation))
 
     def dependencies(self) -> Sequence[Tensor]:
         return [*self._dynamics.parameters(), *(tensor for update in self._updates for tensor in update.tensors())]
-
-
-class _Layer(NamedTuple):
-    """One layer, ready for a solve: everything that depends on neither t nor z is done."""
-
-    weight: Tensor  # (out, in)
-    shift: Tensor  # (N, 1, out): shared and amortised bias
-    time_weight: Tensor | None  # (out,)
-    left: Tensor | None  # (N, in, r)
-    right: Tensor | None  # (N, r, out)
-
-    @classmethod
-    def prepare(cls, layer: TimeLinear, update: LayerUpdate) -> _Layer:
-        shift = layer.bias.view(1, 1, -1)
-        if update.bias is not None:
-            shift = shift + update.bias.unsqueeze(1)
-        return cls(layer.weight, shift, layer.time_weight, update.left, update.right)
-
-    def product(self, rows: Tensor) -> Tensor:
-        """Multiply `rows (N, R, in)` with the weight and its low-rank update."""
-        result = F.linear(rows, self.weight)
-        if self.left is None or self.right is None:
-            return result
-        return torch.baddbmm(result, rows @ self.left, self.right)
-
-    def dense(self) -> Tensor:
-        """Return the weight with its update, `(N, in, out)`, or `(in, out)` where all examples share it."""
-        if self.left is None or self.right is None:
-            return self.weight.mT
-        return torch.baddbmm(self.weight.mT, self.left, self.right)
-
-    def offset(self, t: Tensor) -> Tensor:
-        return self.shift if self.time_weight is None else self.shift + t * self.time_weight
 
 
 class MLPField(VectorField):
@@ -177,16 +151,10 @@ class MLPField(VectorField):
     N counts the examples, S the samples that share an example's parameters.
     """
 
-    def __init__(self, layers: Sequence[_Layer], batch: Size, activation: Activation, *, with_trace: bool) -> None:
+    def __init__(self, layers: Sequence[Layer], batch: Size, activation: Activation) -> None:
         self._layers = layers
         self._batch = batch
         self._activation = activation
-        closed = with_trace and len(layers) <= _CLOSED_TRACE_LAYERS
-        self._trace_weight = _closed_trace_weight(layers) if closed else None
-
-    def tensors(self) -> Sequence[Tensor]:
-        found = [tensor for layer in self._layers for tensor in layer if tensor is not None]
-        return found if self._trace_weight is None else [*found, self._trace_weight]
 
     def pack(self, z: Tensor, shape: Size) -> Tensor:
         folded = fold_samples(z, self._batch, shape)
@@ -196,59 +164,36 @@ class MLPField(VectorField):
         folded = Folded(values, shape[: len(shape) - len(self._batch)], self._batch)
         return folded.unfold(values.reshape(self._batch + values.shape[1:]))
 
-    def value(self, t: Tensor, z: Tensor) -> Tensor:
+    def value(self, t: Time, z: Tensor) -> Tensor:
         rows = z
         for layer in self._layers[:-1]:
             rows = self._activation(layer.product(rows) + layer.offset(t)).value
         return self._layers[-1].product(rows) + self._layers[-1].offset(t)
 
-    def value_and_quadratic_form(self, t: Tensor, z: Tensor, probes: Tensor) -> tuple[Tensor, Tensor]:
-        dz, tangents = self._value_and_tangents(t, z, probes.movedim(0, 1))
-        return dz, (tangents * probes.movedim(0, 1)).sum(-1).movedim(1, 0)
+    def with_probes(self, probes: Tensor) -> AugmentedField:
+        return FusedField(self._layers, self._activation, TraceTerms.of_probes(self._layers, probes))
 
-    def value_and_trace(self, t: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        if self._trace_weight is not None:
-            return self._value_and_closed_trace(t, z, self._trace_weight)
-        latent_dim = z.shape[-1]
-        basis = torch.eye(latent_dim, dtype=z.dtype, device=z.device)
-        dz, trace = z, z.new_zeros(z.shape[:-1])
+    def with_trace(self) -> AugmentedField:
+        if len(self._layers) <= _CLOSED_TRACE_LAYERS:
+            return FusedField(self._layers, self._activation, TraceTerms.of_trace(self._layers))
+        return _TraceByDirections(self, self._layers)
+
+
+class _TraceByDirections(AugmentedField):
+    """The trace of deep dynamics as the sum of e_dᵀJe_d over the basis, in chunks that bound the memory."""
+
+    def __init__(self, field: MLPField, layers: Sequence[Layer]) -> None:
+        self._field = field
+        self._tensors = [tensor for layer in layers for tensor in layer.tensors()]
+
+    def tensors(self) -> Sequence[Tensor]:
+        return self._tensors
+
+    def evaluate(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
+        basis = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
+        value, trace = z, z.new_zeros(z.shape[:-1])
         for chunk in basis.split(_TRACE_CHUNK):
-            vectors = chunk[None, :, None].expand(z.shape[0], -1, z.shape[1], -1)
-            dz, tangents = self._value_and_tangents(t, z, vectors)
-            trace = trace + (tangents * vectors).sum((1, 3))
-        return dz, trace
-
-    def _value_and_tangents(self, t: Tensor, z: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Push `z (N, S, D)` and `vectors (N, P, S, D)` through the layers as one stack of rows."""
-        count, probes, samples, _ = vectors.shape
-        rows = torch.cat([z, vectors.flatten(1, 2)], 1)
-        for layer in self._layers[:-1]:
-            value, tangents = layer.product(rows).split([samples, probes * samples], 1)
-            value, slope = self._activation(value + layer.offset(t))
-            tangents = tangents.unflatten(1, (probes, samples)) * slope.unsqueeze(1)
-            rows = torch.cat([value, tangents.flatten(1, 2)], 1)
-        value, tangents = self._layers[-1].product(rows).split([samples, probes * samples], 1)
-        return value + self._layers[-1].offset(t), tangents.view(count, probes, samples, -1)
-
-    def _value_and_closed_trace(self, t: Tensor, z: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return f and its trace from the slopes of the hidden layers and the trace weight."""
-        rows, slopes = z, []
-        for layer in self._layers[:-1]:
-            rows, slope = self._activation(layer.product(rows) + layer.offset(t))
-            slopes.append(slope)
-        dz = self._layers[-1].product(rows) + self._layers[-1].offset(t)
-        if len(slopes) == 1:
-            return dz, (slopes[0] * weight).sum(-1)
-        return dz, ((slopes[0] @ weight) * slopes[1]).sum(-1)
-
-
-def _closed_trace_weight(layers: Sequence[_Layer]) -> Tensor:
-    r"""Compute what the closed-form trace multiplies the slopes d of the hidden layers with.
-
-    One hidden layer: :math:`\sum_j d_j (A_2 A_1)_{jj}`. Two: :math:`d_1^\top (A_2 \circ (A_3 A_1)^\top) d_2`. Here
-    :math:`A_l` is the weight of layer l with its update, in the row-vector convention :math:`x A_l`.
-    """
-    first, *middle, last = (layer.dense() for layer in layers)
-    if middle:
-        return middle[0] * (last @ first).mT
-    return (first.mT * last).sum(-1).unsqueeze(-2)
+            probes = chunk[:, None, None].expand(-1, *z.shape)
+            value, mean = self._field.with_probes(probes).evaluate(t, z)
+            trace = trace + mean * len(chunk)
+        return value, trace

@@ -1,10 +1,10 @@
-"""Solver settings, the solve itself, its gradient methods, and what became of it: counts or an error."""
+"""Solver settings and the choice of how a solve is made and differentiated."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -12,27 +12,38 @@ from torch import Tensor
 from torchdiffeq import odeint, odeint_adjoint
 from torchdiffeq._impl.odeint import SOLVERS
 
-from vae_flows.errors import IntegrationError, InvalidInputError, complaint, unknown_name
+from vae_flows.cnf.fields import AugmentedField, TapedField, Time
+from vae_flows.cnf.runge_kutta import SteppingSettings, integrate
+from vae_flows.cnf.tableaus import TABLEAUS
+from vae_flows.cnf.taped import AutogradTape, solve_taped
+from vae_flows.cnf.work import SolveProgress, WorkCount
+from vae_flows.errors import InvalidInputError, complaint, unknown_name
 
-__all__ = ["Gradient", "ODESolver", "RightHandSide", "WorkCount"]
+__all__ = ["Gradient", "ODESolver"]
 
-Gradient = Literal["backprop", "adjoint"]
-RightHandSide = Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, ...]]
-_GRADIENTS = ("backprop", "adjoint")
+Gradient = Literal["backprop", "recompute", "adjoint"]
+_GRADIENTS = ("backprop", "recompute", "adjoint")
 
 
 @dataclass(frozen=True)
 class ODESolver:
     """Settings of an ODE solve.
 
+    The explicit Runge-Kutta methods up to order 5 are stepped by this library; `dopri8`, the Adams methods,
+    `scipy_solver`, every continuous adjoint, and options that only torchdiffeq knows are left to torchdiffeq.
+
     Arguments:
         method: A method of torchdiffeq, adaptive (`dopri5`, `bosh3`, …) or with fixed steps (`rk4`, …).
         rtol: Relative tolerance of adaptive methods.
         atol: Absolute tolerance of adaptive methods.
-        gradient: `backprop` differentiates the accepted steps; `adjoint` solves the continuous adjoint backwards in
-            time, in memory that does not grow with the number of steps, and with gradients as exact as its tolerance.
+        gradient: `backprop` differentiates the accepted steps, keeping their activations; `recompute` is the same
+            gradient in the memory of one step, for the price of evaluating it again; `adjoint` solves the continuous
+            adjoint backwards in time, in memory that does not grow with the number of steps, and with gradients as
+            exact as its tolerance.
         max_evaluations: Cap on evaluations of the dynamics in one solve, forward or backward.
         options: Passed to the method, such as `{"step_size": 0.05}` for `rk4`.
+        fused: Whether `backprop` uses the backward pass written by hand where the dynamics have one. Without it,
+            gradients can be differentiated again.
 
     Raises:
         UnknownNameError: Unknown method or gradient.
@@ -49,6 +60,7 @@ class ODESolver:
     gradient: Gradient = "backprop"
     max_evaluations: int = 2000
     options: Mapping[str, Any] = field(default_factory=dict)
+    fused: bool = True
 
     def __post_init__(self) -> None:
         if self.method not in SOLVERS:
@@ -60,33 +72,74 @@ class ODESolver:
                 raise InvalidInputError(complaint(f"ODESolver {name}", "a positive number", getattr(self, name)))
         if self.max_evaluations < 1:
             raise InvalidInputError(complaint("ODESolver max_evaluations", "at least 1", self.max_evaluations))
+        if self.gradient == "recompute" and not self._steps_here():
+            raise InvalidInputError(
+                complaint(
+                    "ODESolver gradient",
+                    f"'backprop' or 'adjoint' for method {self.method!r} with options {sorted(self.options)}",
+                    "'recompute'",
+                )
+            )
 
     def solve(
-        self,
-        right_hand_side: RightHandSide,
-        state: tuple[Tensor, ...],
-        interval: tuple[float, float],
-        parameters: Sequence[Tensor] = (),
-        work: WorkCount | None = None,
-    ) -> tuple[Tensor, ...]:
-        """Integrate `state` over `interval`, in either direction.
+        self, field: AugmentedField, z: Tensor, interval: tuple[float, float], work: WorkCount | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Integrate f and the trace over `interval`, in either direction.
 
         Arguments:
-            right_hand_side: Maps t and the state to the state's derivative.
-            state: Tensors of any shapes at the start.
+            field: What is integrated.
+            z: Latents at the start, `(…, D)`.
             interval: Start and end time.
-            parameters: The tensors that the right-hand side uses and gradients should reach under `adjoint`.
             work: Filled with the counts of the solve, also when it fails.
 
         Returns:
-            The state at the end.
+            The latents at the end and the integral of the trace, `(…)`.
 
         Raises:
             IntegrationError: The cap was met, a step underflowed, or a value is not finite.
         """
-        work = WorkCount() if work is None else work
-        counted = _CountedRightHandSide(right_hand_side, self, work, reverse=interval[1] < interval[0])
-        times = torch.tensor(interval, dtype=state[0].dtype, device=state[0].device)
+        progress = SolveProgress(WorkCount() if work is None else work, self.max_evaluations)
+        state = torch.cat([z, z.new_zeros((*z.shape[:-1], 1))], -1)
+        if self._steps_here():
+            end = self._step(field, state, interval, progress)
+        else:
+            end = self._delegate(field, state, interval, progress)
+        if not bool(torch.isfinite(end.detach()).all()):
+            raise progress.error("the state at the end is not finite")
+        progress.backward = True
+        return end[..., :-1], end[..., -1]
+
+    def _steps_here(self) -> bool:
+        """Whether this library steps the solve, and not torchdiffeq."""
+        if self.method not in TABLEAUS or self.gradient == "adjoint":
+            return False
+        adaptive = TABLEAUS[self.method].is_adaptive
+        known = SteppingSettings.ADAPTIVE_OPTIONS if adaptive else SteppingSettings.FIXED_OPTIONS
+        return set(self.options) <= known
+
+    def _step(
+        self, field: AugmentedField, state: Tensor, interval: tuple[float, float], progress: SolveProgress
+    ) -> Tensor:
+        latent_dim = state.shape[-1] - 1
+        settings = SteppingSettings(
+            TABLEAUS[self.method], self.rtol, self.atol, latent_dim, latent_dim + 1, self.options
+        )
+        if torch.is_grad_enabled():
+            if self.gradient == "recompute":
+                taped = field if isinstance(field, TapedField) else AutogradTape(field)
+                return solve_taped(taped, state, interval, settings, progress, keep=False)
+            if self.fused and isinstance(field, TapedField):
+                return solve_taped(field, state, interval, settings, progress, keep=True)
+        return integrate(_derivative(field, progress), state, interval, settings, progress)[0]
+
+    def _delegate(
+        self, field: AugmentedField, state: Tensor, interval: tuple[float, float], progress: SolveProgress
+    ) -> Tensor:
+        """Have torchdiffeq make the solve, with latents and integral as two states whose errors are both kept."""
+        field = field.isolated()
+        function = _TorchdiffeqFunction(field, self.method, progress)
+        times = torch.tensor(interval, dtype=state.dtype, device=state.device)
+        states = (state[..., :-1], state[..., -1])
         arguments: dict[str, Any] = {
             "rtol": self.rtol,
             "atol": self.atol,
@@ -95,95 +148,49 @@ class ODESolver:
         }
         try:
             if self.gradient == "adjoint":
-                path = odeint_adjoint(counted, state, times, adjoint_params=tuple(parameters), **arguments)
+                tensors = tuple(field.tensors())
+                latents, integral = odeint_adjoint(function, states, times, adjoint_params=tensors, **arguments)
             else:
-                path = odeint(counted, state, times, **arguments)
+                latents, integral = odeint(function, states, times, **arguments)
         except AssertionError as failure:
-            raise counted.error(str(failure)) from failure
-        end = tuple(values[-1] for values in path)
-        if not all(bool(torch.isfinite(values).all()) for values in end):
-            raise counted.error("the state at the end is not finite")
-        counted.backward = True
-        return end
+            raise progress.error(str(failure)) from failure
+        return torch.cat([latents[-1], integral[-1].unsqueeze(-1)], -1)
 
 
-@dataclass
-class WorkCount:
-    """What one solve has cost; the backward evaluations arrive with the backward pass of the continuous adjoint.
+def _derivative(field: AugmentedField, progress: SolveProgress) -> Callable[[Time, Tensor], Tensor]:
+    """Return the derivative of a state of latents and integral, every evaluation counted."""
 
-    Arguments:
-        forward_evaluations: Evaluations of the dynamics in the forward solve.
-        backward_evaluations: Evaluations in the adjoint solve; 0 under backpropagation, which makes none.
-        accepted_steps: Steps taken.
-        rejected_steps: Steps tried and thrown away.
-    """
+    def derivative(t: Time, state: Tensor) -> Tensor:
+        progress.evaluate()
+        value, trace = field.evaluate(t, state[..., :-1])
+        return torch.cat([value, trace.unsqueeze(-1)], -1)
 
-    forward_evaluations: int = 0
-    backward_evaluations: int = 0
-    accepted_steps: int = 0
-    rejected_steps: int = 0
-
-    @classmethod
-    def total(cls, counts: Iterable[WorkCount]) -> WorkCount:
-        """Add up the counts of several solves."""
-        return cls(*(sum(column) for column in zip(*(astuple(count) for count in counts), strict=True)))
+    return derivative
 
 
-class _CountedRightHandSide:
-    """The right-hand side as the solver calls it: counts, keeps the cap, and knows where the solve stands.
+class _TorchdiffeqFunction:
+    """The right-hand side as torchdiffeq calls it, with the callbacks by which it tells of its steps."""
 
-    Evaluations after the forward solve has returned are those of the continuous adjoint.
-    """
-
-    def __init__(self, function: RightHandSide, solver: ODESolver, work: WorkCount, *, reverse: bool) -> None:
-        self._function = function
-        self._max_evaluations = solver.max_evaluations
-        self._work = work
-        self._sign = -1.0 if reverse else 1.0
-        self._t: float | None = None
-        self._step_size: float | None = None
-        self.backward = False
+    def __init__(self, field: AugmentedField, method: str, progress: SolveProgress) -> None:
+        self._field = field
+        self._progress = progress
         # torchdiffeq finds callbacks by attribute, and warns of those that the method does not call.
         callbacks = {
             "callback_step": self._on_step,
-            "callback_accept_step": self._on_accept,
-            "callback_reject_step": self._on_reject,
+            "callback_accept_step": lambda *_: progress.accept(),
+            "callback_reject_step": lambda *_: progress.reject(),
         }
-        self._adaptive = "callback_accept_step" in SOLVERS[solver.method].valid_callbacks()
-        for name in SOLVERS[solver.method].valid_callbacks() & set(callbacks):
+        supported = SOLVERS[method].valid_callbacks()
+        self._fixed_steps = "callback_accept_step" not in supported
+        for name in supported & set(callbacks):
             setattr(self, name, callbacks[name])
 
-    def __call__(self, t: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        if self.backward:
-            self._work.backward_evaluations += 1
-        else:
-            self._work.forward_evaluations += 1
-        if max(self._work.forward_evaluations, self._work.backward_evaluations) > self._max_evaluations:
-            self._t = float(t.detach())
-            raise self.error(f"the cap of {self._max_evaluations} evaluations was met")
-        return self._function(t, state)
-
-    def error(self, what: str) -> IntegrationError:
-        work = self._work
-        return IntegrationError(
-            f"ODE solve failed: {what} (t = {self._t}, step {self._step_size}, "
-            f"{work.forward_evaluations} evaluations forward, {work.backward_evaluations} backward, "
-            f"{work.accepted_steps} steps accepted, {work.rejected_steps} rejected). "
-            "Loosen rtol and atol, shorten integration_time, lower the learning rate or clip gradients, "
-            "check the input for extreme values, or raise max_evaluations.",
-            t=self._t,
-            step_size=self._step_size,
-            evaluations=work.forward_evaluations + work.backward_evaluations,
-        )
+    def __call__(self, t: Tensor, states: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        self._progress.evaluate()
+        return self._field.evaluate(t, states[0])
 
     def _on_step(self, t: Tensor, state: object, step_size: Tensor) -> None:
         del state
-        self._t, self._step_size = self._sign * float(t.detach()), float(step_size.detach())
-        if not self._adaptive:
-            self._work.accepted_steps += 1
-
-    def _on_accept(self, *_: object) -> None:
-        self._work.accepted_steps += 1
-
-    def _on_reject(self, *_: object) -> None:
-        self._work.rejected_steps += 1
+        self._progress.attempt(float(t.detach()), float(step_size.detach()))
+        if self._fixed_steps:
+            self._progress.accept()

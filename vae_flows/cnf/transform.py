@@ -10,7 +10,8 @@ from torch import Size, Tensor
 
 from vae_flows.cnf.divergence import Divergence, Noise, divergence_from
 from vae_flows.cnf.fields import ConditionedDynamics, FunctionField, VectorField
-from vae_flows.cnf.integrate import ODESolver, WorkCount
+from vae_flows.cnf.integrate import ODESolver
+from vae_flows.cnf.work import WorkCount
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.transforms.base import FusedTransform
 
@@ -92,25 +93,15 @@ class ContinuousTransform(FusedTransform):
     def _integrate(self, z: Tensor, start: float, end: float) -> tuple[Tensor, Tensor]:
         """Solve from `start` to `end`; the second value is the integral of the trace in that direction."""
         shape = self.broadcast_shape(z)
-        field = self._dynamics.prepare(shape, with_trace=self.divergence.needs_trace)
+        field = self._dynamics.prepare(shape)
         packed = field.pack(z, shape)
         if packed.numel() == 0:
             return z.expand(shape + z.shape[-1:]), z.new_zeros(shape)
-        probes = self._probes(field, packed, shape)
-
-        def right_hand_side(t: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return self.divergence.value_and_divergence(field, t, state[0], probes)
-
+        augmented = self.divergence.bind(field, self._probes(field, packed, shape))
         self.last_solve = WorkCount()
         if self._on_solve is not None:
             self._on_solve(self.last_solve)
-        values, log_det = self.solver.solve(
-            right_hand_side,
-            (packed, packed.new_zeros(packed.shape[:-1])),
-            (start, end),
-            field.tensors(),
-            self.last_solve,
-        )
+        values, log_det = self.solver.solve(augmented, packed, (start, end), self.last_solve)
         return field.unpack(values, shape), field.unpack(log_det, shape)
 
     def _probes(self, field: VectorField, packed: Tensor, shape: Size) -> Tensor | None:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from vae_flows.cnf.amortization import AmortizationName, make_amortization
 from vae_flows.cnf.divergence import Divergence, Noise, divergence_from
 from vae_flows.cnf.dynamics import MLPDynamics, TimeConditioning
-from vae_flows.cnf.integrate import ODESolver, WorkCount
+from vae_flows.cnf.integrate import ODESolver
+from vae_flows.cnf.work import WorkCount
 from vae_flows.cnf.transform import ContinuousTransform, check_integration_time
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.flows.base import AmortizedFlow

@@ -1,0 +1,99 @@
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+from vae_flows.cnf.runge_kutta import SteppingSettings, integrate
+from vae_flows.cnf.tableaus import TABLEAUS, Tableau
+from vae_flows.cnf.work import SolveProgress, WorkCount
+
+ORDER = 0.25  # how far a fitted order may be from the method's
+
+
+def settings(tableau, **options):
+    return SteppingSettings(tableau, rtol=1e-5, atol=1e-5, latent_dim=1, controlled=2, options=options)
+
+
+def fixed(tableau: Tableau) -> Tableau:
+    return Tableau(tableau.order, tableau.nodes, tableau.stages, tableau.weights)
+
+
+@pytest.mark.parametrize("name", TABLEAUS)
+def test_tableaus_are_consistent(name):
+    tableau = TABLEAUS[name]
+    for node, row in zip(tableau.nodes, tableau.stages, strict=True):
+        assert math.isclose(node, sum(row), abs_tol=1e-13)
+    assert math.isclose(sum(tableau.weights), 1, abs_tol=1e-13)
+    assert math.isclose(sum(tableau.error_weights), 0, abs_tol=1e-13)
+    assert tableau.is_adaptive == (name in {"dopri5", "bosh3", "fehlberg2", "adaptive_heun"})
+    assert tableau.reuses_last_stage == (name in {"dopri5", "bosh3"})
+
+
+@pytest.mark.parametrize("name", TABLEAUS)
+def test_order_of_convergence(name):
+    """Halving the step divides the error by 2 to the order: y' = 3 y cos t, y = exp(3 sin t)."""
+
+    def evaluate(t, state):
+        return torch.cat([3 * state[..., :1] * math.cos(t), torch.ones_like(state[..., :1])], -1)
+
+    tableau = fixed(TABLEAUS[name])
+    start = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+
+    def end(count):
+        progress = SolveProgress(WorkCount(), 10**6)
+        return integrate(evaluate, start, (0.0, 2.0), settings(tableau, step_size=2 / count), progress)[0][0, 0]
+
+    exact = math.exp(3 * math.sin(2))
+    errors = [abs(float(end(count) - exact)) for count in (40, 80, 160)]
+    for coarse, fine in pairwise(errors):
+        assert abs(math.log2(coarse / fine) - tableau.order) < ORDER
+
+
+def test_steps_name_their_evaluations():
+    times = []
+
+    def evaluate(t, state):
+        times.append(t)
+        return -5 * state * (1 + math.sin(9 * t))
+
+    state = torch.tensor([[1.0, 1.0]], dtype=torch.float64)
+    work = WorkCount()
+    end, steps = integrate(evaluate, state, (0.0, 1.0), settings(TABLEAUS["dopri5"]), SolveProgress(work, 10**6))
+    assert len(steps) == work.accepted_steps > 3
+    tableau = TABLEAUS["dopri5"]
+    for step in steps:
+        expected = [step.t + node * step.size for node in tableau.nodes]
+        assert [times[number] for number in step.evaluations] == pytest.approx(expected, abs=1e-12)
+    for before, after in pairwise(steps):
+        assert before.evaluations[-1] == after.evaluations[0]
+        assert before.t + before.size == pytest.approx(after.t)
+    assert steps[-1].t + steps[-1].size == pytest.approx(1.0)
+    assert torch.isfinite(end).all()
+
+
+def test_options_of_adaptive_steps():
+    def evaluate(t, state):
+        return -state
+
+    state = torch.ones(1, 2, dtype=torch.float64)
+
+    def run(**options):
+        progress = SolveProgress(WorkCount(), 10**6)
+        return integrate(evaluate, state, (0.0, 1.0), settings(TABLEAUS["dopri5"], **options), progress)[1]
+
+    assert run(first_step=1e-3)[0].size == 1e-3
+    assert max(step.size for step in run(max_step=0.01)) <= 0.01
+    assert len(run(safety=0.2)) > len(run())
+    growth = [after.size / before.size for before, after in pairwise(run(first_step=1e-4, ifactor=2.0))]
+    assert max(growth[:-2]) == pytest.approx(2.0)
+
+
+def test_no_sliver_is_left_for_the_last_step():
+    def evaluate(t, state):
+        return 0 * state
+
+    state = torch.ones(1, 2, dtype=torch.float64)
+    progress = SolveProgress(WorkCount(), 100)
+    steps = integrate(evaluate, state, (0.0, 1.0), settings(TABLEAUS["dopri5"], first_step=0.9), progress)[1]
+    assert [step.size for step in steps] == pytest.approx([0.5, 0.5])

@@ -1,0 +1,285 @@
+r"""MLP dynamics as one fused evaluation of value and trace, with a backward pass for whole solves written by hand.
+
+Rows of values and of tangents are stacked, so that each inner layer is one matrix product for both. With layers
+:math:`p_l = x_{l-1} A_l + s_l + t w_l`, :math:`x_l = \sigma(p_l)`, slopes :math:`d_l = \sigma'(p_l)` and tangents
+:math:`\tau_1 = u`, :math:`\tau_{l+1} = (\tau_l \circ d_l) A_{l+1}`, the quadratic form of a probe ε is
+:math:`q = \sum (\tau_{L-1} \circ d_{L-1}) \circ w` with :math:`u = \epsilon A_1` and :math:`w = \epsilon A_L^\top`,
+both constant along a solve. The closed-form trace has the same shape: with two hidden layers u = w = 1 and the matrix
+:math:`A_2 \circ (A_3 A_1)^\top` between the slopes, with one :math:`w = \operatorname{diag}(A_2 A_1)` alone.
+
+Inside a solve nothing of automatic differentiation runs: a tape keeps the activations of each evaluation, `pull_back`
+turns cotangents of value and trace into that of z and adds to the gradients of the weights in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vae_flows.cnf.activations import Activation
+from vae_flows.cnf.fields import TapedField, Time
+
+__all__ = ["FusedField", "Layer", "TraceTerms"]
+
+_WAITING = 8  # evaluations whose low-rank gradients are taken together
+
+
+class Layer(NamedTuple):
+    """One layer, ready for a solve: x, t -> x A + shift + t · time_weight, with A = weightᵀ + left · right."""
+
+    weight: Tensor  # (out, in)
+    shift: Tensor  # (N or 1, 1, out)
+    time_weight: Tensor | None = None  # (out,)
+    left: Tensor | None = None  # (N, in, r)
+    right: Tensor | None = None  # (N, r, out)
+
+    def product(self, rows: Tensor) -> Tensor:
+        """Return `rows (N, R, in)` times A."""
+        result = F.linear(rows, self.weight)
+        if self.left is None or self.right is None:
+            return result
+        return torch.baddbmm(result, rows @ self.left, self.right)
+
+    def transposed_product(self, rows: Tensor) -> Tensor:
+        """Return `rows (N, R, out)` times Aᵀ."""
+        result = rows @ self.weight
+        if self.left is None or self.right is None:
+            return result
+        return torch.baddbmm(result, rows @ self.right.mT, self.left.mT)
+
+    def dense(self) -> Tensor:
+        """Return A, `(N, in, out)`, or `(in, out)` where all examples share it."""
+        if self.left is None or self.right is None:
+            return self.weight.mT
+        return torch.baddbmm(self.weight.mT, self.left, self.right)
+
+    def offset(self, t: Time) -> Tensor:
+        """Return shift + t · time_weight."""
+        return self.shift if self.time_weight is None else self.shift + t * self.time_weight
+
+    def tensors(self) -> list[Tensor]:
+        """Return those tensors that there are."""
+        return [tensor for tensor in self if tensor is not None]
+
+
+class TraceTerms(NamedTuple):
+    """What turns the slopes of the hidden layers into the trace or its estimate; all of it constant along a solve.
+
+    Arguments:
+        probes: P, the number of tangents of a latent.
+        start: u, the first tangents `(N, P S, H)`; ones where `None`.
+        inner: The matrix between the slopes of two hidden layers; where `None`, tangents pass through the layers.
+        end: w, what the last tangents are multiplied with; ones where `None`.
+    """
+
+    probes: int = 1
+    start: Tensor | None = None
+    inner: Tensor | None = None
+    end: Tensor | None = None
+
+    @classmethod
+    def of_probes(cls, layers: Sequence[Layer], probes: Tensor) -> TraceTerms:
+        """Return the terms of the mean quadratic form of `probes (P, N, S, D)`."""
+        rows = probes.movedim(0, 1).flatten(1, 2)
+        # Dividing here, once a solve, makes the sum over probes the mean.
+        return cls(len(probes), layers[0].product(rows), None, layers[-1].transposed_product(rows) / len(probes))
+
+    @classmethod
+    def of_trace(cls, layers: Sequence[Layer]) -> TraceTerms:
+        """Return the terms of the closed form with one or two hidden layers."""
+        first, *middle, last = (layer.dense() for layer in layers)
+        if middle:
+            return cls(inner=middle[0] * (last @ first).mT)
+        return cls(end=(first.mT * last).sum(-1).unsqueeze(-2))
+
+    def tensors(self) -> list[Tensor]:
+        """Return those tensors that there are."""
+        return [tensor for tensor in (self.start, self.inner, self.end) if tensor is not None]
+
+    def spread(self, slope: Tensor, tangents: Tensor | None) -> Tensor:
+        """Return tangents ∘ slope, for `slope (N, S, H)` and `tangents (N, P S, H)`."""
+        if tangents is None:
+            return slope
+        if self.probes == 1:
+            return tangents * slope
+        samples = slope.shape[1]
+        return (tangents.unflatten(1, (self.probes, samples)) * slope.unsqueeze(1)).flatten(1, 2)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Return the sum over probes of `rows (N, P S, …)`, `(N, S, …)`."""
+        return rows if self.probes == 1 else rows.unflatten(1, (self.probes, -1)).sum(1)
+
+
+class Hidden(NamedTuple):
+    """What one evaluation leaves of a hidden layer."""
+
+    pre: Tensor  # p, (N, S, H)
+    value: Tensor  # σ(p)
+    slope: Tensor  # σ'(p)
+    tangents: Tensor | None  # τ, (N, P S, H); ones where there are none
+    rows: Tensor  # what the next layer multiplied: σ(p), and below another hidden layer τ ∘ σ'(p)
+
+
+class Tape(NamedTuple):
+    """The activations of one evaluation."""
+
+    t: float
+    z: Tensor  # (N, S, D)
+    hidden: list[Hidden]
+
+
+class _LayerGradient:
+    """The gradients of one layer's tensors, accumulated over the evaluations of a solve."""
+
+    def __init__(self, layer: Layer) -> None:
+        self._layer = layer
+        self._weight = torch.zeros_like(layer.weight)
+        self._shift = torch.zeros_like(layer.shift)
+        self._time_weight = None if layer.time_weight is None else torch.zeros_like(layer.time_weight)
+        self._left = None if layer.left is None else torch.zeros_like(layer.left)
+        self._right = None if layer.right is None else torch.zeros_like(layer.right)
+        self._waiting: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, t: float, inputs: Tensor, outputs: Tensor, of_pre: Tensor) -> None:
+        """Add one evaluation: what the layer multiplied, `(N, R, in)`, and the cotangents of product and offset."""
+        self._weight.addmm_(outputs.flatten(0, 1).mT, inputs.flatten(0, 1))
+        of_shift = of_pre.sum_to_size(self._shift.shape)
+        self._shift += of_shift
+        if self._time_weight is not None:
+            self._time_weight.add_(of_shift.sum((0, 1)), alpha=t)
+        if self._left is not None:
+            self._waiting.append((inputs, outputs))
+            if len(self._waiting) == _WAITING:
+                self._flush()
+
+    def tensors(self) -> list[Tensor]:
+        """Return the gradients in the order of the layer's tensors."""
+        self._flush()
+        found = (self._weight, self._shift, self._time_weight, self._left, self._right)
+        return [gradient for gradient in found if gradient is not None]
+
+    def _flush(self) -> None:
+        """Add the low-rank gradients of several evaluations at once: each product reads and writes all of U and V."""
+        left, right = self._layer.left, self._layer.right
+        if not self._waiting or left is None or right is None or self._left is None or self._right is None:
+            return
+        x, g = (torch.cat(entries, 1) for entries in zip(*self._waiting, strict=True))
+        self._left.baddbmm_(x.mT, g @ right.mT)
+        self._right.baddbmm_((x @ left).mT, g)
+        self._waiting = []
+
+
+class _Gradients:
+    """The gradients of all tensors of a fused field, accumulated over the evaluations of a solve."""
+
+    def __init__(self, layers: Sequence[Layer], terms: TraceTerms) -> None:
+        self.layers = [_LayerGradient(layer) for layer in layers]
+        self.start, self.inner, self.end = (
+            None if tensor is None else torch.zeros_like(tensor) for tensor in (terms.start, terms.inner, terms.end)
+        )
+
+    def tensors(self) -> list[Tensor]:
+        """Return them in the order of the field's tensors."""
+        of_terms = [tensor for tensor in (self.start, self.inner, self.end) if tensor is not None]
+        return [tensor for layer in self.layers for tensor in layer.tensors()] + of_terms
+
+
+class FusedField(TapedField):
+    """An MLP and its trace, in the layout `(N, S, D)` of N examples with S samples each.
+
+    Arguments:
+        layers: The layers, at least two.
+        activation: σ.
+        terms: How the slopes make the trace.
+    """
+
+    def __init__(self, layers: Sequence[Layer], activation: Activation, terms: TraceTerms) -> None:
+        self._layers = layers
+        self._activation = activation
+        self._terms = terms
+        self._gradients: _Gradients | None = None
+
+    def tensors(self) -> list[Tensor]:
+        return [tensor for layer in self._layers for tensor in layer.tensors()] + self._terms.tensors()
+
+    def isolated(self) -> FusedField:
+        layers = [layer._replace(**_aliases(layer)) for layer in self._layers]
+        return FusedField(layers, self._activation, self._terms._replace(**_aliases(self._terms)))
+
+    def evaluate(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
+        return self.record(cast(float, t), z)[0]
+
+    def record(self, t: float, z: Tensor) -> tuple[tuple[Tensor, Tensor], Tape]:
+        terms, samples = self._terms, z.shape[1]
+        product, tangents, pushed, hidden = self._layers[0].product(z), terms.start, z, []
+        for index, layer in enumerate(self._layers[:-1]):
+            pre = product + layer.offset(t)
+            value, slope = self._activation(pre)
+            pushed = terms.spread(slope, tangents)
+            last = index == len(self._layers) - 2
+            stacked = not last and terms.inner is None
+            rows = torch.cat([value, pushed], 1) if stacked else value
+            hidden.append(Hidden(pre, value, slope, tangents, rows))
+            product = self._layers[index + 1].product(rows)
+            if stacked:
+                product, tangents = product.split([samples, pushed.shape[1]], 1)
+            elif terms.inner is not None and not last:
+                tangents = pushed @ terms.inner
+        weighted = pushed if terms.end is None else pushed * terms.end
+        return (product + self._layers[-1].offset(t), terms.gather(weighted.sum(-1))), Tape(t, z, hidden)
+
+    def pull_back(self, tape: object, value: Tensor, trace: Tensor) -> Tensor:
+        tape = cast(Tape, tape)
+        terms, samples = self._terms, tape.z.shape[1]
+        gradients = self._gradients = self._gradients or _Gradients(self._layers, terms)
+        gradients.layers[-1].add(tape.t, tape.hidden[-1].rows, value, value)
+        of_value = self._layers[-1].transposed_product(value)
+        of_pushed = trace.repeat(1, terms.probes).unsqueeze(-1)
+        if terms.end is not None and gradients.end is not None:
+            pushed = terms.spread(tape.hidden[-1].slope, tape.hidden[-1].tangents)
+            gradients.end += (pushed * of_pushed).sum_to_size(terms.end.shape)
+            of_pushed = of_pushed * terms.end
+        for index in range(len(self._layers) - 2, 0, -1):
+            of_pre, of_tangents = self._through_activation(tape.hidden[index], of_value, of_pushed)
+            layer, gradient = self._layers[index], gradients.layers[index]
+            if terms.inner is None or gradients.inner is None:
+                rows = torch.cat([of_pre, of_tangents], 1)
+                gradient.add(tape.t, tape.hidden[index - 1].rows, rows, of_pre)
+                of_value, of_pushed = layer.transposed_product(rows).split([samples, terms.probes * samples], 1)
+            else:
+                gradient.add(tape.t, tape.hidden[index - 1].rows, of_pre, of_pre)
+                gradients.inner += _outer_sum(tape.hidden[0].slope, of_tangents, terms.inner.dim())
+                of_value, of_pushed = layer.transposed_product(of_pre), of_tangents @ terms.inner.mT
+        of_pre, of_tangents = self._through_activation(tape.hidden[0], of_value, of_pushed)
+        gradients.layers[0].add(tape.t, tape.z, of_pre, of_pre)
+        if gradients.start is not None:
+            gradients.start += of_tangents
+        return self._layers[0].transposed_product(of_pre)
+
+    def _through_activation(self, hidden: Hidden, of_value: Tensor, of_pushed: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the cotangents of p and τ of a hidden layer, given those of σ(p) and of τ ∘ σ'(p)."""
+        of_slope = of_pushed if hidden.tangents is None else self._terms.gather(of_pushed * hidden.tangents)
+        curvature = self._activation.curvature(hidden.pre, hidden.value, hidden.slope)
+        of_pre = torch.addcmul(of_value * hidden.slope, of_slope, curvature)
+        return of_pre, self._terms.spread(hidden.slope, of_pushed)
+
+    def collect(self) -> list[Tensor]:
+        gradients = self._gradients or _Gradients(self._layers, self._terms)
+        self._gradients = None
+        return gradients.tensors()
+
+
+def _outer_sum(slopes: Tensor, cotangents: Tensor, dim: int) -> Tensor:
+    """Return the sum of outer products over samples, and over examples too where they share the matrix."""
+    if dim == 2:
+        slopes, cotangents = slopes.flatten(0, 1), cotangents.flatten(0, 1)
+    return slopes.mT @ cotangents
+
+
+def _aliases(record: Layer | TraceTerms) -> dict[str, Tensor]:
+    """Return views of a record's tensors, which are the same values but not the same nodes of the graph."""
+    return {name: value.view_as(value) for name, value in record._asdict().items() if isinstance(value, Tensor)}

@@ -1,0 +1,162 @@
+"""The discrete adjoint of a Runge-Kutta solve: gradients of the steps that were accepted, exact for what was computed.
+
+Only accepted steps are differentiated. Either their activations are kept (`keep`), or just the states between them, and
+each step's stages are computed again when the backward pass comes to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from vae_flows.cnf.fields import AugmentedField, TapedField
+from vae_flows.cnf.runge_kutta import Step, SteppingSettings, combine, integrate
+from vae_flows.cnf.work import SolveProgress
+
+__all__ = ["AutogradTape", "solve_taped"]
+
+
+class Solve(NamedTuple):
+    """What a taped solve is made of."""
+
+    field: TapedField
+    interval: tuple[float, float]
+    settings: SteppingSettings
+    progress: SolveProgress
+    keep: bool
+
+
+def solve_taped(
+    field: TapedField,
+    state: Tensor,
+    interval: tuple[float, float],
+    settings: SteppingSettings,
+    progress: SolveProgress,
+    *,
+    keep: bool,
+) -> Tensor:
+    """Integrate `state (…, D + 1)` and return it at the end, differentiable once in it and in the field's tensors.
+
+    Arguments:
+        field: What is integrated.
+        state: Latents and, in the last column, the integral of the trace.
+        interval: Start and end time.
+        settings: Method, tolerances and options.
+        progress: Counts the work.
+        keep: Whether activations are kept for the backward pass, or computed again.
+    """
+    return _TapedSolve.apply(Solve(field, interval, settings, progress, keep), state, *field.tensors())
+
+
+class _TapedSolve(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, solve: Solve, state: Tensor, *tensors: Tensor) -> Tensor:
+        del tensors
+        needed = any(ctx.needs_input_grad[1:])
+        tapes: list[object] = []
+
+        def evaluate(t: float, y: Tensor) -> Tensor:
+            slope, tape = _record(solve, t, y)
+            if needed and solve.keep:
+                tapes.append(tape)
+            return slope
+
+        end, steps = integrate(evaluate, state, solve.interval, solve.settings, solve.progress)
+        solve.progress.backward = True
+        used = {number for step in steps for number in step.evaluations}
+        ctx.solve = solve
+        ctx.steps = steps if needed else []
+        ctx.tapes = {number: tape for number, tape in enumerate(tapes) if number in used}
+        return end
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        solve: Solve = ctx.solve
+        (of_state,) = grad_outputs
+        for step in reversed(ctx.steps):
+            tapes = [ctx.tapes[number] for number in step.evaluations] if solve.keep else _repeat(solve, step)
+            of_state = _pull_back_step(solve, step, tapes, of_state)
+        return None, of_state, *solve.field.collect()
+
+
+def _record(solve: Solve, t: float, y: Tensor) -> tuple[Tensor, object]:
+    solve.progress.evaluate()
+    (value, trace), tape = solve.field.record(t, y[..., : solve.settings.latent_dim])
+    return torch.cat([value, trace.unsqueeze(-1)], -1), tape
+
+
+def _repeat(solve: Solve, step: Step) -> list[object]:
+    """Compute the stages of a step again and return their tapes."""
+    tableau = solve.settings.tableau
+    tapes: list[object] = []
+    slopes: list[Tensor] = []
+    # The last stage of "first same as last" belongs to the next step.
+    for stage in range(len(tableau.nodes) - tableau.reuses_last_stage):
+        inner = combine(step.state, step.size, tableau.stages[stage], slopes)
+        slope, tape = _record(solve, step.t + tableau.nodes[stage] * step.size, inner)
+        slopes.append(slope)
+        tapes.append(tape)
+    return tapes
+
+
+def _pull_back_step(solve: Solve, step: Step, tapes: Sequence[object], of_state: Tensor) -> Tensor:
+    """Return the cotangent of the state before a step, given that of the state after it."""
+    tableau, latent_dim = solve.settings.tableau, solve.settings.latent_dim
+    stages = len(tableau.nodes)
+    of_latents, of_trace = of_state[..., :latent_dim], of_state[..., latent_dim]
+    of_inner: dict[int, Tensor] = {}  # cotangent of the state at which stage j was evaluated
+    for stage in range(stages - 1, -1, -1):
+        weight = tableau.weights[stage]
+        later = [j for j in of_inner if tableau.stages[j][stage]]
+        if not weight and not later:
+            continue  # the stage serves the error estimate alone
+        factors = [tableau.stages[j][stage] for j in later]
+        of_slope = combine(of_latents * (weight * step.size), step.size, factors, [of_inner[j] for j in later])
+        of_inner[stage] = solve.field.pull_back(tapes[stage], of_slope, of_trace * (weight * step.size))
+    total = of_latents + torch.stack(list(of_inner.values())).sum(0)
+    return torch.cat([total, of_trace.unsqueeze(-1)], -1)
+
+
+class AutogradTape(TapedField):
+    """Any augmented field as a taped one: the tape is the graph of one evaluation."""
+
+    def __init__(self, field: AugmentedField) -> None:
+        self._field = field
+        self._tensors = list(field.tensors())
+        self._sums: list[Tensor] | None = None
+
+    def tensors(self) -> Sequence[Tensor]:
+        return self._tensors
+
+    def evaluate(self, t: Any, z: Tensor) -> tuple[Tensor, Tensor]:
+        return self._field.evaluate(t, z)
+
+    def record(self, t: float, z: Tensor) -> tuple[tuple[Tensor, Tensor], object]:
+        with torch.enable_grad():
+            leaf = z.detach().requires_grad_()
+            value, trace = self._field.evaluate(t, leaf)
+        return (value.detach(), trace.detach()), (leaf, value, trace)
+
+    def pull_back(self, tape: Any, value: Tensor, trace: Tensor) -> Tensor:
+        leaf, *outputs = tape
+        pairs = zip(outputs, (value, trace), strict=True)
+        outputs, cotangents = zip(*((output, given) for output, given in pairs if output.requires_grad), strict=True)
+        of_z, *gradients = torch.autograd.grad(
+            outputs,
+            [leaf, *(tensor for tensor in self._tensors if tensor.requires_grad)],
+            cotangents,
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        self._sums = gradients if self._sums is None else [a + b for a, b in zip(self._sums, gradients, strict=True)]
+        return of_z
+
+    def collect(self) -> list[Tensor]:
+        sums, self._sums = iter(self._sums or []), None
+        return [next(sums) if tensor.requires_grad else torch.zeros_like(tensor) for tensor in self._tensors]

@@ -1,0 +1,105 @@
+"""What a solve has cost, and how its failure is worded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vae_flows.errors import IntegrationError
+
+__all__ = ["SolveProgress", "WorkCount"]
+
+
+@dataclass
+class WorkCount:
+    """What one solve has cost; what the backward pass costs is added when it runs.
+
+    Arguments:
+        forward_evaluations: Evaluations of the dynamics in the forward solve.
+        backward_evaluations: Evaluations made by the backward pass: the continuous adjoint's solve, or the stages that
+            `recompute` repeats. Plain backpropagation makes none.
+        accepted_steps: Steps taken.
+        rejected_steps: Steps tried and thrown away.
+        largest_error_ratio: Largest estimated error of an accepted step over its tolerance; 0 where the method
+            estimates none or does not tell.
+    """
+
+    forward_evaluations: int = 0
+    backward_evaluations: int = 0
+    accepted_steps: int = 0
+    rejected_steps: int = 0
+    largest_error_ratio: float = 0.0
+
+    @classmethod
+    def total(cls, counts: Iterable[WorkCount]) -> WorkCount:
+        """Add up the counts of several solves; of the error ratios, take the largest."""
+        counts = list(counts)
+        return cls(
+            forward_evaluations=sum(count.forward_evaluations for count in counts),
+            backward_evaluations=sum(count.backward_evaluations for count in counts),
+            accepted_steps=sum(count.accepted_steps for count in counts),
+            rejected_steps=sum(count.rejected_steps for count in counts),
+            largest_error_ratio=max((count.largest_error_ratio for count in counts), default=0.0),
+        )
+
+
+class SolveProgress:
+    """Counts the work of one solve into a `WorkCount`, keeps the cap, and knows where the solve stands.
+
+    Arguments:
+        work: Filled as the solve proceeds.
+        max_evaluations: Cap on evaluations, forward or backward.
+    """
+
+    def __init__(self, work: WorkCount, max_evaluations: int) -> None:
+        self.work = work
+        self.backward = False
+        self._max_evaluations = max_evaluations
+        self._t: float | None = None
+        self._step_size: float | None = None
+
+    def evaluate(self) -> None:
+        """Count an evaluation.
+
+        Raises:
+            IntegrationError: The cap is exceeded.
+        """
+        work = self.work
+        if self.backward:
+            work.backward_evaluations += 1
+        else:
+            work.forward_evaluations += 1
+        if max(work.forward_evaluations, work.backward_evaluations) > self._max_evaluations:
+            raise self.error(f"the cap of {self._max_evaluations} evaluations was met")
+
+    def attempt(self, t: float, step_size: float) -> None:
+        """Note a step that is about to be tried."""
+        self._t, self._step_size = t, step_size
+
+    def note_error(self, ratio: float) -> None:
+        """Note the error ratio of an attempted step."""
+        if ratio <= 1 and not math.isnan(ratio):
+            self.work.largest_error_ratio = max(self.work.largest_error_ratio, ratio)
+
+    def accept(self) -> None:
+        """Count an accepted step."""
+        self.work.accepted_steps += 1
+
+    def reject(self) -> None:
+        """Count a rejected step."""
+        self.work.rejected_steps += 1
+
+    def error(self, what: str) -> IntegrationError:
+        """Word a failure of this solve."""
+        work = self.work
+        return IntegrationError(
+            f"ODE solve failed: {what} (t = {self._t}, step {self._step_size}, "
+            f"{work.forward_evaluations} evaluations forward, {work.backward_evaluations} backward, "
+            f"{work.accepted_steps} steps accepted, {work.rejected_steps} rejected). "
+            "Loosen rtol and atol, shorten integration_time, lower the learning rate or clip gradients, "
+            "check the input for extreme values, or raise max_evaluations.",
+            t=self._t,
+            step_size=self._step_size,
+            evaluations=work.forward_evaluations + work.backward_evaluations,
+        )
