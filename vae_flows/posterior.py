@@ -100,7 +100,10 @@ class AmortizedPosterior(nn.Module):
     def forward(self, context: Tensor) -> FlowDistribution:
         """Return q(z | h) for a context `(*batch, C)`."""
         check_context(type(self).__name__, context, self.context_dim)
-        return FlowDistribution(self.base(context).to_event(1), [self.flow(context)], validate_args=False)
+        # Under automatic mixed precision the encoder's features may have 16 bits; densities need 32.
+        context = context.to(torch.promote_types(context.dtype, self.gaussian.weight.dtype))
+        with torch.autocast(context.device.type, enabled=False):
+            return FlowDistribution(self.base(context).to_event(1), [self.flow(context)], validate_args=False)
 
     def extra_repr(self) -> str:
         return f"latent_dim={self.latent_dim}, context_dim={self.context_dim}, variance_bounds={self.variance_bounds}"

@@ -4,8 +4,7 @@ import socket
 
 import pytest
 
-from vae_flows.data import sources
-from vae_flows.data.sources import cache_folder, fetch, network_timeout, write_whole
+from vae_flows.data.sources import cache_folder, fetch, network_timeout
 from vae_flows.errors import DataError
 
 CONTENT = b"some published bytes"
@@ -48,20 +47,6 @@ def test_a_folder_that_cannot_be_written_is_named(url, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DataError, match=r"expected a place for the download.*Pass root=…"):
         fetch(url, tmp_path / "file" / "below" / "x.mat", MD5)
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    target = tmp_path / "file"
-    target.write_bytes(b"old")
-
-    def fail(source, destination) -> None:
-        raise OSError("disk")
-
-    monkeypatch.setattr(sources.os, "replace", fail)
-    with pytest.raises(OSError, match="disk"):
-        write_whole(target, b"new")
-    assert target.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_the_time_limit_of_sockets_is_put_back():

@@ -6,15 +6,15 @@ import hashlib
 import os
 import socket
 import urllib.request
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
 from vae_flows.errors import DataError, complaint
+from vae_flows.files import written_whole
 
-__all__ = ["cache_folder", "check_digest", "fetch", "network_timeout", "write_whole"]
+__all__ = ["cache_folder", "check_digest", "fetch", "network_timeout"]
 
 TIMEOUT = 60.0
 """Seconds without a byte after which a download is given up."""
@@ -45,18 +45,6 @@ def check_digest(subject: str, content: bytes, algorithm: str, expected: str, re
     return content
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that others see either all of it or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def fetch(url: str, path: Path, md5: str) -> bytes:
     """Fetch a file, check it, keep it at `path` and return its content.
 
@@ -71,7 +59,8 @@ def fetch(url: str, path: Path, md5: str) -> bytes:
         raise DataError(complaint(url, "a download", f"{type(error).__name__} ({error})", remedy)) from error
     check_digest(url, content, "md5", md5, "Try again later: what came is not the published file.")
     try:
-        write_whole(path, content)
+        with written_whole(path) as file:
+            file.write(content)
     except OSError as error:
         remedy = "Pass root=… with a folder that can be written to."
         raise DataError(complaint(str(path), "a place for the download", f"{error}", remedy)) from error

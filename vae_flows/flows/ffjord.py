@@ -12,8 +12,8 @@ from vae_flows.cnf.amortization import AmortizationName, make_amortization
 from vae_flows.cnf.divergence import Divergence, Noise, divergence_from
 from vae_flows.cnf.dynamics import MLPDynamics, TimeConditioning
 from vae_flows.cnf.integrate import ODESolver
-from vae_flows.cnf.work import WorkCount
 from vae_flows.cnf.transform import ContinuousTransform, check_integration_time
+from vae_flows.cnf.work import WorkCount
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.registry import register_flow

@@ -1,5 +1,19 @@
 """Transforms: tensors in, value and log-determinant out, no learned state."""
 
+from vae_flows.transforms.autoregressive import InverseAutoregressiveTransform
 from vae_flows.transforms.base import ChainTransform, FusedTransform, IdentityTransform, ReverseTransform
+from vae_flows.transforms.orthogonal import householder_product, orthonormalize
+from vae_flows.transforms.planar import PlanarTransform
+from vae_flows.transforms.sylvester import SylvesterTransform
 
-__all__ = ["ChainTransform", "FusedTransform", "IdentityTransform", "ReverseTransform"]
+__all__ = [
+    "ChainTransform",
+    "FusedTransform",
+    "IdentityTransform",
+    "InverseAutoregressiveTransform",
+    "PlanarTransform",
+    "ReverseTransform",
+    "SylvesterTransform",
+    "householder_product",
+    "orthonormalize",
+]

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+Golden = dict[str, Tensor]
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], Golden]:
+    """Load a file of `tests/golden` by its stem, as float64 tensors."""
+
+    def load(stem: str) -> Golden:
+        with np.load(Path(__file__).parent / "golden" / f"{stem}.npz", allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(arrays[name].astype(np.float64)) for name in arrays}
+
+    return load
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)

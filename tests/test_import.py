@@ -1,0 +1,30 @@
+"""Importing the library changes nothing in torch, Pyro, logging or the random state."""
+
+import subprocess
+import sys
+
+PROBE = """
+import logging, sys, warnings
+import torch, pyro, torch.distributions, torchdiffeq  # whose own imports add warning filters
+torch.manual_seed(3)
+def state():
+    return (
+        torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads(),
+        torch.distributions.Distribution._validate_args, pyro.settings.get(),
+        logging.root.level, tuple(logging.root.handlers), tuple(warnings.filters),
+        torch.get_rng_state().numpy().tobytes(), torch.distributions.Normal.__init__,
+    )
+before = state()
+import vae_flows
+changed = [index for index, (old, new) in enumerate(zip(before, state())) if old != new]
+assert not changed, f"importing vae_flows changed entries {changed} of the global state"
+heavy = {"lightning_fabric", "matplotlib", "torchvision", "tensorboard", "tyro"} & set(sys.modules)
+assert not heavy, f"importing vae_flows brought {heavy}"
+vae_flows.training, vae_flows.reporting
+assert torch.get_rng_state().numpy().tobytes() == before[8]
+"""
+
+
+def test_import_has_no_side_effects():
+    result = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

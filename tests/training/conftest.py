@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from vae_flows.data import DataSet, from_arrays
+from vae_flows.likelihoods import BernoulliLikelihood
+from vae_flows.networks import MLPDecoder, MLPEncoder
+from vae_flows.posterior import AmortizedPosterior
+from vae_flows.training import ComputeSettings, TrainingResult, TrainingSettings, train
+from vae_flows.vae import ELBO, VAE
+
+SHAPE = (1, 4, 4)
+SETTINGS = TrainingSettings(max_epochs=5, batch_size=20, learning_rate=5e-3, warmup_epochs=3, evaluation_batch_size=8)
+
+
+@pytest.fixture
+def cpu() -> ComputeSettings:
+    return ComputeSettings(accelerator="cpu")
+
+
+@pytest.fixture
+def data() -> DataSet:
+    """Grey levels to draw binary images from, bright on the left or on the right."""
+    left = torch.rand(74, 1, 1, 1) < 0.5
+    bright = left == (torch.arange(4) < 2)
+    levels = torch.where(bright, 0.9, 0.1).expand(-1, 1, 4, 4)
+    return from_arrays(levels[:50], levels[50:66], levels[66:], pixels="binary")
+
+
+@pytest.fixture
+def make_vae() -> Callable[..., VAE]:
+    """Build a small model whose initial weights are always the same."""
+
+    def make(flow: str = "planar", latent_dim: int = 2, **options: Any) -> VAE:
+        torch.manual_seed(1)
+        encoder = MLPEncoder(SHAPE, hidden_dims=(8,), context_dim=6)
+        posterior = AmortizedPosterior(latent_dim, 6, flow=flow, **options)
+        return VAE(encoder, MLPDecoder(latent_dim, SHAPE, hidden_dims=(8,)), posterior, BernoulliLikelihood())
+
+    return make
+
+
+@pytest.fixture
+def fit(cpu: ComputeSettings, data: DataSet) -> Callable[..., TrainingResult]:
+    """Train on the CPU without bars; takes changes of the settings and the options of `train`."""
+
+    def run(
+        vae: VAE, data: DataSet = data, *, folder: Path | None = None, resume: bool = False, **options: Any
+    ) -> TrainingResult:
+        compute, progress = options.pop("compute", cpu), options.pop("progress", False)
+        settings = replace(SETTINGS, **options)
+        return train(vae, data, settings, folder=folder, compute=compute, resume=resume, progress=progress)
+
+    return run
+
+
+@pytest.fixture
+def same_weights() -> Callable[[VAE, VAE], bool]:
+    def same(first: VAE, second: VAE) -> bool:
+        other = second.state_dict()
+        return all(torch.equal(tensor, other[name]) for name, tensor in first.state_dict().items())
+
+    return same
+
+
+@pytest.fixture
+def spoil_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[VAE, int, Callable[[ELBO], ELBO]], None]:
+    """Let a training step, counted from 1 over all epochs, meet something else than the ELBO."""
+
+    def spoil_step(vae: VAE, number: int, spoil: Callable[[ELBO], ELBO]) -> None:
+        original, steps = vae.elbo, 0
+
+        def elbo(x: Tensor, num_particles: int = 1, beta: float = 1.0) -> ELBO:
+            nonlocal steps
+            steps += vae.training
+            terms = original(x, num_particles, beta)
+            return spoil(terms) if vae.training and steps == number else terms
+
+        monkeypatch.setattr(vae, "elbo", elbo)
+
+    return spoil_step
+
+
+@pytest.fixture
+def worsen_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[VAE, int], None]:
+    """Let validation find the model worse after so many training steps."""
+
+    def worsen_after(vae: VAE, last_good: int) -> None:
+        original, steps = vae.elbo, 0
+
+        def elbo(x: Tensor, num_particles: int = 1, beta: float = 1.0) -> ELBO:
+            nonlocal steps
+            steps += vae.training
+            terms = original(x, num_particles, beta)
+            return terms if vae.training or steps <= last_good else replace(terms, kl=terms.kl + 100)
+
+        monkeypatch.setattr(vae, "elbo", elbo)
+
+    return worsen_after

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vae_flows.data import DataSet
+from vae_flows.errors import CheckpointError
+from vae_flows.training import ComputeSettings, TrainingResult, load_weights
+from vae_flows.training.checkpoint import load_checkpoint
+from vae_flows.vae import ELBO, VAE
+
+MakeVAE = Callable[..., VAE]
+Fit = Callable[..., TrainingResult]
+SameWeights = Callable[[VAE, VAE], bool]
+WorsenAfter = Callable[[VAE, int], None]
+SpoilStep = Callable[[VAE, int, Callable[[ELBO], ELBO]], None]
+
+BATCHES = 3  # of 20, 20 and 10 images
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def interrupt(terms: ELBO) -> ELBO:
+    raise KeyboardInterrupt
+
+
+def test_a_folder_holds_checkpoints_and_logs(make_vae: MakeVAE, fit: Fit, tmp_path: Path):
+    vae = make_vae()
+    result = fit(vae, folder=tmp_path / "new" / "run")
+    folder = tmp_path / "new" / "run"
+    names = {file.name for file in folder.iterdir()}
+    assert {"last.ckpt", "best.ckpt", "metrics.csv"} < names
+    assert [name for name in names if "events" in name]
+    assert not [name for name in names if name.startswith(".")]
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    expected = [str(record.validation_negative_elbo) for record in result.history]
+    assert [row["validation_negative_elbo"] for row in rows] == expected
+
+
+@pytest.mark.parametrize("flow", ["planar", "ffjord"])
+@pytest.mark.parametrize("interruption", ["between epochs", "within an epoch"])
+def test_a_resumed_run_is_the_uninterrupted_run_bit_for_bit(
+    make_vae: MakeVAE,
+    fit: Fit,
+    same_weights: SameWeights,
+    spoil_step: SpoilStep,
+    tmp_path: Path,
+    flow: str,
+    interruption: str,
+):
+    options = {"hidden_dims": (8,), "rank": 2} if flow == "ffjord" else {}
+    whole = make_vae(flow, **options)
+    expected = fit(whole, folder=tmp_path / "whole")
+
+    if interruption == "between epochs":
+        fit(make_vae(flow, **options), max_epochs=2, folder=tmp_path / "parts")
+    else:
+        interrupted = make_vae(flow, **options)
+        spoil_step(interrupted, 2 * BATCHES + 2, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fit(interrupted, folder=tmp_path / "parts")
+    torch.rand(11)
+    resumed = make_vae(flow, **options)
+    torch.nn.init.zeros_(resumed.posterior.gaussian.weight)  # what a fresh model holds does not matter
+    result = fit(resumed, folder=tmp_path / "parts", resume=True)
+
+    assert result == expected
+    assert same_weights(resumed, whole)
+    first, second = (load_checkpoint(tmp_path / part / "last.ckpt") for part in ("whole", "parts"))
+    assert all(torch.equal(tensor, second["weights"][name]) for name, tensor in first["weights"].items())
+    for number, moments in first["runner"]["optimizer"]["state"].items():
+        others = second["runner"]["optimizer"]["state"][number]
+        assert all(torch.equal(moment, others[name]) for name, moment in moments.items())
+
+
+def test_resuming_a_complete_run_returns_its_result(
+    make_vae: MakeVAE,
+    fit: Fit,
+    same_weights: SameWeights,
+    spoil_step: SpoilStep,
+    worsen_after: WorsenAfter,
+    tmp_path: Path,
+):
+    vae, again = make_vae(), make_vae()
+    worsen_after(vae, 3 * BATCHES)
+    result = fit(vae, folder=tmp_path)
+    assert result.best_epoch <= 3
+    before = files(tmp_path)
+    spoil_step(again, 1, interrupt)
+    repeated = fit(again, folder=tmp_path, resume=True)
+    assert repeated == result
+    assert repeated.seconds == result.seconds
+    assert same_weights(again, vae)
+    assert files(tmp_path) == before
+
+
+def test_resume_starts_a_run_where_there_is_none(make_vae: MakeVAE, fit: Fit, tmp_path: Path):
+    assert fit(make_vae(), folder=tmp_path, resume=True) == fit(make_vae())
+
+
+def test_an_earlier_run_is_not_overwritten(make_vae: MakeVAE, fit: Fit, tmp_path: Path):
+    fit(make_vae(), folder=tmp_path)
+    before = files(tmp_path)
+    with pytest.raises(CheckpointError, match=r"expected none of an earlier run, got last.ckpt, .* Pass resume=True"):
+        fit(make_vae(), folder=tmp_path)
+    assert files(tmp_path) == before
+    (tmp_path / "last.ckpt").unlink()
+    with pytest.raises(CheckpointError, match=r"got best.ckpt. Choose another folder, or delete it"):
+        fit(make_vae(), folder=tmp_path, resume=True)
+
+
+def test_an_interruption_between_the_two_checkpoints_does_no_harm(
+    make_vae: MakeVAE, fit: Fit, same_weights: SameWeights, tmp_path: Path
+):
+    vae, again = make_vae(), make_vae()
+    fit(vae, max_epochs=1, folder=tmp_path)
+    (tmp_path / "best.ckpt").write_bytes(b"of an earlier epoch")
+    fit(again, max_epochs=1, folder=tmp_path, resume=True)
+    load_weights(again, tmp_path / "best.ckpt")
+    assert same_weights(vae, again)
+
+
+def test_a_run_continues_only_as_what_it_was(make_vae: MakeVAE, data: DataSet, fit: Fit, tmp_path: Path):
+    fit(make_vae(), folder=tmp_path)
+    before = files(tmp_path)
+
+    def refused(pattern: str, vae: VAE, *arguments: DataSet, **changes: Any) -> None:
+        with pytest.raises(CheckpointError, match=pattern):
+            fit(vae, *arguments, folder=tmp_path, resume=True, **changes)
+        assert files(tmp_path) == before
+
+    pattern = r"expected learning_rate = 0.005, seed = 0, got learning_rate = 0.1, seed = 4\."
+    refused(pattern, make_vae(), learning_rate=0.1, seed=4)
+    refused("max_epochs of the run in .*: expected at least 5, got 3", make_vae(), max_epochs=3)
+    fewer = replace(data, train=data.train.take(49))
+    refused("expected training images = '50 of .*, got training images = '49 of", make_vae(), fewer)
+    refused("expected validation images = '16 of .*, got .* '8 of", make_vae(), replace(data, validation=data.test))
+    refused("expected data set = 'arrays', got data set = 'other'", make_vae(), replace(data, name="other"))
+    refused("expected posterior = 'planar', got posterior = 'none'", make_vae("none"))
+    refused(r"got of another shape: posterior\.flow", make_vae(num_layers=6))
+    refused("expected dtype = 'torch.float32', got dtype = 'torch.float64'", make_vae().double())
+    compute = ComputeSettings(accelerator="cpu", precision="bf16-mixed")
+    refused("expected precision = '32-true', got precision = 'bf16-mixed'", make_vae(), compute=compute)
+
+
+def test_a_damaged_checkpoint_is_not_continued(make_vae: MakeVAE, fit: Fit, tmp_path: Path):
+    fit(make_vae(), folder=tmp_path)
+    (tmp_path / "last.ckpt").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"last.ckpt: expected a readable file, got damage"):
+        fit(make_vae(), folder=tmp_path, resume=True)

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from vae_flows.errors import InvalidInputError
+from vae_flows.training import ComputeSettings, TrainingResult, load_weights
+from vae_flows.vae import VAE
+
+MakeVAE = Callable[..., VAE]
+Fit = Callable[..., TrainingResult]
+SameWeights = Callable[[VAE, VAE], bool]
+WorsenAfter = Callable[[VAE, int], None]
+
+BATCHES = 3  # of 20, 20 and 10 images
+
+
+def test_training_improves_the_bound(make_vae: MakeVAE, fit: Fit):
+    result = fit(make_vae(), learning_rate=0.05, max_epochs=15)
+    first, last = result.history[0], result.history[-1]
+    assert last.train_negative_elbo < first.train_negative_elbo - 1
+    assert last.validation_negative_elbo < first.validation_negative_elbo - 1
+
+
+def test_the_history_records_each_epoch(make_vae: MakeVAE, fit: Fit):
+    result = fit(make_vae())
+    assert [record.epoch for record in result.history] == [1, 2, 3, 4, 5]
+    assert [record.beta for record in result.history] == [1 / 3, 2 / 3, 1, 1, 1]
+    assert all(record.seconds > 0 and record.examples_per_second > 0 for record in result.history)
+    assert all(record.evaluations_per_solve is None for record in result.history)
+    assert result.best_validation_negative_elbo == min(record.validation_negative_elbo for record in result.history)
+    assert result.forward_evaluations is None
+    assert not result.stopped_early
+
+
+def test_the_same_seed_gives_the_same_result(make_vae: MakeVAE, fit: Fit, same_weights: SameWeights):
+    first, second, other = make_vae(), make_vae(), make_vae()
+    result = fit(first)
+    torch.rand(3)
+    assert fit(second) == result
+    assert same_weights(first, second)
+    assert fit(other, seed=1) != result
+
+
+def test_the_global_random_numbers_and_the_modes_stay_as_they_were(make_vae: MakeVAE, fit: Fit):
+    vae = make_vae().train()
+    vae.decoder.eval()
+    modes, state = [part.training for part in vae.modules()], torch.random.get_rng_state()
+    fit(vae)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert [part.training for part in vae.modules()] == modes
+
+
+def test_the_model_ends_with_the_weights_of_its_best_epoch(
+    make_vae: MakeVAE, fit: Fit, same_weights: SameWeights, worsen_after: WorsenAfter, tmp_path: Path
+):
+    vae, best, last, until_best = make_vae(), make_vae(), make_vae(), make_vae()
+    worsen_after(vae, 3 * BATCHES)
+    result = fit(vae, folder=tmp_path)
+    assert result.best_epoch <= 3
+    load_weights(best, tmp_path / "best.ckpt")
+    load_weights(last, tmp_path / "last.ckpt")
+    assert same_weights(vae, best)
+    assert not same_weights(vae, last)
+    fit(until_best, max_epochs=result.best_epoch)
+    assert same_weights(vae, until_best)
+
+
+def test_training_stops_when_patience_runs_out(make_vae: MakeVAE, fit: Fit):
+    result = fit(make_vae(), max_epochs=20, learning_rate=1e-30, warmup_epochs=3, patience=2)
+    # The weights stand still, and validation draws the same numbers each time: epoch 1 remains the best.
+    assert len({record.validation_negative_elbo for record in result.history}) == 1
+    assert (result.best_epoch, len(result.history), result.stopped_early) == (1, 4, True)
+
+
+def test_double_precision_is_passed_on(make_vae: MakeVAE, fit: Fit):
+    vae = make_vae()
+    result = fit(vae, compute=ComputeSettings(accelerator="cpu", precision="64-true"))
+    assert {parameter.dtype for parameter in vae.parameters()} == {torch.float64}
+    single = fit(make_vae())
+    assert torch.get_default_dtype() == torch.float32
+    assert result.history[0].train_kl != single.history[0].train_kl
+
+
+def test_bfloat16_is_passed_on(make_vae: MakeVAE, fit: Fit):
+    vae = make_vae()
+    result = fit(vae, compute=ComputeSettings(accelerator="cpu", precision="bf16-mixed"))
+    assert {parameter.dtype for parameter in vae.parameters()} == {torch.float32}
+    assert math.isfinite(result.best_validation_negative_elbo)
+
+
+def test_hardware_that_is_missing_is_named(make_vae: MakeVAE, fit: Fit):
+    with pytest.raises(InvalidInputError, match="compute settings: expected what Lightning Fabric finds here"):
+        fit(make_vae(), compute=ComputeSettings(accelerator="abacus"))
+
+
+def test_nothing_is_printed_outside_a_terminal(make_vae: MakeVAE, fit: Fit, capsys: pytest.CaptureFixture[str]):
+    fit(make_vae(), progress=True)
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from vae_flows.errors import InvalidInputError
+from vae_flows.transforms import ChainTransform, PlanarTransform
+
+GOLDEN = 1e-10
+ROUND_TRIP = 1e-9
+
+
+def parameters(*batch: int, dim: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+    u, w = torch.randn(2, *batch, dim, dtype=torch.float64)
+    return u, w, torch.randn(batch, dtype=torch.float64)
+
+
+def test_agrees_with_the_reference(golden: Callable[[str], dict[str, Tensor]]) -> None:
+    values = golden("planar")
+    layers = zip(values["u"].unbind(1), values["w"].unbind(1), values["b"].unbind(1), strict=True)
+    chain = ChainTransform([PlanarTransform(*layer) for layer in layers])
+    y, log_det = chain.forward_with_log_det(values["z0"])
+    torch.testing.assert_close(y, values["zK"], rtol=0, atol=GOLDEN)
+    torch.testing.assert_close(log_det, values["log_abs_det"], rtol=0, atol=GOLDEN)
+    torch.testing.assert_close(chain.inverse_with_log_det(y)[0], values["z0"], rtol=0, atol=ROUND_TRIP)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 1e3])
+def test_inverts_arbitrary_values(scale: float) -> None:
+    transform = PlanarTransform(*(3 * parameter for parameter in parameters(50)))
+    y = scale * torch.randn(20, 50, 4, dtype=torch.float64)
+    x, log_det = transform.inverse_with_log_det(y)
+    reproduced, expected_log_det = transform.forward_with_log_det(x)
+    torch.testing.assert_close(reproduced, y, rtol=0, atol=ROUND_TRIP)
+    torch.testing.assert_close(log_det, expected_log_det, rtol=0, atol=ROUND_TRIP)
+
+
+def test_gradients_of_both_directions() -> None:
+    inputs = [tensor.requires_grad_() for tensor in (torch.randn(2, 3, 4, dtype=torch.float64), *parameters(3))]
+    assert torch.autograd.gradcheck(lambda z, *p: PlanarTransform(*p).forward_with_log_det(z), inputs)
+    assert torch.autograd.gradcheck(lambda z, *p: PlanarTransform(*p).inverse_with_log_det(z), inputs)
+
+
+def test_second_derivatives_of_the_density() -> None:
+    transform = PlanarTransform(*parameters())
+    y = torch.randn(4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(transform.inverse_with_log_det, y)
+
+
+@pytest.mark.parametrize("product", [-3.0, -30.0, -90.0])
+def test_is_invertible_however_negative_the_raw_product_is(product: float) -> None:
+    # In float32, 1 + wᵀû rounds to zero from about -17 on; at wᵀz + b = 0 that would make the log-det infinite.
+    w = torch.tensor([1.0, 0.0])
+    transform = PlanarTransform(product * w, w, torch.zeros(()))
+    log_det = transform.forward_with_log_det(torch.zeros(2))[1]
+    torch.testing.assert_close(log_det, torch.tensor(product).exp().log1p().log())
+    inverse, inverse_log_det = transform.inverse_with_log_det(torch.tensor([[0.3, 1.0], [-5.0, 2.0]]))
+    assert inverse.isfinite().all()
+    assert inverse_log_det.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("length", [0.0, 1e-30, 1e-5])
+def test_vanishing_normals_are_guarded(length: float, dtype: torch.dtype) -> None:
+    u, b = torch.randn(3, dtype=dtype, requires_grad=True), torch.tensor(0.4, dtype=dtype, requires_grad=True)
+    w = torch.full((3,), length, dtype=dtype, requires_grad=True)
+    transform = PlanarTransform(u, w, b)
+    y, log_det = transform.forward_with_log_det(torch.randn(5, 3, dtype=dtype))
+    (y.sum() + log_det.sum()).backward()
+    for parameter in (u, w, b):
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
+    if length < 1e-20:
+        torch.testing.assert_close(log_det, torch.zeros(5, dtype=dtype))
+    x, _ = transform.inverse_with_log_det(y.detach())
+    torch.testing.assert_close(transform.forward_with_log_det(x)[0], y)
+
+
+def test_wrong_shapes_are_named() -> None:
+    u, w, b = parameters(3)
+    with pytest.raises(InvalidInputError, match=r"u and w of shape \(\*batch, D\).*w \(3, 2\)"):
+        PlanarTransform(u, w[:, :2], b)
+    with pytest.raises(InvalidInputError, match=r"b \(2,\)"):
+        PlanarTransform(u, w, b[:2])
+    with pytest.raises(InvalidInputError, match=r"u \(\)"):
+        PlanarTransform(b[0], b[0], b[0])

@@ -1,0 +1,226 @@
+"""One epoch: a pass over the training images, then the bound on the validation images.
+
+Every random draw depends on the seed, the epoch and the process alone, never on what was drawn before: the order of the
+images, dynamic binarisation, the samples of the posterior and the noise of trace estimates. That is why a run which was
+interrupted continues with the same numbers, and why the global random numbers of the caller stay as they were.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+from torch.optim import Adamax
+
+from vae_flows.errors import IntegrationError, InvalidInputError, NonFiniteLossError, complaint
+from vae_flows.evaluation.bounds import in_mode, placement, score
+from vae_flows.evaluation.randomness import derive_seed, seeded
+from vae_flows.training.progress import TrainingProgress
+from vae_flows.training.records import EpochRecord
+from vae_flows.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from vae_flows.data import DataSet
+    from vae_flows.vae import VAE
+
+__all__ = ["EpochRunner"]
+
+
+class _Objective(nn.Module):
+    """The loss as the forward pass of one module, which is what data-parallel training synchronises."""
+
+    def __init__(self, vae: VAE, num_particles: int) -> None:
+        super().__init__()
+        self.vae = vae
+        self.num_particles = num_particles
+
+    def forward(self, x: Tensor, beta: float) -> Tensor:
+        """Return the sums over images of −(log-likelihood − β·KL), of the log-likelihood and of the KL term."""
+        terms = self.vae.elbo(x, self.num_particles, beta)
+        columns = torch.stack([-terms.elbo, terms.log_likelihood, terms.kl])
+        return columns.sum(-1, dtype=torch.promote_types(columns.dtype, torch.float32))
+
+
+@dataclass
+class _Totals:
+    """Sums over the steps of an epoch, of all processes."""
+
+    images: int = 0
+    log_likelihood: float = 0.0
+    kl: float = 0.0
+    evaluations: int = 0
+    solves: int = 0
+
+
+class EpochRunner:
+    """A model, its data and its optimiser on the devices of a Fabric, which trains and validates an epoch at a time.
+
+    Arguments:
+        fabric: A launched Fabric.
+        vae: The model, moved to the Fabric's device.
+        data: Images to fit, and to validate with.
+        settings: Optimiser, schedule and seed.
+
+    Raises:
+        InvalidInputError: There are fewer images in a batch than processes.
+    """
+
+    def __init__(self, fabric: Fabric, vae: VAE, data: DataSet, settings: TrainingSettings) -> None:
+        processes = fabric.world_size
+        if min(settings.batch_size, len(data.train)) < processes:
+            message = complaint("images in a batch", f"one for each of {processes} processes", settings.batch_size)
+            raise InvalidInputError(message)
+        self.fabric = fabric
+        self.vae = vae
+        self.settings = settings
+        # 16-bit precision scales the loss until gradients overflow, and leaves such steps out itself.
+        self.scaled = getattr(fabric.strategy.precision, "scaler", None) is not None
+        self.parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
+        self.optimizer = Adamax(self.parameters, lr=settings.learning_rate, eps=settings.optimizer_epsilon)
+        self.module, self.stepper = fabric.setup(_Objective(vae, settings.num_particles), self.optimizer)
+        self.train_images = data.train.to(fabric.device)
+        self.validation_images = data.validation.to(fabric.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what, beside the model's weights, decides how training goes on."""
+        return {"optimizer": self.optimizer.state_dict(), "precision": self.fabric.strategy.precision.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+
+    def run(self, epoch: int, bars: TrainingProgress) -> EpochRecord:
+        """Train for one epoch, counted from 1, and validate.
+
+        Raises:
+            NonFiniteLossError: The loss, its gradient or the validation bound is NaN or infinite.
+            IntegrationError: A solve of a continuous flow failed.
+        """
+        started = perf_counter()
+        beta = self.settings.beta(epoch)
+        totals = self._train(epoch, beta, bars)
+        trained = perf_counter()
+        return EpochRecord(
+            epoch=epoch,
+            beta=beta,
+            train_negative_elbo=(totals.kl - totals.log_likelihood) / totals.images,
+            train_kl=totals.kl / totals.images,
+            validation_negative_elbo=self._validate(epoch),
+            evaluations_per_solve=totals.evaluations / totals.solves if totals.solves else None,
+            forward_evaluations=totals.evaluations if totals.solves else None,
+            examples_per_second=totals.images / (trained - started),
+            seconds=perf_counter() - started,
+        )
+
+    def _train(self, epoch: int, beta: float, bars: TrainingProgress) -> _Totals:
+        fabric, seed = self.fabric, self.settings.seed
+        rank, processes = fabric.global_rank, fabric.world_size
+        dtype = placement(self.vae)[1]
+        batches = self._batches(epoch)
+        totals, started = _Totals(), perf_counter()
+        bars.start_epoch(len(batches))
+        with in_mode(self.vae, training=True), seeded(fabric.device, seed, epoch, rank, "train") as generator:
+            for number, batch in enumerate(batches, 1):
+                with self._located(f"epoch {epoch}, batch {number}") as place:
+                    x = self.train_images.batch(batch[rank::processes], generator=generator, dtype=dtype)
+                    log_likelihood, kl = self._step(x, beta, len(batch), place)
+                totals.images += len(batch)
+                totals.log_likelihood += log_likelihood
+                totals.kl += kl
+                solve = self.vae.posterior.last_solve
+                if solve is not None:
+                    totals.evaluations += solve.forward_evaluations
+                    totals.solves += 1
+                bars.step(
+                    (kl - log_likelihood) / len(batch),
+                    kl / len(batch),
+                    None if solve is None else solve.forward_evaluations,
+                    totals.images / (perf_counter() - started),
+                )
+        evaluations, solves = self._summed([totals.evaluations, totals.solves])
+        totals.evaluations, totals.solves = round(evaluations), round(solves)
+        return totals
+
+    def _step(self, x: Tensor, beta: float, batch_size: int, place: str) -> tuple[float, float]:
+        """Take one step and return the batch's sums of log-likelihood and KL term, over all processes.
+
+        The loss is checked before the gradient is computed, the gradient before it is applied.
+        """
+        self.stepper.zero_grad()
+        sums = self.module(x, beta)
+        loss, log_likelihood, kl = self._summed(sums.tolist())
+        self._require_finite("loss", loss / batch_size, place)
+        # Fabric averages gradients over processes.
+        self.fabric.backward(sums[0] * (self.fabric.world_size / batch_size))
+        self._require_finite("gradient norm", self._limit_gradient(), place)
+        self.stepper.step()
+        return log_likelihood, kl
+
+    def _limit_gradient(self) -> float:
+        """Cut the gradient to the longest allowed and return its norm before that."""
+        longest = self.settings.max_gradient_norm
+        if longest is None:
+            norm = get_total_norm([parameter.grad for parameter in self.parameters if parameter.grad is not None])
+        else:
+            norm = self.fabric.clip_gradients(self.module, self.stepper, max_norm=longest, error_if_nonfinite=False)
+        return 0.0 if self.scaled else cast(Tensor, norm).item()
+
+    def _validate(self, epoch: int) -> float:
+        fabric, images = self.fabric, self.validation_images
+        rank = fabric.global_rank
+        with (
+            in_mode(self.vae, training=False),
+            seeded(fabric.device, self.settings.seed, rank, "validate") as generator,
+            fabric.autocast(),
+            self._located(f"epoch {epoch}, validation") as place,
+        ):
+            scores = score(
+                self.vae,
+                images,
+                torch.arange(len(images))[rank :: fabric.world_size],
+                batch_size=self.settings.evaluation_batch_size,
+                generator=generator,
+            )
+            (total,) = self._summed([(scores.kl - scores.log_likelihood).sum().item()])
+            self._require_finite("negative ELBO", total / len(images), place)
+        return total / len(images)
+
+    def _batches(self, epoch: int) -> Sequence[Tensor]:
+        """Return the images of each step, in an order that the seed and the epoch decide."""
+        generator = torch.Generator().manual_seed(derive_seed(self.settings.seed, epoch, "order"))
+        order = torch.randperm(len(self.train_images), generator=generator).to(self.fabric.device)
+        batches = order.split(self.settings.batch_size)
+        # A last batch with fewer images than processes cannot be shared.
+        return batches if len(batches[-1]) >= self.fabric.world_size else batches[:-1]
+
+    def _summed(self, values: Sequence[float]) -> Sequence[float]:
+        """Add numbers up over processes."""
+        if self.fabric.world_size == 1:
+            return values
+        total = torch.tensor(values, dtype=torch.float64, device=self.fabric.device)
+        return cast(Tensor, self.fabric.all_reduce(total, reduce_op="sum")).tolist()
+
+    def _require_finite(self, quantity: str, value: float, place: str) -> None:
+        if not math.isfinite(value):
+            remedy = "Lower the learning rate, or set max_gradient_norm. Checkpoints are those of the last whole epoch."
+            raise NonFiniteLossError(complaint(f"{quantity} in {place}", "a finite number", value, remedy))
+
+    @contextmanager
+    def _located(self, place: str) -> Iterator[str]:
+        """Yield the place, with the posterior's name, and note it on a failure of its ODE solver."""
+        place = f"{place}, posterior {self.vae.posterior.flow_name!r}"
+        try:
+            yield place
+        except IntegrationError as error:
+            error.add_note(f"In training, {place}.")
+            raise

@@ -1,0 +1,140 @@
+"""Training on Lightning Fabric: maximise the ELBO with Adamax, warm-up of β and early stopping."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.training.epoch import EpochRunner
+from vae_flows.training.folder import RunFolder, RunState, describe_run
+from vae_flows.training.logs import RunLogs
+from vae_flows.training.progress import TrainingProgress
+from vae_flows.training.records import TrainingResult, best_record, stops_early
+from vae_flows.training.settings import ComputeSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from vae_flows.data import DataSet
+    from vae_flows.vae import VAE
+
+__all__ = ["train"]
+
+ONE_DEVICE = ComputeSettings()
+
+
+def train(
+    vae: VAE,
+    data: DataSet,
+    settings: TrainingSettings,
+    *,
+    folder: Path | str | None = None,
+    compute: ComputeSettings = ONE_DEVICE,
+    resume: bool = False,
+    progress: bool = True,
+) -> TrainingResult:
+    """Train a model and leave it with the weights of its best epoch, on the device it was trained on.
+
+    After each epoch the validation images are scored in evaluation mode, where traces are exact, with β = 1 and with
+    the same random draws in each epoch, so that two epochs differ by the weights alone. With a folder, each epoch
+    writes `last.ckpt`, `best.ckpt` where it is the best so far, `metrics.csv` and TensorBoard events.
+
+    With several devices the process is started once for each, so call it from a script. Each process takes its share
+    of every batch; one writes.
+
+    Arguments:
+        vae: The model; its initial weights are the caller's.
+        data: Images to fit, and to validate with.
+        settings: Optimiser, schedule and seed.
+        folder: Where checkpoints and logs go, `None` for nowhere.
+        compute: Device, precision and number of processes.
+        resume: Continue the run in `folder`, exactly as if it had not been interrupted (bit for bit on the CPU), or
+            start it there. A run that is complete returns its result.
+        progress: Show bars, where the standard output is a terminal.
+
+    Returns:
+        The records of all epochs, those before an interruption included.
+
+    Raises:
+        CheckpointError: The folder holds a run and `resume` is not set, or one of other settings, data or model.
+        InvalidInputError: Fabric cannot provide `compute`, or there are fewer images in a batch than processes.
+        NonFiniteLossError: The loss, its gradient or the validation bound is NaN or infinite. The step is not taken;
+            checkpoints are those of the last whole epoch.
+        IntegrationError: A solve of a continuous flow failed; a note names epoch, batch and posterior.
+
+    Example:
+        >>> import torch
+        >>> from vae_flows.data import from_arrays
+        >>> from vae_flows.likelihoods import BernoulliLikelihood
+        >>> from vae_flows.networks import MLPDecoder, MLPEncoder
+        >>> from vae_flows.posterior import AmortizedPosterior
+        >>> from vae_flows.vae import VAE
+        >>> images = (torch.rand(60, 4, 4) > 0.5).numpy()
+        >>> data = from_arrays(images[:40], images[40:50], images[50:])
+        >>> encoder, decoder = MLPEncoder((1, 4, 4), (8,), context_dim=6), MLPDecoder(2, (1, 4, 4), (8,))
+        >>> vae = VAE(encoder, decoder, AmortizedPosterior(2, 6, flow="planar"), BernoulliLikelihood())
+        >>> result = train(vae, data, TrainingSettings(max_epochs=2, batch_size=20), compute=ComputeSettings("cpu"))
+        >>> [record.epoch for record in result.history]
+        [1, 2]
+    """
+    fabric = _launch(compute)
+    runner = EpochRunner(fabric, vae, data, settings)
+    kept = None
+    if folder is not None:
+        description = describe_run(vae, data, settings, compute, fabric.world_size)
+        kept = RunFolder(Path(folder), description, writes=fabric.is_global_zero)
+    state = RunState()
+    if kept is not None:
+        state = kept.open(vae, runner, max_epochs=settings.max_epochs, resume=resume)
+    state = _continue(runner, state, kept, show=progress and fabric.is_global_zero)
+    vae.load_state_dict(state.best_weights)
+    fabric.barrier()
+    return TrainingResult.from_history(state.history, settings)
+
+
+def _launch(compute: ComputeSettings) -> Fabric:
+    # Imported here because importing it sets up logging, and takes seconds.
+    from lightning_fabric import Fabric
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    try:
+        fabric = Fabric(**asdict(compute))
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        message = complaint("compute settings", "what Lightning Fabric finds here", compute, str(error))
+        raise InvalidInputError(message) from error
+    fabric.launch()
+    return fabric
+
+
+def _continue(runner: EpochRunner, state: RunState, kept: RunFolder | None, *, show: bool) -> RunState:
+    """Train epoch by epoch until the run is complete, logging and saving each."""
+    settings = runner.settings
+
+    def complete() -> bool:
+        return len(state.history) >= settings.max_epochs or stops_early(state.history, settings)
+
+    if complete():
+        return state
+    with ExitStack() as stack:
+        bars = stack.enter_context(TrainingProgress(settings.max_epochs, len(state.history), show=show))
+        logs = stack.enter_context(RunLogs(kept.path, len(state.history))) if kept and kept.writes else None
+        while not complete():
+            record = runner.run(len(state.history) + 1, bars)
+            history = (*state.history, record)
+            best = best_record(history)
+            state = RunState(history, _copied(runner.vae) if best is record else state.best_weights)
+            if logs:
+                logs.write(history)
+            if kept:
+                kept.save(runner.vae, runner, state)
+            bars.end_epoch(record, best)
+    return state
+
+
+def _copied(vae: VAE) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in vae.state_dict().items()}

@@ -1,0 +1,64 @@
+"""The progress bar of a run."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vae_flows.training.records import EpochRecord
+
+__all__ = ["TrainingProgress"]
+
+
+class TrainingProgress:
+    """Two bars in the terminal: epochs with the validation bound, and the steps of the running epoch.
+
+    Arguments:
+        epochs: Epochs at most.
+        epochs_done: Epochs of the part of the run that came before.
+        show: Show the bars, provided that the standard output is a terminal.
+    """
+
+    def __init__(self, epochs: int, epochs_done: int, *, show: bool) -> None:
+        console = Console()
+        self._progress = Progress(
+            TextColumn("{task.description:<5}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=not (show and console.is_terminal),
+        )
+        self._epochs = self._progress.add_task("epoch", total=epochs, completed=epochs_done, note="")
+        self._steps = self._progress.add_task("step", total=None, note="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def start_epoch(self, steps: int) -> None:
+        """Begin the bar of an epoch of so many steps."""
+        self._progress.reset(self._steps, total=steps, note="")
+
+    def step(self, negative_elbo: float, kl: float, evaluations: int | None, examples_per_second: float) -> None:
+        """Advance by one step and show its bound and KL term, in nats an image, and the running speed."""
+        solve = "" if evaluations is None else f" · {evaluations} evaluations/solve"
+        note = f"−ELBO {negative_elbo:.2f} · KL {kl:.2f}{solve} · {examples_per_second:.0f} examples/s"
+        self._progress.update(self._steps, advance=1, note=note)
+
+    def end_epoch(self, record: EpochRecord, best: EpochRecord) -> None:
+        """Advance by one epoch and show its validation bound beside the best one."""
+        note = (
+            f"validation −ELBO {record.validation_negative_elbo:.2f}"
+            f" · best {best.validation_negative_elbo:.2f} in epoch {best.epoch} · β {record.beta:.2f}"
+        )
+        self._progress.update(self._epochs, advance=1, note=note)
