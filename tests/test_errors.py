@@ -2,7 +2,14 @@ import pickle
 
 import pytest
 
-from vae_flows.errors import IntegrationError, UnknownNameError, VAEFlowsError, unknown_name
+from vae_flows.errors import (
+    IntegrationError,
+    InvalidInputError,
+    UnknownNameError,
+    VAEFlowsError,
+    require_positive,
+    unknown_name,
+)
 
 
 def test_unknown_name_lists_the_nearest_names_first():
@@ -24,3 +31,9 @@ def test_integration_error_survives_pickling_between_processes():
 def test_errors_are_caught_as_the_builtin_kind_that_a_user_expects():
     with pytest.raises(ValueError, match="Did you mean"):
         raise unknown_name("flow", "ia", ["iaf"])
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.0, "3", None, True])
+def test_sizes_must_be_positive_integers(size: object) -> None:
+    with pytest.raises(InvalidInputError, match="Flow depth: expected a positive integer, got"):
+        require_positive("Flow", width=3, depth=size)

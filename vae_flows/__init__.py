@@ -6,7 +6,7 @@ The names below are the library; `vae_flows.training` and `vae_flows.reporting` 
 from importlib import import_module
 from typing import Any
 
-from vae_flows import cnf, data, likelihoods, networks, transforms
+from vae_flows import cnf, data, evaluation, likelihoods, networks, transforms
 from vae_flows.cnf.integrate import ODESolver
 from vae_flows.distributions import FlowDistribution
 from vae_flows.errors import (

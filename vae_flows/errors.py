@@ -14,6 +14,7 @@ __all__ = [
     "UnknownNameError",
     "VAEFlowsError",
     "complaint",
+    "require_positive",
     "unknown_name",
 ]
 
@@ -90,3 +91,19 @@ def unknown_name(kind: str, name: str, available: Iterable[str]) -> UnknownNameE
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     remedy = f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     return UnknownNameError(complaint(kind, f"one of {', '.join(names)}", repr(name), remedy))
+
+
+def require_positive(owner: str, **sizes: object) -> None:
+    """Check that the named sizes are positive integers.
+
+    Raises:
+        InvalidInputError: One is not; the message names it.
+
+    Example:
+        >>> require_positive("IAFFlow", num_layers=0)
+        Traceback (most recent call last):
+        vae_flows.errors.InvalidInputError: IAFFlow num_layers: expected a positive integer, got 0.
+    """
+    for argument, size in sizes.items():
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise InvalidInputError(complaint(f"{owner} {argument}", "a positive integer", repr(size)))

@@ -19,7 +19,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.errors import InvalidInputError, complaint, require_positive
 
 __all__ = [
     "ConvDecoder",
@@ -203,7 +203,7 @@ class ConvEncoder(_ImageEncoder):
     """
 
     def __init__(self, image_shape: Sequence[int], context_dim: int = 256) -> None:
-        _check_positive("ConvEncoder", context_dim=context_dim)
+        require_positive("ConvEncoder", context_dim=context_dim)
         shape = channels, height, width = _checked_shape("ConvEncoder", image_shape, divisor=4)
         body = nn.Sequential(
             GatedConv2d(channels, 32, 5, 1, 2),
@@ -239,7 +239,7 @@ class ConvDecoder(_ImageDecoder):
     """
 
     def __init__(self, latent_dim: int, image_shape: Sequence[int], parameters_per_pixel: int = 1) -> None:
-        _check_positive("ConvDecoder", latent_dim=latent_dim, parameters_per_pixel=parameters_per_pixel)
+        require_positive("ConvDecoder", latent_dim=latent_dim, parameters_per_pixel=parameters_per_pixel)
         shape = channels, height, width = _checked_shape("ConvDecoder", image_shape, divisor=4)
         outputs = channels * parameters_per_pixel
         head = (
@@ -310,7 +310,7 @@ class MLPDecoder(_ImageDecoder):
         hidden_dims: Sequence[int] = (300, 300),
         parameters_per_pixel: int = 1,
     ) -> None:
-        _check_positive("MLPDecoder", parameters_per_pixel=parameters_per_pixel)
+        require_positive("MLPDecoder", parameters_per_pixel=parameters_per_pixel)
         shape = _checked_shape("MLPDecoder", image_shape)
         widths = [latent_dim, *hidden_dims]
         layers = _gated_layers("MLPDecoder", widths)
@@ -320,7 +320,7 @@ class MLPDecoder(_ImageDecoder):
 
 def _gated_layers(owner: str, widths: Sequence[int]) -> list[nn.Module]:
     for width in widths:
-        _check_positive(owner, width=width)
+        require_positive(owner, width=width)
     return [GatedLinear(before, after) for before, after in pairwise(widths)]
 
 
@@ -338,9 +338,3 @@ def _checked_shape(owner: str, image_shape: Sequence[int], divisor: int = 1) -> 
             )
         )
     return shape
-
-
-def _check_positive(owner: str, **sizes: int) -> None:
-    for name, size in sizes.items():
-        if not isinstance(size, int) or size < 1:
-            raise InvalidInputError(complaint(f"{owner} {name}", "a positive integer", repr(size)))

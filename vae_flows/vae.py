@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -14,7 +15,7 @@ from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
 from vae_flows.distributions import FlowDistribution
-from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.likelihoods import Likelihood
 from vae_flows.posterior import AmortizedPosterior
 from vae_flows.pyro_modules import register_module
@@ -113,7 +114,7 @@ class VAE(nn.Module):
         Raises:
             InvalidInputError: Bad images, sizes that disagree, or fewer than one particle.
         """
-        _check_count("num_particles", num_particles)
+        require_positive("VAE", num_particles=num_particles)
         log_likelihood, log_prior, log_q = self._log_densities(x, self.encode(x), num_particles)
         reconstruction, kl = log_likelihood.mean(0), (log_q - log_prior).mean(0)
         return ELBO(reconstruction - beta * kl, reconstruction, kl)
@@ -132,12 +133,13 @@ class VAE(nn.Module):
         Returns:
             The bound in nats, shape `(*batch)`.
         """
-        _check_count("num_particles", num_particles)
-        _check_count("chunk_size", num_particles if chunk_size is None else chunk_size)
+        require_positive("VAE", num_particles=num_particles)
+        chunk_size = num_particles if chunk_size is None else chunk_size
+        require_positive("VAE", chunk_size=chunk_size)
         q = self.encode(x)
-        chunks = torch.arange(num_particles).split(chunk_size or num_particles)
+        chunks = torch.arange(num_particles).split(chunk_size)
         total = torch.stack([self._log_weight_sum(x, q, len(chunk)) for chunk in chunks]).logsumexp(0)
-        return total - torch.tensor(float(num_particles), dtype=total.dtype).log().item()
+        return total - math.log(num_particles)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Return the mean of p(x' | z) for one draw of z from q(z | x), of the shape of x."""
@@ -145,7 +147,7 @@ class VAE(nn.Module):
 
     def generate(self, count: int) -> Tensor:
         """Return the means of p(x | z) for `count` draws of z from the prior, `(count, *event)`."""
-        _check_count("count", count)
+        require_positive("VAE", count=count)
         reference = self.posterior.gaussian.weight
         z = self.prior(reference.new_empty(self.posterior.latent_dim)).sample(Size([count]))
         return self.decode(z).mean
@@ -195,8 +197,3 @@ class VAE(nn.Module):
                 )
             )
         return x.shape[0]
-
-
-def _check_count(name: str, count: int) -> None:
-    if not isinstance(count, int) or count < 1:
-        raise InvalidInputError(complaint(name, "a positive integer", repr(count)))

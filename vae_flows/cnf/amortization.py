@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_flows.cnf.dynamics import LayerUpdate
-from vae_flows.errors import InvalidInputError, complaint, unknown_name
+from vae_flows.errors import require_positive, unknown_name
 
 __all__ = ["Amortization", "AmortizationName", "BiasAmortization", "LowRankAmortization", "make_amortization"]
 
@@ -64,8 +64,7 @@ class LowRankAmortization(Amortization):
 
     def __init__(self, widths: Sequence[int], context_dim: int, rank: int) -> None:
         super().__init__()
-        if not isinstance(rank, int) or rank < 1:
-            raise InvalidInputError(complaint("rank", "a positive integer", repr(rank)))
+        require_positive("LowRankAmortization", rank=rank)
         self._rank = rank
         self._fans = list(pairwise(widths))
         self._sizes = [size for fan_in, fan_out in self._fans for size in (fan_in * rank, rank * fan_out, fan_out)]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from vae_flows.cnf.fields import AugmentedField, VectorField
-from vae_flows.errors import InvalidInputError, complaint, unknown_name
+from vae_flows.errors import InvalidInputError, complaint, require_positive, unknown_name
 
 __all__ = ["Divergence", "ExactDivergence", "HutchinsonDivergence", "Noise", "divergence_from"]
 
@@ -70,8 +70,7 @@ class HutchinsonDivergence(Divergence):
     def __post_init__(self) -> None:
         if self.noise not in _NOISES:
             raise unknown_name("noise", str(self.noise), _NOISES)
-        if not isinstance(self.num_probes, int) or self.num_probes < 1:
-            raise InvalidInputError(complaint("num_probes", "a positive integer", repr(self.num_probes)))
+        require_positive("HutchinsonDivergence", num_probes=self.num_probes)
 
     def draw_probes(self, z: Tensor) -> Tensor:
         shape = (self.num_probes, *z.shape)

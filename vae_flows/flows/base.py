@@ -8,7 +8,7 @@ from typing import ClassVar
 from pyro.distributions import ConditionalTransformModule
 from torch import Tensor
 
-from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.errors import require_positive
 from vae_flows.shapes import check_context
 from vae_flows.transforms.base import FusedTransform
 
@@ -35,11 +35,7 @@ class AmortizedFlow(ConditionalTransformModule):
 
     def __init__(self, latent_dim: int, context_dim: int) -> None:
         super().__init__()
-        for argument, size in (("latent_dim", latent_dim), ("context_dim", context_dim)):
-            if not isinstance(size, int) or size < 1:
-                raise InvalidInputError(
-                    complaint(f"{type(self).__name__} {argument}", "a positive integer", repr(size))
-                )
+        require_positive(type(self).__name__, latent_dim=latent_dim, context_dim=context_dim)
         self.latent_dim = latent_dim
         self.context_dim = context_dim
 

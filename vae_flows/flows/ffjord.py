@@ -14,7 +14,7 @@ from vae_flows.cnf.dynamics import MLPDynamics, TimeConditioning
 from vae_flows.cnf.integrate import ODESolver
 from vae_flows.cnf.transform import ContinuousTransform, check_integration_time
 from vae_flows.cnf.work import WorkCount
-from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.errors import require_positive
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.registry import register_flow
 from vae_flows.transforms.base import ChainTransform, FusedTransform
@@ -80,8 +80,7 @@ class FFJORD(AmortizedFlow):
         solver: ODESolver | None = None,
     ) -> None:
         super().__init__(latent_dim, context_dim)
-        if not isinstance(num_blocks, int) or num_blocks < 1:
-            raise InvalidInputError(complaint("FFJORD num_blocks", "a positive integer", repr(num_blocks)))
+        require_positive("FFJORD", num_blocks=num_blocks)
         check_integration_time(integration_time)
         self.dynamics = nn.ModuleList(
             MLPDynamics(latent_dim, hidden_dims, activation=activation, time_conditioning=time_conditioning)

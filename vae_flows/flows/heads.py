@@ -6,9 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from vae_flows.errors import InvalidInputError, complaint
-
-__all__ = ["LinearHeads", "require_positive"]
+__all__ = ["LinearHeads"]
 
 
 class LinearHeads(nn.Module):
@@ -40,19 +38,3 @@ class LinearHeads(nn.Module):
 
     def extra_repr(self) -> str:
         return f"shapes={self.shapes}"
-
-
-def require_positive(owner: str, **sizes: int) -> None:
-    """Check that the named sizes are positive integers.
-
-    Raises:
-        InvalidInputError: One is not; the message names it.
-
-    Example:
-        >>> require_positive("IAFFlow", num_layers=0)
-        Traceback (most recent call last):
-        vae_flows.errors.InvalidInputError: IAFFlow num_layers: expected a positive integer, got 0.
-    """
-    for argument, size in sizes.items():
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise InvalidInputError(complaint(f"{owner} {argument}", "a positive integer", repr(size)))

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vae_flows.errors import require_positive
 from vae_flows.flows.base import AmortizedFlow
-from vae_flows.flows.heads import require_positive
 from vae_flows.flows.registry import register_flow
 from vae_flows.transforms.autoregressive import InverseAutoregressiveTransform
 from vae_flows.transforms.base import ChainTransform, FusedTransform, ReverseTransform

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from vae_flows.errors import require_positive
 from vae_flows.flows.base import AmortizedFlow
-from vae_flows.flows.heads import LinearHeads, require_positive
+from vae_flows.flows.heads import LinearHeads
 from vae_flows.flows.registry import register_flow
 from vae_flows.transforms.base import ChainTransform, FusedTransform
 from vae_flows.transforms.planar import PlanarTransform

@@ -7,9 +7,9 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.flows.base import AmortizedFlow
-from vae_flows.flows.heads import LinearHeads, require_positive
+from vae_flows.flows.heads import LinearHeads
 from vae_flows.flows.registry import register_flow
 from vae_flows.transforms.base import ChainTransform, FusedTransform
 from vae_flows.transforms.orthogonal import householder_product, orthonormalize
