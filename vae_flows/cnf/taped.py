@@ -67,11 +67,12 @@ class _TapedSolve(torch.autograd.Function):
 
         end, steps = integrate(evaluate, state, solve.interval, solve.settings, solve.progress)
         solve.progress.backward = True
-        used = {number for step in steps for number in step.evaluations}
+        used = {number for step in steps for number in step.evaluations[: _needed_stages(solve)]}
         ctx.solve = solve
         ctx.steps = steps if needed else []
         ctx.tapes = {number: tape for number, tape in enumerate(tapes) if number in used}
-        return end
+        # A clone, because what the node keeps must not hold the node's own output: the cycle would never be freed.
+        return end.clone()
 
     @staticmethod
     @once_differentiable
@@ -79,7 +80,8 @@ class _TapedSolve(torch.autograd.Function):
         solve: Solve = ctx.solve
         (of_state,) = grad_outputs
         for step in reversed(ctx.steps):
-            tapes = [ctx.tapes[number] for number in step.evaluations] if solve.keep else _repeat(solve, step)
+            numbers = step.evaluations[: _needed_stages(solve)]
+            tapes = [ctx.tapes[number] for number in numbers] if solve.keep else _repeat(solve, step)
             of_state = _pull_back_step(solve, step, tapes, of_state)
         return None, of_state, *solve.field.collect()
 
@@ -90,13 +92,17 @@ def _record(solve: Solve, t: float, y: Tensor) -> tuple[Tensor, object]:
     return torch.cat([value, trace.unsqueeze(-1)], -1), tape
 
 
+def _needed_stages(solve: Solve) -> int:
+    """Return how many stages of a step its end depends on: the last one of "first same as last" is the next step's."""
+    return len(solve.settings.tableau.nodes) - solve.settings.tableau.reuses_last_stage
+
+
 def _repeat(solve: Solve, step: Step) -> list[object]:
     """Compute the stages of a step again and return their tapes."""
     tableau = solve.settings.tableau
     tapes: list[object] = []
     slopes: list[Tensor] = []
-    # The last stage of "first same as last" belongs to the next step.
-    for stage in range(len(tableau.nodes) - tableau.reuses_last_stage):
+    for stage in range(_needed_stages(solve)):
         inner = combine(step.state, step.size, tableau.stages[stage], slopes)
         slope, tape = _record(solve, step.t + tableau.nodes[stage] * step.size, inner)
         slopes.append(slope)
@@ -107,14 +113,11 @@ def _repeat(solve: Solve, step: Step) -> list[object]:
 def _pull_back_step(solve: Solve, step: Step, tapes: Sequence[object], of_state: Tensor) -> Tensor:
     """Return the cotangent of the state before a step, given that of the state after it."""
     tableau, latent_dim = solve.settings.tableau, solve.settings.latent_dim
-    stages = len(tableau.nodes)
     of_latents, of_trace = of_state[..., :latent_dim], of_state[..., latent_dim]
     of_inner: dict[int, Tensor] = {}  # cotangent of the state at which stage j was evaluated
-    for stage in range(stages - 1, -1, -1):
+    for stage in reversed(range(len(tapes))):
         weight = tableau.weights[stage]
         later = [j for j in of_inner if tableau.stages[j][stage]]
-        if not weight and not later:
-            continue  # the stage serves the error estimate alone
         factors = [tableau.stages[j][stage] for j in later]
         of_slope = combine(of_latents * (weight * step.size), step.size, factors, [of_inner[j] for j in later])
         of_inner[stage] = solve.field.pull_back(tapes[stage], of_slope, of_trace * (weight * step.size))

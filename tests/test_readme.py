@@ -1,0 +1,35 @@
+"""What the README shows must run, and what it claims must be what was measured."""
+
+import re
+from pathlib import Path
+
+import pyro
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(SNIPPETS)))
+def test_snippets_run(number):
+    pyro.clear_param_store()
+    torch.manual_seed(0)
+    exec(compile(SNIPPETS[number], f"README snippet {number}", "exec"), {})
+    pyro.clear_param_store()
+
+
+def test_there_are_snippets():
+    assert len(SNIPPETS) >= 3
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\((?!http)([^)#]+)\)", README))
+def test_links_into_the_repository_lead_somewhere(target):
+    assert (ROOT / target).exists()
+
+
+def test_every_make_target_and_flow_that_is_named_exists():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"(?:^|`)make ([a-z-]+)", README, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
