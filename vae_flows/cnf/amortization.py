@@ -53,6 +53,9 @@ class BiasAmortization(Amortization):
 class LowRankAmortization(Amortization):
     """A shift b_l(h) and an update U_l(h) V_l(h) of each weight (van den Berg et al. 2018; Grathwohl et al. 2019).
 
+    What the context emits for U is divided by r √in. Steps of an adaptive optimiser move all of its entries at once and
+    alike; undivided, they add up over rank and width, and the dynamics run away at learning rates that suit the rest.
+
     Arguments:
         widths: Widths of the dynamics' layers, from the latent dimension to the latent dimension.
         context_dim: C.
@@ -75,7 +78,11 @@ class LowRankAmortization(Amortization):
         # split, not slices: the gradients of slices would each be padded with zeros to the width of the whole head.
         parts = self.head(context).split(self._sizes, -1)
         return [
-            LayerUpdate(bias, left.unflatten(-1, (fan_in, self._rank)), right.unflatten(-1, (self._rank, fan_out)))
+            LayerUpdate(
+                bias,
+                left.unflatten(-1, (fan_in, self._rank)) / (self._rank * math.sqrt(fan_in)),
+                right.unflatten(-1, (self._rank, fan_out)),
+            )
             for (fan_in, fan_out), left, right, bias in zip(
                 self._fans, parts[0::3], parts[1::3], parts[2::3], strict=True
             )
@@ -83,13 +90,11 @@ class LowRankAmortization(Amortization):
 
     @torch.no_grad()
     def _initialize(self) -> None:
-        """Keep x U of the size of x's entries, and set V and b to zero."""
+        """Draw what U is made of from about the standard normal distribution, and set V and b to zero."""
         weights, biases = self.head.weight.split(self._sizes), self.head.bias.split(self._sizes)
         for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             if index % 3 == 0:
-                scale = 1 / math.sqrt(self._fans[index // 3][0])
-                weight.mul_(scale)
-                bias.normal_(0, scale)
+                bias.normal_()
             else:
                 weight.zero_()
                 bias.zero_()
