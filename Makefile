@@ -1,0 +1,77 @@
+# Every target makes the virtual environment .venv by itself when it is missing.
+# Variables: PYTHON=python3.12  PRESET=paper  WORKERS=2  THREADS=1  OPTIONS="--seeds 0"
+
+PYTHON ?= python3
+PRESET ?= quick
+WORKERS ?=
+THREADS ?=
+OPTIONS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+STAMP := $(VENV)/.installed
+RUN := $(VENV)/bin/python
+BENCHMARK = $(RUN) -m experiments benchmark --preset $(PRESET) \
+	$(if $(WORKERS),--workers $(WORKERS)) $(if $(THREADS),--threads $(THREADS))
+
+.PHONY: help setup benchmark benchmark-mnist benchmark-caltech benchmark-frey benchmark-omniglot smoke \
+	test test-all lint format typecheck clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## Make .venv with everything in it
+
+# The stamp is the last thing written: after an interrupted installation it is missing, and the next make goes on.
+$(STAMP): pyproject.toml
+	@command -v "$(PYTHON)" > /dev/null || { \
+		echo "vae-flows needs Python 3.11 or newer, but there is no '$(PYTHON)'. Try: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "vae-flows needs Python 3.11 or newer, but '$(PYTHON)' is $$("$(PYTHON)" -V 2>&1). Try: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "Installing into $(VENV) (once, some minutes) ..."
+	@rm -f $@
+	@"$(PYTHON)" -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@
+
+benchmark: $(STAMP) ## Compare all seven posteriors on Caltech 101 Silhouettes (PRESET=quick: ten minutes on two cores)
+	@$(BENCHMARK) $(OPTIONS)
+
+benchmark-mnist: $(STAMP) ## The same comparison on static MNIST (PRESET=paper: the published settings)
+	@$(BENCHMARK) --data mnist-static --folder runs/$(PRESET)-mnist $(OPTIONS)
+
+benchmark-caltech: $(STAMP) ## The same comparison on Caltech 101 Silhouettes
+	@$(BENCHMARK) --data caltech101-silhouettes --folder runs/$(PRESET)-caltech $(OPTIONS)
+
+benchmark-frey: $(STAMP) ## The same comparison on Frey Faces
+	@$(BENCHMARK) --data frey-faces --folder runs/$(PRESET)-frey $(OPTIONS)
+
+benchmark-omniglot: $(STAMP) ## The same comparison on OMNIGLOT (own split)
+	@$(BENCHMARK) --data omniglot --folder runs/$(PRESET)-omniglot $(OPTIONS)
+
+smoke: $(STAMP) ## Run every posterior for seconds, to see that everything works
+	@$(RUN) -m experiments benchmark --preset smoke $(OPTIONS)
+
+test: $(STAMP) ## Run the fast tests
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest --quiet --numprocesses auto $(OPTIONS)
+
+test-all: $(STAMP) ## Run the slow tests too
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest --quiet --numprocesses auto -m "slow or not slow" $(OPTIONS)
+
+lint: $(STAMP) ## Check style and format
+	@$(RUN) -m ruff check --quiet .
+	@$(RUN) -m ruff format --quiet --check .
+
+format: $(STAMP) ## Put the code into format
+	@$(RUN) -m ruff check --quiet --fix .
+	@$(RUN) -m ruff format --quiet .
+
+typecheck: $(STAMP) ## Check types
+	@$(RUN) -m pyright
+
+clean: ## Remove caches, but neither .venv nor runs
+	@rm -rf .pytest_cache .ruff_cache build dist *.egg-info
+	@find experiments tests vae_flows -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Runs of the public API: single trainings, the benchmark grid, its presets and committed results."""

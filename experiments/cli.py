@@ -1,0 +1,44 @@
+"""The command line: one function a command, its arguments made into options by tyro."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+import tyro
+
+from experiments.commands import benchmark, cell, evaluate, report, train
+from vae_flows.errors import VAEFlowsError
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS: Mapping[str, Callable[..., int]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "benchmark": benchmark,
+    "report": report,
+    "cell": cell,
+}
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status: 0, 1 for an error, told in one line, 130 after an interrupt.
+
+    Arguments:
+        arguments: Instead of those of the process.
+    """
+    try:
+        return tyro.extras.subcommand_cli_from_dict(
+            dict(COMMANDS),
+            prog="python -m experiments",
+            description="Train and compare variational autoencoders with flow posteriors.",
+            args=arguments,
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+        )
+    except VAEFlowsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoints", file=sys.stderr)
+        return INTERRUPTED

@@ -1,0 +1,68 @@
+"""Files that are whole or absent, and folders that one process at a time works in."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vae_flows.errors import DataError, InvalidInputError, complaint
+from vae_flows.files import written_whole
+
+__all__ = ["exclusive", "read_json", "write_atomically", "write_json"]
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a file so that a crash leaves the old one or the new one, never a part."""
+    with written_whole(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, indented, for people too; NaN and infinities become `null`, which every reader understands."""
+    write_atomically(path, json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: There is no such file, or it does not hold JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(complaint(str(path), "a JSON file", "no file")) from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(complaint(str(path), "a JSON file", f"something else: {error}")) from None
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder; the system lifts the lock when this process ends, however it ends.
+
+    Raises:
+        InvalidInputError: Another process is at work in the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidInputError(
+                complaint(str(folder), "a folder of its own", "one that another process works in", "Wait or end it.")
+            ) from None
+        yield
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value

@@ -1,0 +1,149 @@
+"""The grid: plan its cells, run those that are not finished, and go on when one fails."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from experiments.cell import FAILURE, METRICS, cell_folder, prepare_cell
+from experiments.files import write_json
+from experiments.presets import Preset
+from experiments.runners import CellExit, CellHandle, CellRunner
+from experiments.settings import CellSettings, override
+from vae_flows.data import available_data_sets
+from vae_flows.errors import unknown_name
+from vae_flows.flows import available_flows
+from vae_flows.training import ComputeSettings
+
+__all__ = ["Cell", "CellOutcome", "GridMonitor", "plan_grid", "run_grid"]
+
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One run of the grid and its folder."""
+
+    folder: Path
+    settings: CellSettings
+
+    @property
+    def label(self) -> str:
+        """Data set, posterior and seed, for people."""
+        return f"{self.settings.data} {self.settings.posterior} seed {self.settings.seed}"
+
+
+@dataclass(frozen=True)
+class CellOutcome:
+    """What became of a cell in this pass over the grid."""
+
+    cell: Cell
+    status: Literal["finished", "skipped", "failed"]
+    seconds: float = 0.0
+    error: str | None = None
+
+
+class GridMonitor(Protocol):
+    """What is told of a grid's progress."""
+
+    def started(self, cell: Cell) -> None:
+        """A cell was started."""
+        ...
+
+    def ended(self, outcome: CellOutcome) -> None:
+        """A cell finished, failed, or was skipped because it had been finished before."""
+        ...
+
+    def running(self, cells: Sequence[Cell]) -> None:
+        """These cells run; told again and again."""
+        ...
+
+
+def plan_grid(
+    preset: Preset,
+    root: Path,
+    *,
+    posteriors: Sequence[str] = (),
+    data: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    compute: ComputeSettings | None = None,
+    overrides: Sequence[str] = (),
+) -> tuple[Cell, ...]:
+    """Return the cells of a preset's grid, those of one data set together, the seeds of one posterior together.
+
+    Arguments:
+        preset: Where settings come from.
+        root: Folder of the grid.
+        posteriors: Instead of the preset's.
+        data: Instead of the preset's.
+        seeds: Instead of the preset's.
+        compute: Device, precision, processes.
+        overrides: Settings to change in every cell, as `override` takes them.
+
+    Raises:
+        UnknownNameError: A posterior, a data set or a setting is not known.
+    """
+    chosen = (data or preset.data, posteriors or preset.posteriors, seeds or preset.seeds)
+    for kind, names, known in (("data set", chosen[0], available_data_sets()), ("flow", chosen[1], available_flows())):
+        for name in names:
+            if name not in known:
+                raise unknown_name(kind, name, known)
+    grid = dict.fromkeys(itertools.product(*chosen))
+    settings = [override(preset.cell(*names, compute=compute), overrides) for names in grid]
+    return tuple(Cell(cell_folder(root, cell), cell) for cell in settings)
+
+
+def run_grid(cells: Sequence[Cell], runner: CellRunner, monitor: GridMonitor) -> tuple[CellOutcome, ...]:
+    """Run the cells that are not finished, as many at once as the runner takes.
+
+    Whatever ends this function, an interrupt too, ends the cells under way; a later call takes their checkpoints up.
+
+    Raises:
+        InvalidInputError: A cell's folder holds a run with other settings. Nothing was started then.
+    """
+    for cell in cells:
+        prepare_cell(cell.folder, cell.settings)
+    outcomes: list[CellOutcome] = []
+    waiting = list(reversed(cells))
+    under_way: dict[Cell, tuple[CellHandle, float]] = {}
+
+    def end(outcome: CellOutcome) -> None:
+        outcomes.append(outcome)
+        monitor.ended(outcome)
+
+    try:
+        while waiting or under_way:
+            while waiting and len(under_way) < runner.workers:
+                cell = waiting.pop()
+                if (cell.folder / METRICS).exists():
+                    end(CellOutcome(cell, "skipped"))
+                    continue
+                under_way[cell] = (runner.start(cell.folder), time.monotonic())
+                monitor.started(cell)
+            for cell, (handle, start) in list(under_way.items()):
+                if (exited := handle.poll()) is not None:
+                    del under_way[cell]
+                    end(_conclude(cell, exited, time.monotonic() - start))
+            monitor.running(list(under_way))
+            if under_way:
+                time.sleep(POLL_SECONDS)
+    finally:
+        # All at once, and to the end even when the user grows impatient: threads outlive a second interrupt.
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda running: running[0].stop(), under_way.values()))
+    return tuple(outcomes)
+
+
+def _conclude(cell: Cell, exited: CellExit, seconds: float) -> CellOutcome:
+    error = exited.error
+    if error is None and not (cell.folder / METRICS).exists():
+        error = f"ended well but left no {METRICS}"
+    if error is None:
+        return CellOutcome(cell, "finished", seconds)
+    write_json(cell.folder / FAILURE, {"error": error})
+    return CellOutcome(cell, "failed", seconds, error)

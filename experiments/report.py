@@ -1,0 +1,222 @@
+"""From the folder of a grid to its report: one file of results, tables, plots, and the table of the README."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from experiments.cell import FAILURE, IMAGES, METRICS, SETTINGS, load_settings
+from experiments.files import read_json, write_atomically
+from experiments.paper_results import PAPER_RESULTS
+from experiments.presets import POSTERIORS, PRESETS
+from experiments.settings import CellSettings, differences, from_plain
+from vae_flows.errors import DataError, complaint
+from vae_flows.reporting import (
+    Run,
+    Table,
+    image_grid,
+    plot_curves,
+    plot_results,
+    results_table,
+    summaries_to_csv,
+    summarize,
+)
+
+__all__ = ["Results", "collect_results", "render_tables", "tables_to_markdown", "write_report"]
+
+RESULTS, TABLE_MARKDOWN, TABLE_CSV = "results.json", "table.md", "table.csv"
+NOT_COMPARED = ("posterior", "training.seed", "split_seed", "data_path", "compute.", "evaluation.")
+"""Settings that say where and how often a run took place, not what it was."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a grid's cells reported: one record each, in the order of the grid.
+
+    A record of a finished cell is its `metrics.json`; of another it is data, posterior, seed and status.
+    """
+
+    cells: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """Read a `results.json`.
+
+        Raises:
+            DataError: The file is missing or damaged.
+        """
+        plain = read_json(path)
+        if not isinstance(plain, dict) or not isinstance(plain.get("cells"), list):
+            raise DataError(complaint(str(path), "results of a benchmark", "other JSON"))
+        return cls(tuple(plain["cells"]))
+
+    def to_json(self) -> str:
+        """Return JSON with one line a cell: small, and easy to compare by version control."""
+        lines = ",\n".join(json.dumps(cell, ensure_ascii=False, separators=(",", ":")) for cell in self.cells)
+        return f'{{"cells": [\n{lines}\n]}}\n'
+
+    def runs(self) -> tuple[Run, ...]:
+        """Return what tables and plots are made of."""
+        return tuple(map(_to_run, self.cells))
+
+
+def collect_results(root: Path) -> Results:
+    """Gather the cells below `root`.
+
+    Raises:
+        DataError: There is no cell.
+    """
+    folders = [path.parent for path in root.glob(f"*/*/*/{SETTINGS}")]
+    if not folders:
+        raise DataError(complaint(str(root), "the folder of a benchmark", "one without a cell"))
+    cells = [_record(folder) for folder in folders]
+    order = {name: place for place, name in enumerate(POSTERIORS)}
+    cells.sort(
+        key=lambda cell: (cell["data"], order.get(cell["posterior"], len(order)), cell["posterior"], cell["seed"])
+    )
+    return Results(tuple(cells))
+
+
+def render_tables(results: Results) -> tuple[Table, ...]:
+    """Return one table a data set, beside the paper's numbers, with notes on what differs from the paper."""
+    return tuple(
+        results_table(summaries, PAPER_RESULTS.get(data), _notes([c for c in results.cells if c["data"] == data]))
+        for data, summaries in summarize(results.runs()).items()
+    )
+
+
+def tables_to_markdown(tables: Sequence[Table]) -> str:
+    """Return the tables one below the other, as `table.md` and the README show them."""
+    return "\n".join(table.to_markdown() for table in tables)
+
+
+def write_report(root: Path, destination: Path | None = None) -> tuple[Results, tuple[Path, ...]]:
+    """Write `results.json`, `table.md`, `table.csv` and plots of the grid in `root`.
+
+    Arguments:
+        root: Folder of the grid.
+        destination: Where to write, the same folder by default.
+
+    Returns:
+        The results and the files written.
+    """
+    destination = destination or root
+    results = collect_results(root)
+    summaries = summarize(results.runs())
+    flat = [summary for group in summaries.values() for summary in group]
+    files: dict[str, bytes | str] = {
+        RESULTS: results.to_json(),
+        TABLE_MARKDOWN: tables_to_markdown(render_tables(results)),
+        TABLE_CSV: summaries_to_csv(flat, PAPER_RESULTS),
+    }
+    for data in summaries:
+        figures = _draw(root, data, results)
+        files |= {f"{data}-{name}.png": _to_png(figure) for name, figure in figures.items()}
+    for name, content in files.items():
+        write_atomically(destination / name, content)
+    return results, tuple(destination / name for name in files)
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    if (folder / METRICS).exists():
+        record = read_json(folder / METRICS) | {"status": "finished"}
+        # Where a data file lies is the business of one machine.
+        return record | {"settings": record["settings"] | {"data_path": None}}
+    settings = load_settings(folder)
+    status = "failed" if (folder / FAILURE).exists() else "unfinished"
+    return {"data": settings.data, "posterior": settings.posterior, "seed": settings.seed, "status": status}
+
+
+def _to_run(cell: Mapping[str, Any]) -> Run:
+    identity = {"data": cell["data"], "posterior": cell["posterior"], "seed": cell["seed"]}
+    if cell["status"] != "finished":
+        return Run(**identity, status=cell["status"])
+    scale, test, history = cell["nats_per_unit"], cell["test"], cell["history"]
+    likelihood, seconds = test["negative_log_likelihood"], history["seconds"]
+    return Run(
+        **identity,
+        unit=cell["unit"],
+        negative_elbo=test["negative_elbo"] / scale,
+        negative_log_likelihood=None if likelihood is None else likelihood / scale,
+        evaluations_per_solve=test["evaluations_per_solve"],
+        seconds_per_epoch=sum(seconds) / len(seconds) if seconds else None,
+        parameters=cell["parameters"],
+        curve=tuple(bound / scale for bound in history["validation_negative_elbo"]),
+    )
+
+
+def _notes(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what a reader must know to compare these runs of one data set with the paper's and among themselves."""
+    finished = [cell for cell in cells if cell["status"] == "finished"]
+    unfinished = sum(cell["status"] == "unfinished" for cell in cells)
+    failed = len(cells) - len(finished) - unfinished
+    notes = [f"{failed} of {len(cells)} runs failed."] if failed else []
+    notes += [f"{unfinished} of {len(cells)} runs are not finished."] if unfinished else []
+    if len({(cell["commit"], cell["dirty"]) for cell in finished}) > 1:
+        notes.append("The runs come from different versions of the code.")
+    told = dict.fromkeys(note for cell in finished for note in _deviations(from_plain(CellSettings, cell["settings"])))
+    if told:
+        notes.append(f"Settings that differ from the paper's, in brackets: {'; '.join(told)}.")
+    return notes
+
+
+def _deviations(settings: CellSettings) -> list[str]:
+    """Word each setting that is not the paper's, with the paper's in brackets, where the paper has a number."""
+    if settings.data not in PAPER_RESULTS or settings.posterior not in PAPER_RESULTS[settings.data].negative_elbo:
+        return []
+    paper = PRESETS["paper"].cell(settings.data, settings.posterior, settings.seed)
+    found = differences(settings, paper)
+    return [
+        f"{name.replace('posterior_options', settings.posterior)} {_word(ours)} ({_word(theirs)})"
+        for name, (ours, theirs) in found.items()
+        if not name.startswith(NOT_COMPARED) or name.startswith("posterior_options.")
+    ]
+
+
+def _word(value: Any) -> str:
+    if value is None or value == []:
+        return "none"
+    return "×".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _draw(root: Path, data: str, results: Results) -> dict[str, Figure]:
+    runs = [run for run in results.runs() if run.data == data]
+    figures: dict[str, Figure] = {}
+    if any(run.curve for run in runs):
+        figures["elbo-by-epoch"] = plot_curves(runs, title=f"{data}: mean and range of the seeds")
+    if any(run.negative_elbo is not None for run in runs):
+        title = f"{data}: mean ± std, seeds as circles"
+        figures["test-elbo"] = plot_results(runs, summarize(runs)[data], title=title)
+    images = {run.posterior: _read_images(root, run) for run in reversed(runs) if run.status == "finished"}
+    if images:
+        shown = dict(reversed(images.items()))
+        originals = next(iter(shown.values()))["originals"]
+        reconstructions = {"original": originals, **{name: rows["reconstructions"] for name, rows in shown.items()}}
+        figures["reconstructions"] = image_grid(reconstructions, title=f"{data}: test images and reconstructions")
+        samples = {name: rows["samples"] for name, rows in shown.items()}
+        figures["samples"] = image_grid(samples, title=f"{data}: samples from the prior, decoded")
+    return figures
+
+
+def _read_images(root: Path, run: Run) -> dict[str, NDArray[np.float64]]:
+    path = root / run.data / run.posterior / f"seed-{run.seed}" / IMAGES
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] / 255.0 for name in ("originals", "reconstructions", "samples")}
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(complaint(str(path), "images of a run", f"{error}")) from None
+
+
+def _to_png(figure: Figure) -> bytes:
+    """Return the PNG without the drawing library's version in it, so that the same figure gives the same bytes."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()
