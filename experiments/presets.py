@@ -114,12 +114,12 @@ SMOKE = Preset(
 )
 
 QUICK = Preset(
-    description="All seven posteriors in ten minutes on two cores: small gated dense networks, about 2,000 steps.",
+    description="All seven posteriors in ten minutes on two cores: small gated dense networks, about 1,500 steps.",
     data=(CALTECH,),
     seeds=(1, 2),  # learning rate and width were chosen on seed 0
     latent_dim=32,
     network=NetworkSettings("mlp", (300,), 128),
-    training=TrainingSettings(max_epochs=49, warmup_epochs=10, patience=10, learning_rate=3e-3),
+    training=TrainingSettings(max_epochs=36, warmup_epochs=10, patience=10, learning_rate=3e-3),
     evaluation=EvaluationSettings(importance_samples=100, chunk_size=25),
     flow_options={"ffjord": {**SMALL_FFJORD, "hidden_dims": (256,)}},
     training_on={

@@ -189,3 +189,20 @@ def test_mixed_precision_keeps_densities_in_full_precision(flow):
     terms.elbo.sum().backward()
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in vae.parameters())
     torch.testing.assert_close(inverse, q.log_prob(z), rtol=0, atol=1e-3)  # solves at 1e-5, there and back
+
+
+def test_regularisation_counts_against_the_objective_but_not_the_bound():
+    flow = vf.FFJORD(3, 6, hidden_dims=(8,), rank=2, regularizers=[vf.cnf.KineticEnergy(3.0)])
+    vae = make()
+    vae.posterior = vf.AmortizedPosterior(3, 6, flow)
+    x = torch.rand(7, *SHAPE)
+    torch.manual_seed(1)
+    terms = vae.elbo(x)
+    assert terms.regularization is not None
+    torch.testing.assert_close(terms.elbo, terms.log_likelihood - terms.kl)
+    torch.testing.assert_close(terms.objective, terms.elbo - terms.regularization)
+    assert (terms.regularization > 0).all()
+    torch.manual_seed(1)
+    loss = Trace_ELBO().loss(vae.model, vae.guide, x)
+    assert -loss == pytest.approx(float(terms.objective.detach().sum()), rel=1e-5)
+    assert vae.eval().elbo(x).regularization is None

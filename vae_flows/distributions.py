@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from pyro.distributions import TransformedDistribution  # pyright: ignore[reportAttributeAccessIssue]
 from torch import Size, Tensor
 
@@ -30,6 +31,13 @@ class FlowDistribution(TransformedDistribution):
         >>> z.shape, log_q.shape
         (torch.Size([5, 3, 2]), torch.Size([5, 3]))
     """
+
+    @property
+    def regularization(self) -> Tensor | None:
+        """What the flow's latest evaluation adds to the loss, `(*sample, *batch)`; `None` for nothing."""
+        values = [getattr(transform, "regularization", None) for transform in self.transforms]
+        found = [value for value in values if value is not None]
+        return torch.stack(found).sum(0) if found else None
 
     def rsample_with_log_prob(self, sample_shape: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
         """Draw z `(*sample, *batch, D)` and return it with log q(z) `(*sample, *batch)`, for the price of one draw."""

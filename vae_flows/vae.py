@@ -33,11 +33,19 @@ class ELBO:
         elbo: The bound.
         log_likelihood: log p(x | z), averaged over particles.
         kl: log q(z | x) − log p(z), averaged over particles: an estimate, which may be negative.
+        regularization: What the flow's regularisers add to the loss in training, `None` without any. It is no part of
+            the bound.
     """
 
     elbo: Tensor
     log_likelihood: Tensor
     kl: Tensor
+    regularization: Tensor | None = None
+
+    @property
+    def objective(self) -> Tensor:
+        """What training maximises: the bound, less the regularisation."""
+        return self.elbo if self.regularization is None else self.elbo - self.regularization
 
 
 class VAE(nn.Module):
@@ -115,9 +123,11 @@ class VAE(nn.Module):
             InvalidInputError: Bad images, sizes that disagree, or fewer than one particle.
         """
         require_positive("VAE", num_particles=num_particles)
-        log_likelihood, log_prior, log_q = self._log_densities(x, self.encode(x), num_particles)
+        q = self.encode(x)
+        log_likelihood, log_prior, log_q = self._log_densities(x, q, num_particles)
         reconstruction, kl = log_likelihood.mean(0), (log_q - log_prior).mean(0)
-        return ELBO(reconstruction - beta * kl, reconstruction, kl)
+        regularization = None if q.regularization is None else q.regularization.mean(0)
+        return ELBO(reconstruction - beta * kl, reconstruction, kl, regularization)
 
     def importance_weighted_bound(self, x: Tensor, num_particles: int, chunk_size: int | None = None) -> Tensor:
         r"""Estimate :math:`\log \frac1K \sum_k p(x, z_k) / q(z_k | x)` of each image (Burda et al. 2016, equation 8).
@@ -167,8 +177,14 @@ class VAE(nn.Module):
     def guide(self, x: Tensor, beta: float = 1.0) -> Tensor:
         """Pyro guide: z from q(z | x), in a plate over the batch `(B, *event)`."""
         register_module("vae", self)
-        with pyro.plate("batch", self._plate_size(x), dim=-1), poutine.scale(scale=beta):
-            return cast(Tensor, pyro.sample("z", self.encode(x)))
+        q = self.encode(x)
+        with pyro.plate("batch", self._plate_size(x), dim=-1):
+            with poutine.scale(scale=beta):
+                z = cast(Tensor, pyro.sample("z", q))
+            if q.regularization is not None:
+                # A guide's factor counts against the bound, as a regulariser should.
+                pyro.factor("regularization", q.regularization, has_rsample=True)
+        return z
 
     def _decoder_output(self, z: Tensor) -> Tensor:
         if z.shape[-1] != self.posterior.latent_dim:

@@ -7,16 +7,17 @@ from vae_flows.errors import InvalidInputError, UnknownNameError
 WIDTHS = (3, 16, 12, 3)
 
 
-@pytest.mark.parametrize("name", ["bias", "low_rank"])
+@pytest.mark.parametrize("name", ["concat", "bias", "low_rank", "last_layer", "hyper"])
 def test_updates_start_at_zero_but_can_leave_it(name):
     amortization = make_amortization(name, WIDTHS, context_dim=5, rank=2)
     updates = amortization(torch.randn(4, 5))
     assert len(updates) == len(WIDTHS) - 1
     moving = []
     for update in updates:
-        assert update.bias is not None
-        assert not update.bias.any()
-        moving.append(update.bias)
+        for part in (update.bias, update.dense, update.time_weight):
+            if part is not None:
+                assert not part.any()
+                moving.append(part)
         if update.left is not None and update.right is not None:
             product = update.left @ update.right
             assert not product.any()

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import Size
 
-from vae_flows.cnf import LayerUpdate, MLPDynamics
+from vae_flows.cnf import ContinuousTransform, LayerUpdate, MLPDynamics, ODESolver
+from vae_flows.cnf.fields import ProductsField
 from vae_flows.errors import InvalidInputError, UnknownNameError
 
 ROUNDING = 1e-12  # float64, sums of a few hundred terms
@@ -31,8 +32,9 @@ def reference(dynamics, updates, t, z):
     for n, x in enumerate(z):
         for index, layer in enumerate(dynamics.layers):
             out = layer.weight @ x + layer.bias
-            if layer.time_weight is not None:
-                out = out + layer.time_weight * t
+            rate = layer.shift_rate()
+            if rate is not None:
+                out = out + rate * t
             if updates is not None:
                 out = out + (x @ updates[index].left[n]) @ updates[index].right[n] + updates[index].bias[n]
             x = out if index == len(dynamics.layers) - 1 else torch.nn.functional.softplus(out)
@@ -55,7 +57,9 @@ def test_value_trace_and_quadratic_form_agree_with_autograd(hidden_dims, amortiz
             torch.autograd.functional.jacobian(
                 lambda row, n=n: reference(
                     dynamics,
-                    None if updates is None else [LayerUpdate(*(p[n : n + 1] for p in u)) for u in updates],
+                    None
+                    if updates is None
+                    else [LayerUpdate(*(None if p is None else p[n : n + 1] for p in u)) for u in updates],
                     t,
                     row[None],
                 )[0],
@@ -65,13 +69,13 @@ def test_value_trace_and_quadratic_form_agree_with_autograd(hidden_dims, amortiz
         ]
     )
     torch.testing.assert_close(field.unpack(field.value(t, packed), shape), expected, rtol=0, atol=ROUNDING)
-    dz, trace = field.with_trace().evaluate(t, packed)
+    dz, trace = field.with_trace().value_and_trace(t, packed)
     torch.testing.assert_close(field.unpack(dz, shape), expected, rtol=0, atol=ROUNDING)
     torch.testing.assert_close(
         field.unpack(trace, shape), jacobian.diagonal(dim1=1, dim2=2).sum(-1), rtol=0, atol=100 * ROUNDING
     )
     probes = torch.randn(2, 4, 3, dtype=torch.float64)
-    dz, form = field.with_probes(torch.stack([field.pack(p, shape) for p in probes])).evaluate(t, packed)
+    dz, form = field.with_probes(torch.stack([field.pack(p, shape) for p in probes])).value_and_trace(t, packed)
     torch.testing.assert_close(field.unpack(dz, shape), expected, rtol=0, atol=ROUNDING)
     torch.testing.assert_close(
         field.unpack(form, shape),
@@ -86,11 +90,11 @@ def test_samples_share_the_parameters_of_their_example(hidden_dims):
     dynamics, updates = make(hidden_dims)
     z, t = torch.randn(5, 4, 3, dtype=torch.float64), torch.tensor(0.1, dtype=torch.float64)
     field = dynamics.condition(updates, (4,)).prepare(z.shape[:-1])
-    dz, trace = field.with_trace().evaluate(t, field.pack(z, z.shape[:-1]))
+    dz, trace = field.with_trace().value_and_trace(t, field.pack(z, z.shape[:-1]))
     dz, trace = field.unpack(dz, z.shape[:-1]), field.unpack(trace, z.shape[:-1])
     for s in range(5):
         one = dynamics.condition(updates, (4,)).prepare(Size([4]))
-        dz_one, trace_one = one.with_trace().evaluate(t, one.pack(z[s], Size([4])))
+        dz_one, trace_one = one.with_trace().value_and_trace(t, one.pack(z[s], Size([4])))
         torch.testing.assert_close(dz[s], one.unpack(dz_one, Size([4])), rtol=0, atol=ROUNDING)
         torch.testing.assert_close(trace[s], one.unpack(trace_one, Size([4])), rtol=0, atol=100 * ROUNDING)
 
@@ -108,3 +112,29 @@ def test_names_and_update_counts_are_checked():
         MLPDynamics(2, (4,), activation="relu6")
     with pytest.raises(InvalidInputError, match="one a layer, 2"):
         MLPDynamics(2, (4,)).condition([LayerUpdate()])
+
+
+@pytest.mark.parametrize("time_conditioning", ["squash", "concat_squash", "blend", "hyper"])
+@pytest.mark.parametrize("hidden_dims", WIDTHS)
+@pytest.mark.parametrize("activation", ["tanh", "swish"])
+def test_weights_that_move_with_time(time_conditioning, hidden_dims, activation):
+    """Value, trace and estimate against brute force, and the gradient methods against each other."""
+    dynamics, updates = make(hidden_dims, time_conditioning=time_conditioning, activation=activation)
+    updates = [LayerUpdate(*(None if part is None else part / 4 for part in update)) for update in updates]
+    z, t = torch.randn(4, 3, dtype=torch.float64), torch.tensor(0.4, dtype=torch.float64)
+    field = dynamics.condition(updates, (4,)).prepare(Size([4]))
+    packed = field.pack(z, Size([4]))
+    value, trace = ProductsField(field).value_and_trace(t, packed)
+    torch.testing.assert_close(field.value(t, packed), value, rtol=0, atol=ROUNDING)
+    torch.testing.assert_close(field.with_trace().value_and_trace(t, packed)[1], trace, rtol=0, atol=1e-10)
+    probes = torch.eye(3).double()[:, None, None].expand(3, *packed.shape)
+    torch.testing.assert_close(3 * field.with_probes(probes).value_and_trace(t, packed)[1], trace, rtol=0, atol=1e-10)
+    gradients = []
+    for gradient in ("backprop", "recompute", "adjoint"):
+        torch.manual_seed(3)
+        solver = ODESolver(rtol=1e-7, atol=1e-7, gradient=gradient)
+        y, log_det = ContinuousTransform(dynamics.condition(updates, (4,)), solver=solver).forward_with_log_det(z)
+        gradients.append(torch.autograd.grad(y.sin().sum() + log_det.sum(), list(dynamics.parameters())))
+    for other, tolerance in zip(gradients[1:], (1e-10, 1e-3), strict=True):  # rounding; the adjoint's own solve
+        for a, b in zip(gradients[0], other, strict=True):
+            torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)

@@ -71,7 +71,9 @@ def test_context_that_is_smaller_than_the_latents_batch_broadcasts():
     ]
     z = torch.randn(3, 4, 2, dtype=torch.float64)
     broad = ContinuousTransform(
-        dynamics.condition([LayerUpdate(*(p.unsqueeze(1) for p in u)) for u in updates(slice(None))], (3, 1)),
+        dynamics.condition(
+            [LayerUpdate(*(None if p is None else p.unsqueeze(1) for p in u)) for u in updates(slice(None))], (3, 1)
+        ),
         divergence="exact",
         solver=TIGHT,
     )
@@ -120,3 +122,43 @@ def test_empty_batches_and_bad_times():
         ContinuousTransform(MLPDynamics(3, (8,)).condition(), integration_time=0.0)
     with pytest.raises(InvalidInputError, match=r"shape \(\.\.\., 3\)"):
         transform(torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize("forward", [True, False])
+def test_a_learned_end_time_has_the_gradient_of_differences(forward):
+    torch.manual_seed(0)
+    dynamics, z = MLPDynamics(2, (8,), activation="tanh").double(), torch.randn(5, 2, dtype=torch.float64)
+
+    def loss(time):
+        transform = ContinuousTransform(dynamics.condition(), integration_time=time, divergence="exact", solver=TIGHT)
+        y, log_det = transform.forward_with_log_det(z) if forward else transform.inverse_with_log_det(z)
+        return y.sin().sum() + log_det.cos().sum()
+
+    time = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    (got,) = torch.autograd.grad(loss(time), time)
+    step = 1e-4
+    expected = (loss(0.7 + step) - loss(0.7 - step)) / (2 * step)
+    torch.testing.assert_close(got, expected.detach(), rtol=1e-5, atol=0)
+
+
+def test_a_users_function_of_a_context():
+    class Field(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(3 + 2, 2).double()
+
+        def forward(self, t, z, context):
+            return torch.tanh(self.net(torch.cat([z, context.expand(*z.shape[:-1], 3)], -1))) + t
+
+    torch.manual_seed(0)
+    field, context, z = Field(), torch.randn(4, 3).double().requires_grad_(), torch.randn(6, 4, 2).double()
+    gradients = []
+    for gradient in ("backprop", "recompute", "adjoint"):
+        solver = ODESolver(rtol=1e-9, atol=1e-9, gradient=gradient)
+        transform = ContinuousTransform(field, context=context, divergence="exact", solver=solver)
+        assert transform.batch_shape == (4,)
+        y, log_det = transform.forward_with_log_det(z)
+        gradients.append(torch.autograd.grad(y.sin().sum() + log_det.sum(), [context, *field.parameters()]))
+    for other in gradients[1:]:
+        for a, b in zip(gradients[0], other, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-6)

@@ -53,7 +53,8 @@ class Golden:
 
     def amortized(self):
         """The updates in the order of the golden file's flat vector: U, V, b of each layer."""
-        return [tensor for b, u, v in self.updates for tensor in (u, v, b) if tensor is not None]
+        found = [part for update in self.updates for part in (update.left, update.right, update.bias)]
+        return [tensor for tensor in found if tensor is not None]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -147,3 +148,39 @@ def test_settings_are_checked():
         FFJORD(3, 6, integration_time=-1.0)
     with pytest.raises(UnknownNameError, match="amortization"):
         FFJORD(3, 6, amortization="lowrank")
+
+
+def test_evaluation_can_be_tighter_than_training():
+    flow = FFJORD(
+        3,
+        6,
+        hidden_dims=(8,),
+        rank=2,
+        solver=ODESolver(rtol=1e-2, atol=1e-2),
+        eval_solver=ODESolver(rtol=1e-8, atol=1e-8),
+    )
+    work = []
+    for training in (True, False):
+        flow.train(training)(torch.randn(5, 6))(torch.randn(5, 3))
+        work.append(flow.last_solve.forward_evaluations)
+    assert work[1] > work[0]
+
+
+def test_end_time_is_random_in_training_alone():
+    flow = FFJORD(3, 6, hidden_dims=(8,), rank=2, end_time_jitter=0.2)
+    times = [flow(torch.randn(5, 6)).integration_time for _ in range(200)]
+    assert 0.3 < min(times) < 0.35
+    assert 0.65 < max(times) < 0.7
+    assert flow.eval()(torch.randn(5, 6)).integration_time == 0.5
+    with pytest.raises(InvalidInputError, match="end_time_jitter"):
+        FFJORD(3, 6, end_time_jitter=0.5)
+
+
+def test_end_time_can_be_learned():
+    torch.manual_seed(0)
+    flow = FFJORD(3, 6, hidden_dims=(8,), rank=2, num_blocks=2, train_integration_time=True, end_time_jitter=0.1)
+    z, log_det = flow(torch.randn(5, 6)).forward_with_log_det(torch.randn(5, 3))
+    (z.sum() + log_det.sum()).backward()
+    assert flow.log_integration_time is not None
+    assert (flow.log_integration_time.grad != 0).all()
+    assert "log_integration_time" not in FFJORD(3, 6).state_dict()

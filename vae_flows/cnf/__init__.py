@@ -1,15 +1,25 @@
 """The continuous core: dynamics, divergence, solver and the transform they make. Knows nothing of VAEs or Pyro."""
 
 from vae_flows.cnf.activations import available_activations
-from vae_flows.cnf.divergence import Divergence, ExactDivergence, HutchinsonDivergence
-from vae_flows.cnf.dynamics import ConditionedMLP, LayerUpdate, MLPDynamics
+from vae_flows.cnf.divergence import (
+    BottleneckDivergence,
+    BruteForceDivergence,
+    Divergence,
+    ExactDivergence,
+    HutchinsonDivergence,
+)
+from vae_flows.cnf.dynamics import ConditionedMLP, MLPDynamics
 from vae_flows.cnf.fields import AugmentedField, ConditionedDynamics, FunctionField, VectorField
-from vae_flows.cnf.integrate import ODESolver
+from vae_flows.cnf.integrate import IntegrationWarning, ODESolver
+from vae_flows.cnf.layers import LayerUpdate
+from vae_flows.cnf.regularization import JacobianNorm, KineticEnergy, Regularizer
 from vae_flows.cnf.transform import ContinuousTransform
 from vae_flows.cnf.work import WorkCount
 
 __all__ = [
     "AugmentedField",
+    "BottleneckDivergence",
+    "BruteForceDivergence",
     "ConditionedDynamics",
     "ConditionedMLP",
     "ContinuousTransform",
@@ -17,9 +27,13 @@ __all__ = [
     "ExactDivergence",
     "FunctionField",
     "HutchinsonDivergence",
+    "IntegrationWarning",
+    "JacobianNorm",
+    "KineticEnergy",
     "LayerUpdate",
     "MLPDynamics",
     "ODESolver",
+    "Regularizer",
     "VectorField",
     "WorkCount",
     "available_activations",

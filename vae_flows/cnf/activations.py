@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from vae_flows.errors import unknown_name
 
-__all__ = ["Activation", "ValueAndSlope", "activation", "available_activations"]
+__all__ = ["Activation", "ValueAndSlope", "activation", "available_activations", "swish"]
 
 
 class ValueAndSlope(NamedTuple):
@@ -30,11 +30,13 @@ class Activation:
         name: What it is called.
         value_and_slope: x -> (σ(x), σ'(x)), differentiable.
         curvature: (x, σ(x), σ'(x)) -> σ''(x).
+        parameters: Learned parameters inside σ, whose gradients automatic differentiation has to find.
     """
 
     name: str
     value_and_slope: Callable[[Tensor], ValueAndSlope]
     curvature: Callable[[Tensor, Tensor, Tensor], Tensor]
+    parameters: tuple[Tensor, ...] = ()
 
     def __call__(self, x: Tensor) -> ValueAndSlope:
         return self.value_and_slope(x)
@@ -81,8 +83,23 @@ _ACTIVATIONS = {
 }
 
 
+def swish(beta: Tensor) -> Activation:
+    """Return x σ(β x) with learned β (Ramachandran et al. 2017); β = 1 is `silu`."""
+
+    def value_and_slope(x: Tensor) -> ValueAndSlope:
+        gate = torch.sigmoid(beta * x)
+        y = x * gate
+        return ValueAndSlope(y, gate + beta * y * (1 - gate))
+
+    def curvature(x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+        gate = torch.sigmoid(beta * x)
+        return beta * gate * (1 - gate) * (2 + beta * x * (1 - 2 * gate))
+
+    return Activation("swish", value_and_slope, curvature, (beta,))
+
+
 def available_activations() -> tuple[str, ...]:
-    """Return the names that `activation` knows."""
+    """Return the names that `activation` knows; `MLPDynamics` knows `swish` beside them."""
     return tuple(sorted(_ACTIVATIONS))
 
 
@@ -97,5 +114,5 @@ def activation(name: str) -> Activation:
         ValueAndSlope(value=tensor([0., 0.]), slope=tensor([1., 1.]))
     """
     if name not in _ACTIVATIONS:
-        raise unknown_name("activation", name, _ACTIVATIONS)
+        raise unknown_name("activation", name, [*_ACTIVATIONS, "swish"])
     return _ACTIVATIONS[name]

@@ -1,5 +1,13 @@
 r"""Amortisation: layers that emit, from a context, the per-example part of the dynamics.
 
+| name | what the context h sets | emitted numbers an example |
+|---|---|---|
+| `concat` | h is one more input of the first layer: its shift | H₁ |
+| `bias` | the shift of each layer | Σ out |
+| `low_rank` | the shift, and an update U V of rank r of each weight | Σ out + r (in + out) |
+| `last_layer` | an update of the whole last layer, weight, shift and time | D (H + 2) |
+| `hyper` | an update of the whole network | Σ out (in + 2) |
+
 Every update starts at zero, so that a fresh flow is the shared, small dynamics and training starts stable. In the
 low-rank update :math:`U_l V_l` it is V that starts at zero: were both zero, neither would ever receive a gradient.
 """
@@ -8,19 +16,27 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from vae_flows.cnf.dynamics import LayerUpdate
+from vae_flows.cnf.layers import LayerUpdate
 from vae_flows.errors import require_positive, unknown_name
 
-__all__ = ["Amortization", "AmortizationName", "BiasAmortization", "LowRankAmortization", "make_amortization"]
+__all__ = [
+    "Amortization",
+    "AmortizationName",
+    "BiasAmortization",
+    "ConcatAmortization",
+    "DenseAmortization",
+    "LowRankAmortization",
+    "make_amortization",
+]
 
-AmortizationName = Literal["bias", "low_rank"]
+AmortizationName = Literal["concat", "bias", "low_rank", "last_layer", "hyper"]
 
 
 class Amortization(nn.Module):
@@ -48,6 +64,53 @@ class BiasAmortization(Amortization):
 
     def forward(self, context: Tensor) -> list[LayerUpdate]:
         return [LayerUpdate(bias=bias) for bias in self.head(context).split(self._sizes, -1)]
+
+
+class ConcatAmortization(Amortization):
+    """The context as one more input of the first layer, W [z, h]: a shift of the first layer, linear in h.
+
+    Arguments:
+        widths: Widths of the dynamics' layers, from the latent dimension to the latent dimension.
+        context_dim: C.
+    """
+
+    def __init__(self, widths: Sequence[int], context_dim: int) -> None:
+        super().__init__()
+        self._others = len(widths) - 2
+        self.head = nn.Linear(context_dim, widths[1], bias=False)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, context: Tensor) -> list[LayerUpdate]:
+        return [LayerUpdate(bias=self.head(context)), *[LayerUpdate()] * self._others]
+
+
+class DenseAmortization(Amortization):
+    """An update of weight, shift and dependence on time of whole layers, from a linear hypernetwork (Ha et al. 2017).
+
+    Arguments:
+        widths: Widths of the dynamics' layers, from the latent dimension to the latent dimension.
+        context_dim: C.
+        last_only: Whether the last layer alone is updated.
+    """
+
+    def __init__(self, widths: Sequence[int], context_dim: int, *, last_only: bool) -> None:
+        super().__init__()
+        fans = list(pairwise(widths))
+        self._constant = len(fans) - 1 if last_only else 0
+        self._fans = fans[self._constant :]
+        self._sizes = [size for fan_in, fan_out in self._fans for size in (fan_in * fan_out, fan_out, fan_out)]
+        self.head = nn.Linear(context_dim, sum(self._sizes))
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, context: Tensor) -> list[LayerUpdate]:
+        parts = self.head(context).split(self._sizes, -1)
+        updates = [
+            # Divided by the width for the reason that low-rank updates are.
+            LayerUpdate(bias=bias, dense=weight.unflatten(-1, fan) / fan[0], time_weight=time_weight)
+            for fan, weight, bias, time_weight in zip(self._fans, parts[0::3], parts[1::3], parts[2::3], strict=True)
+        ]
+        return [*[LayerUpdate()] * self._constant, *updates]
 
 
 class LowRankAmortization(Amortization):
@@ -108,11 +171,16 @@ def make_amortization(name: str, widths: Sequence[int], context_dim: int, rank: 
 
     Example:
         >>> updates = make_amortization("low_rank", (2, 16, 2), context_dim=8, rank=3)(torch.zeros(5, 8))
-        >>> [tuple(tensor.shape) for tensor in updates[0]]
+        >>> [tuple(tensor.shape) for tensor in updates[0].tensors()]
         [(5, 16), (5, 2, 3), (5, 3, 16)]
     """
-    if name == "bias":
-        return BiasAmortization(widths, context_dim)
-    if name == "low_rank":
-        return LowRankAmortization(widths, context_dim, rank)
-    raise unknown_name("amortization", name, ("bias", "low_rank"))
+    makers: dict[str, Callable[[], Amortization]] = {
+        "concat": lambda: ConcatAmortization(widths, context_dim),
+        "bias": lambda: BiasAmortization(widths, context_dim),
+        "low_rank": lambda: LowRankAmortization(widths, context_dim, rank),
+        "last_layer": lambda: DenseAmortization(widths, context_dim, last_only=True),
+        "hyper": lambda: DenseAmortization(widths, context_dim, last_only=False),
+    }
+    if name not in makers:
+        raise unknown_name("amortization", name, makers)
+    return makers[name]()

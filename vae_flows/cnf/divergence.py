@@ -1,12 +1,19 @@
-r"""How the trace of the Jacobian, :math:`\operatorname{tr}(\partial f/\partial z)`, is computed along a solve.
+r"""How the trace of the Jacobian, :math:`\operatorname{tr}(\partial f/\partial z)`, is had along a solve.
 
-| name | cost of one evaluation | noise |
+| name | cost of one evaluation beside f | noise |
 |---|---|---|
-| `exact` | closed form for MLP dynamics with one or two hidden layers, else D directional derivatives | none |
-| `hutchinson` | one directional derivative a probe | unbiased; variance grows with the off-diagonal of J |
+| `exact` | closed form of O(H²) for MLP dynamics with one or two hidden layers, else D directional derivatives | none |
+| `hutchinson` | one directional derivative a probe | Var = 2 ‖sym J‖² (Gaussian), 2 (‖sym J‖² − Σ J_ii²) (Rademacher) |
+| `bottleneck` | one directional derivative a probe | the same with the H × H matrix ∂h/∂z ∂g/∂h in place of J |
+| `brute_force` | D vector-Jacobian products by automatic differentiation | none: the reference |
 
-Hutchinson's estimate is :math:`\epsilon^\top J \epsilon` with :math:`E[\epsilon\epsilon^\top] = I`. The noise is drawn
+Estimates are :math:`\epsilon^\top J \epsilon` with :math:`E[\epsilon\epsilon^\top] = I`, unbiased. The noise is drawn
 once a solve (Grathwohl et al. 2019, section 3.1), so the solver sees a smooth right-hand side.
+
+**Which one where.** Take `exact` where it is closed: with shared weights (`bias` amortisation) it costs what an
+estimate costs. Take `hutchinson` for low-rank amortisation in training; Rademacher noise never has the larger variance.
+The bottleneck estimator pays off where a hidden layer is narrower than the latent space; its noise then has fewer
+entries, though a smaller variance is not guaranteed: compare both on your dynamics.
 """
 
 from __future__ import annotations
@@ -18,38 +25,58 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vae_flows.cnf.fields import AugmentedField, VectorField
+from vae_flows.cnf.fields import AugmentedField, ProductsField, VectorField
 from vae_flows.errors import InvalidInputError, complaint, require_positive, unknown_name
 
-__all__ = ["Divergence", "ExactDivergence", "HutchinsonDivergence", "Noise", "divergence_from"]
+__all__ = [
+    "BottleneckDivergence",
+    "BruteForceDivergence",
+    "Divergence",
+    "ExactDivergence",
+    "HutchinsonDivergence",
+    "Noise",
+    "divergence_from",
+]
 
 Noise = Literal["gaussian", "rademacher"]
 _NOISES = ("gaussian", "rademacher")
-_DIVERGENCES = ("exact", "hutchinson")
+_DIVERGENCES = ("exact", "hutchinson", "bottleneck", "brute_force")
 
 
 class Divergence(ABC):
     """A way to have tr J beside f."""
 
     @abstractmethod
-    def draw_probes(self, z: Tensor) -> Tensor | None:
+    def draw_probes(self, field: VectorField, z: Tensor) -> Tensor | None:
         """Draw the noise of one solve for latents of the shape of `z`; `None` where there is none."""
 
     @abstractmethod
     def bind(self, field: VectorField, probes: Tensor | None) -> AugmentedField:
-        """Return f and the trace, or its estimate with `probes (P, *z.shape)`, as one function."""
+        """Return f and the trace, or its estimate with `probes`, as one function."""
 
 
 @dataclass(frozen=True)
 class ExactDivergence(Divergence):
-    """tr J without noise."""
+    """tr J without noise, in closed form where there is one."""
 
-    def draw_probes(self, z: Tensor) -> None:
-        del z
+    def draw_probes(self, field: VectorField, z: Tensor) -> None:
+        del field, z
 
     def bind(self, field: VectorField, probes: Tensor | None) -> AugmentedField:
         del probes
         return field.with_trace()
+
+
+@dataclass(frozen=True)
+class BruteForceDivergence(Divergence):
+    """tr J as the sum of D vector-Jacobian products, from nothing but f: the reference for the others."""
+
+    def draw_probes(self, field: VectorField, z: Tensor) -> None:
+        del field, z
+
+    def bind(self, field: VectorField, probes: Tensor | None) -> AugmentedField:
+        del probes
+        return ProductsField(field)
 
 
 @dataclass(frozen=True)
@@ -61,7 +88,8 @@ class HutchinsonDivergence(Divergence):
         num_probes: P.
 
     Raises:
-        InvalidInputError: Another noise, or fewer than one probe.
+        InvalidInputError: Fewer than one probe.
+        UnknownNameError: Another noise.
     """
 
     noise: Noise = "gaussian"
@@ -70,18 +98,44 @@ class HutchinsonDivergence(Divergence):
     def __post_init__(self) -> None:
         if self.noise not in _NOISES:
             raise unknown_name("noise", str(self.noise), _NOISES)
-        require_positive("HutchinsonDivergence", num_probes=self.num_probes)
+        require_positive(type(self).__name__, num_probes=self.num_probes)
 
-    def draw_probes(self, z: Tensor) -> Tensor:
-        shape = (self.num_probes, *z.shape)
+    def draw_probes(self, field: VectorField, z: Tensor) -> Tensor:
+        del field
+        return self._draw(z, z.shape[-1])
+
+    def bind(self, field: VectorField, probes: Tensor | None) -> AugmentedField:
+        return field.with_probes(self._given(probes))
+
+    def _draw(self, z: Tensor, width: int) -> Tensor:
+        shape = (self.num_probes, *z.shape[:-1], width)
         if self.noise == "gaussian":
             return torch.randn(shape, dtype=z.dtype, device=z.device)
         return torch.randint(0, 2, shape, dtype=z.dtype, device=z.device).mul_(2).sub_(1)
 
-    def bind(self, field: VectorField, probes: Tensor | None) -> AugmentedField:
+    def _given(self, probes: Tensor | None) -> Tensor:
         if probes is None:
-            raise InvalidInputError(complaint("Hutchinson's estimate", "probes of the solve", "none"))
-        return field.with_probes(probes)
+            raise InvalidInputError(complaint(type(self).__name__, "probes of the solve", "none"))
+        return probes
+
+
+@dataclass(frozen=True)
+class BottleneckDivergence(HutchinsonDivergence):
+    r"""The estimate at the narrowest hidden layer h of :math:`f = g \circ h`.
+
+    :math:`\operatorname{tr}(\partial g/\partial h\, \partial h/\partial z) = \operatorname{tr}(\partial h/\partial z\,
+    \partial g/\partial h)`, whose noise has the width of h (Grathwohl et al. 2019, section 3.1.1).
+
+    Arguments:
+        noise: `gaussian` or `rademacher`.
+        num_probes: Draws of noise averaged in an estimate.
+    """
+
+    def draw_probes(self, field: VectorField, z: Tensor) -> Tensor:
+        return self._draw(z, field.bottleneck_width())
+
+    def bind(self, field: VectorField, probes: Tensor | None) -> AugmentedField:
+        return field.with_bottleneck_probes(self._given(probes))
 
 
 def divergence_from(name: str | Divergence, noise: Noise = "gaussian", num_probes: int = 1) -> Divergence:
@@ -95,6 +149,10 @@ def divergence_from(name: str | Divergence, noise: Noise = "gaussian", num_probe
         return name
     if name == "exact":
         return ExactDivergence()
+    if name == "brute_force":
+        return BruteForceDivergence()
     if name == "hutchinson":
         return HutchinsonDivergence(noise, num_probes)
+    if name == "bottleneck":
+        return BottleneckDivergence(noise, num_probes)
     raise unknown_name("divergence", name, _DIVERGENCES)

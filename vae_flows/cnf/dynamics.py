@@ -1,78 +1,32 @@
-r"""MLP dynamics whose layers are shifted, and updated in low rank, by amortised parameters.
+r"""MLP dynamics whose layers are shifted, and updated, by amortised parameters.
 
-Layer l maps x to
-
-.. math:: W_l x + (x U_l) V_l + w_l\, t + c_l + b_l ,
-
-with shared :math:`W_l, w_l, c_l` and amortised, per-example :math:`U_l, V_l, b_l` (van den Berg et al. 2018 for the
-idea; Grathwohl et al. 2019, section 4.2 and appendix, for the continuous flow). A field of these
-dynamics is evaluated and differentiated by `vae_flows.cnf.fused`.
+Layer l maps x to :math:`W_l(t) x + c_l(t) + (x U_l) V_l + b_l`, with shared :math:`W_l, c_l`, which depend on time as
+`vae_flows.cnf.layers` lists, and amortised, per-example :math:`U_l, V_l, b_l` (van den Berg et al. 2018 for the idea;
+Grathwohl et al. 2019, section 4.2 and appendix, for the continuous flow). A field of these dynamics is evaluated and
+differentiated by `vae_flows.cnf.fused`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Size, Tensor, nn
 
-from vae_flows.cnf import activations
-from vae_flows.cnf.activations import Activation
+from vae_flows.cnf.activations import Activation, activation, swish
 from vae_flows.cnf.fields import AugmentedField, ConditionedDynamics, Time, VectorField
 from vae_flows.cnf.fused import FusedField, Layer, TraceTerms
-from vae_flows.errors import InvalidInputError, complaint, unknown_name
+from vae_flows.cnf.layers import LayerUpdate, TimeConditioning, TimeLinear, make_layer
+from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.shapes import Folded, fold_samples
 
-__all__ = ["ConditionedMLP", "LayerUpdate", "MLPDynamics", "MLPField", "TimeConditioning"]
+__all__ = ["ConditionedMLP", "MLPDynamics", "MLPField"]
 
-TimeConditioning = Literal["ignore", "concat"]
-_TIME_CONDITIONINGS = ("ignore", "concat")
 _CLOSED_TRACE_LAYERS = 3  # up to two hidden layers the trace has a closed form of O(H²) an example
 _TRACE_CHUNK = 16  # basis vectors a pass where the trace has no closed form: bounds the memory, still one wide product
-
-
-class LayerUpdate(NamedTuple):
-    """Amortised parameters of one layer: `bias (*batch, out)`, `left (*batch, in, r)`, `right (*batch, r, out)`."""
-
-    bias: Tensor | None = None
-    left: Tensor | None = None
-    right: Tensor | None = None
-
-    def tensors(self) -> list[Tensor]:
-        """Return those parameters that there are."""
-        return [tensor for tensor in self if tensor is not None]
-
-    def flatten(self, own: Size, batch: Size) -> LayerUpdate:
-        """Merge the batch dimensions, of shape `own` and broadcast to `batch`, into one."""
-
-        def merge(tensor: Tensor | None) -> Tensor | None:
-            if tensor is None:
-                return None
-            event = tensor.shape[len(own) :]
-            return tensor.expand(batch + event).reshape((math.prod(batch), *event))
-
-        return LayerUpdate(*(merge(tensor) for tensor in self))
-
-
-class TimeLinear(nn.Linear):
-    """x, t -> W x + w t + c, with `time_weight` w fixed at zero where time is ignored."""
-
-    def __init__(self, in_features: int, out_features: int, time_conditioning: TimeConditioning) -> None:
-        super().__init__(in_features, out_features)
-        self.time_weight: nn.Parameter | None = None
-        if time_conditioning == "concat":
-            bound = 1 / math.sqrt(in_features + 1)
-            self.time_weight = nn.Parameter(torch.empty(out_features).uniform_(-bound, bound))
-
-    def prepare(self, update: LayerUpdate) -> Layer:
-        """Return the layer for one solve with an update whose batch dimensions are one."""
-        shift = self.bias.view(1, 1, -1)
-        if update.bias is not None:
-            shift = shift + update.bias.unsqueeze(1)
-        return Layer(self.weight, shift, self.time_weight, update.left, update.right)
 
 
 class MLPDynamics(nn.Module):
@@ -81,8 +35,9 @@ class MLPDynamics(nn.Module):
     Arguments:
         latent_dim: D.
         hidden_dims: Widths of the hidden layers, at least one.
-        activation: Name of the activation between layers.
-        time_conditioning: `ignore`, or `concat`: t is one more input of each layer.
+        activation: `softplus`, `tanh`, `silu`, `elu`, `sine`, or `swish`, x σ(β x) with β learned.
+        time_conditioning: How the layers depend on time: `ignore`, `concat`, `squash`, `concat_squash`, `blend` or
+            `hyper`. With `ignore` and `concat` the weights are constant along a solve, which is the fast case.
 
     Raises:
         InvalidInputError: No hidden layer or a width below one.
@@ -106,15 +61,18 @@ class MLPDynamics(nn.Module):
         super().__init__()
         if not hidden_dims or any(not isinstance(width, int) or width < 1 for width in hidden_dims):
             raise InvalidInputError(complaint("hidden_dims", "one or more positive integers", tuple(hidden_dims)))
-        if time_conditioning not in _TIME_CONDITIONINGS:
-            raise unknown_name("time conditioning", time_conditioning, _TIME_CONDITIONINGS)
         self.latent_dim = latent_dim
         self.widths = (latent_dim, *hidden_dims, latent_dim)
-        activations.activation(activation)
-        self.activation = activation
+        self.activation_name = activation
+        self.swish_beta = nn.Parameter(torch.ones(())) if activation == "swish" else None
+        self.activation()
         self.layers = nn.ModuleList(
-            TimeLinear(fan_in, fan_out, time_conditioning) for fan_in, fan_out in pairwise(self.widths)
+            make_layer(time_conditioning, fan_in, fan_out) for fan_in, fan_out in pairwise(self.widths)
         )
+
+    def activation(self) -> Activation:
+        """Return σ."""
+        return activation(self.activation_name) if self.swish_beta is None else swish(self.swish_beta)
 
     def condition(
         self, updates: Sequence[LayerUpdate] | None = None, batch_shape: Sequence[int] = ()
@@ -135,14 +93,21 @@ class ConditionedMLP(ConditionedDynamics):
 
     def prepare(self, shape: Size) -> MLPField:
         batch = shape[len(shape) - len(self.batch_shape) :]
-        layers = [
-            layer.prepare(update.flatten(self.batch_shape, batch))
+        parts = [
+            _Part(layer, update.flatten(self.batch_shape, batch))
             for layer, update in zip(cast(Iterable[TimeLinear], self._dynamics.layers), self._updates, strict=True)
         ]
-        return MLPField(layers, batch, activations.activation(self._dynamics.activation))
+        return MLPField(parts, batch, self._dynamics.activation())
 
     def dependencies(self) -> Sequence[Tensor]:
         return [*self._dynamics.parameters(), *(tensor for update in self._updates for tensor in update.tensors())]
+
+
+class _Part(NamedTuple):
+    """A shared layer and its update, whose batch dimensions are one."""
+
+    layer: TimeLinear
+    update: LayerUpdate
 
 
 class MLPField(VectorField):
@@ -151,10 +116,23 @@ class MLPField(VectorField):
     N counts the examples, S the samples that share an example's parameters.
     """
 
-    def __init__(self, layers: Sequence[Layer], batch: Size, activation: Activation) -> None:
-        self._layers = layers
+    def __init__(
+        self, parts: Sequence[_Part], batch: Size, activation: Activation, *, prepare_layers: bool = True
+    ) -> None:
+        self._parts = parts
         self._batch = batch
         self._activation = activation
+        constant = prepare_layers and not any(layer.depends_on_time_in_weight for layer, _ in parts)
+        self._constant = [layer.constant(update) for layer, update in parts] if constant else None
+
+    def self_contained(self) -> MLPField:
+        return MLPField(self._parts, self._batch, self._activation, prepare_layers=False)
+
+    @property
+    def narrowest(self) -> int:
+        """Index of the narrowest hidden layer, counted from 0; the last one of several."""
+        widths = [layer.out_features for layer, _ in self._parts[:-1]]
+        return max(index for index, width in enumerate(widths) if width == min(widths))
 
     def pack(self, z: Tensor, shape: Size) -> Tensor:
         folded = fold_samples(z, self._batch, shape)
@@ -164,34 +142,90 @@ class MLPField(VectorField):
         folded = Folded(values, shape[: len(shape) - len(self._batch)], self._batch)
         return folded.unfold(values.reshape(self._batch + values.shape[1:]))
 
+    def tensors(self) -> Sequence[Tensor]:
+        if self._constant is not None:
+            of_layers = [tensor for layer in self._constant for tensor in layer.tensors()]
+            return [*of_layers, *self._activation.parameters]
+        shared = [parameter for layer, _ in self._parts for parameter in layer.parameters()]
+        of_updates = [tensor for _, update in self._parts for tensor in update.tensors()]
+        return [*shared, *of_updates, *self._activation.parameters]
+
     def value(self, t: Time, z: Tensor) -> Tensor:
-        rows = z
-        for layer in self._layers[:-1]:
-            rows = self._activation(layer.product(rows) + layer.offset(t)).value
-        return self._layers[-1].product(rows) + self._layers[-1].offset(t)
+        *hidden, last = self.layers_at(t)
+        for layer in hidden:
+            z = self._activation(layer.product(z) + layer.offset(t)).value
+        return last.product(z) + last.offset(t)
 
     def with_probes(self, probes: Tensor) -> AugmentedField:
-        return FusedField(self._layers, self._activation, TraceTerms.of_probes(self._layers, probes))
+        return self._with_terms(lambda layers: TraceTerms.of_probes(layers, probes))
 
     def with_trace(self) -> AugmentedField:
-        if len(self._layers) <= _CLOSED_TRACE_LAYERS:
-            return FusedField(self._layers, self._activation, TraceTerms.of_trace(self._layers))
-        return _TraceByDirections(self, self._layers)
+        if len(self._parts) <= _CLOSED_TRACE_LAYERS:
+            return self._with_terms(TraceTerms.of_trace)
+        return _TraceByDirections(self)
+
+    def bottleneck_width(self) -> int:
+        index, hidden = self.narrowest, len(self._parts) - 1
+        if index < hidden - 1 and hidden > 2:
+            raise InvalidInputError(
+                complaint(
+                    "bottleneck estimator",
+                    "the narrowest hidden layer last, or two hidden layers",
+                    f"widths {[layer.out_features for layer, _ in self._parts[:-1]]}",
+                    "Order hidden_dims, or use divergence='hutchinson'.",
+                )
+            )
+        return self._parts[index].layer.out_features
+
+    def with_bottleneck_probes(self, probes: Tensor) -> AugmentedField:
+        index = self.narrowest
+        return self._with_terms(lambda layers: TraceTerms.of_bottleneck(layers, probes, index))
+
+    def layers_at(self, t: Time) -> Sequence[Layer]:
+        """Return the layers as they are at time t."""
+        if self._constant is not None:
+            return self._constant
+        return [layer.frozen(t, update) for layer, update in self._parts]
+
+    def _with_terms(self, make_terms: Callable[[Sequence[Layer]], TraceTerms]) -> AugmentedField:
+        if self._constant is None or self._activation.parameters:
+            return _RefrozenField(self, self._activation, make_terms)
+        return FusedField(self._constant, self._activation, make_terms(self._constant))
+
+
+class _RefrozenField(AugmentedField):
+    """A field whose weights, or whose activation's parameters, leave the backward pass to automatic differentiation.
+
+    Weights that depend on time are computed for each evaluation, and with them what is else constant along a solve.
+    """
+
+    def __init__(
+        self, field: MLPField, activation: Activation, make_terms: Callable[[Sequence[Layer]], TraceTerms]
+    ) -> None:
+        self._field = field
+        self._activation = activation
+        self._make_terms = make_terms
+
+    def tensors(self) -> Sequence[Tensor]:
+        return self._field.tensors()
+
+    def evaluate(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
+        layers = self._field.layers_at(t)
+        return FusedField(layers, self._activation, self._make_terms(layers)).evaluate(t, z)
 
 
 class _TraceByDirections(AugmentedField):
     """The trace of deep dynamics as the sum of e_dᵀJe_d over the basis, in chunks that bound the memory."""
 
-    def __init__(self, field: MLPField, layers: Sequence[Layer]) -> None:
+    def __init__(self, field: MLPField) -> None:
         self._field = field
-        self._tensors = [tensor for layer in layers for tensor in layer.tensors()]
 
     def tensors(self) -> Sequence[Tensor]:
-        return self._tensors
+        return self._field.tensors()
 
     def evaluate(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
         basis = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
-        value, trace = z, z.new_zeros(z.shape[:-1])
+        value, trace = z, z.new_zeros((*z.shape[:-1], 1))
         for chunk in basis.split(_TRACE_CHUNK):
             probes = chunk[:, None, None].expand(-1, *z.shape)
             value, mean = self._field.with_probes(probes).evaluate(t, z)

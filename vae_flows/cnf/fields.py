@@ -15,17 +15,34 @@ from torch import Size, Tensor, nn
 
 from vae_flows.errors import InvalidInputError, complaint
 
-__all__ = ["AugmentedField", "ConditionedDynamics", "FunctionField", "TapedField", "Time", "VectorField"]
+__all__ = [
+    "AugmentedField",
+    "ConditionedDynamics",
+    "FunctionField",
+    "ProductsField",
+    "TapedField",
+    "Time",
+    "VectorField",
+    "vector_jacobian_products",
+]
 
 Time = float | Tensor
 
 
 class AugmentedField(ABC):
-    """f(t, z) and the trace of its Jacobian, or an estimate, as one function of t and z."""
+    """f(t, z) beside the rates of K integrals along the path, the first being the trace of the Jacobian."""
+
+    num_integrals: int = 1
+    """K."""
 
     @abstractmethod
     def evaluate(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return f, of the shape of z, and the trace, of shape `z.shape[:-1]`."""
+        """Return f, of the shape of `z (…, D)`, and the rates `(…, K)`."""
+
+    def value_and_trace(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return f and the trace, of shape `(…)`."""
+        value, integrals = self.evaluate(t, z)
+        return value, integrals[..., 0]
 
     @abstractmethod
     def tensors(self) -> Sequence[Tensor]:
@@ -47,8 +64,8 @@ class TapedField(AugmentedField):
         """Evaluate, and return the tape of the evaluation as well."""
 
     @abstractmethod
-    def pull_back(self, tape: object, value: Tensor, trace: Tensor) -> Tensor:
-        """Return the cotangent of z for those of f and the trace; note what the gradient of the tensors needs."""
+    def pull_back(self, tape: object, value: Tensor, integrals: Tensor) -> Tensor:
+        """Return the cotangent of z for those of f and the rates; note what the gradient of the tensors needs."""
 
     @abstractmethod
     def collect(self) -> list[Tensor]:
@@ -73,6 +90,33 @@ class VectorField(ABC):
     @abstractmethod
     def with_trace(self) -> AugmentedField:
         """Bind to tr J without noise."""
+
+    @abstractmethod
+    def tensors(self) -> Sequence[Tensor]:
+        """Return the tensors that f depends on, in the form in which it uses them."""
+
+    def self_contained(self) -> VectorField:
+        """Return the same field with nothing prepared outside an evaluation, so that `tensors` is all there is.
+
+        Regularisers use a field and what was bound from it together; a gradient that goes by tensors would otherwise
+        meet the prepared ones and those they were prepared from, and count the latter twice.
+        """
+        return self
+
+    def bottleneck_width(self) -> int:
+        """Return the width H of the layer h in f = g(h(z)) at which the bottleneck estimator has its noise.
+
+        Raises:
+            InvalidInputError: The field is no composition that is known.
+        """
+        raise InvalidInputError(
+            complaint("bottleneck estimator", "dynamics made of layers, such as MLPDynamics", type(self).__name__)
+        )
+
+    def with_bottleneck_probes(self, probes: Tensor) -> AugmentedField:
+        """Bind to the mean of εᵀ (∂h/∂z ∂g/∂h) ε over `probes (P, *z.shape[:-1], H)`."""
+        del probes
+        raise InvalidInputError(complaint("bottleneck estimator", "dynamics made of layers", type(self).__name__))
 
     def pack(self, z: Tensor, shape: Size) -> Tensor:
         """Bring `z`, expanded to `(*shape, D)`, into the field's layout."""
@@ -106,21 +150,25 @@ class ConditionedDynamics(ABC):
 
 
 class FunctionField(VectorField, ConditionedDynamics):
-    """Any callable f(t, z), differentiated by automatic differentiation.
+    """Any callable f(t, z), or f(t, z, context), differentiated by automatic differentiation.
 
     Arguments:
         function: Maps a scalar `t` and `z (*sample, *batch, D)` to dz/dt of that shape.
         parameters: Tensors that `function` uses, needed by the gradient methods `adjoint` and `recompute` and by
-            nothing else. Those of an `nn.Module` are found by themselves.
+            nothing else. Those of an `nn.Module`, and the context, are found by themselves.
+        context: Third argument of the function, `(*batch, C)`, where it takes one.
     """
 
-    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], parameters: Sequence[Tensor] = ()) -> None:
+    def __init__(
+        self, function: Callable[..., Tensor], parameters: Sequence[Tensor] = (), context: Tensor | None = None
+    ) -> None:
         if not callable(function):
             raise InvalidInputError(complaint("vector field", "a callable (t, z) -> dz/dt", repr(function)))
-        super().__init__(None, Size())
+        super().__init__(None, Size() if context is None else context.shape[:-1])
         found = tuple(function.parameters()) if isinstance(function, nn.Module) else ()
         self._function = function
-        self._tensors = (*found, *parameters)
+        self._arguments = () if context is None else (context,)
+        self._tensors = (*found, *parameters, *self._arguments)
 
     def prepare(self, shape: Size) -> VectorField:
         del shape
@@ -129,8 +177,11 @@ class FunctionField(VectorField, ConditionedDynamics):
     def dependencies(self) -> Sequence[Tensor]:
         return self._tensors
 
+    def tensors(self) -> Sequence[Tensor]:
+        return self._tensors
+
     def value(self, t: Time, z: Tensor) -> Tensor:
-        dz = self._function(torch.as_tensor(t, dtype=z.dtype, device=z.device), z)
+        dz = self._function(torch.as_tensor(t, dtype=z.dtype, device=z.device), z, *self._arguments)
         if dz.shape != z.shape:
             raise InvalidInputError(
                 complaint("vector field", f"dz/dt of the shape of z, {tuple(z.shape)}", f"shape {tuple(dz.shape)}")
@@ -138,38 +189,47 @@ class FunctionField(VectorField, ConditionedDynamics):
         return dz
 
     def with_probes(self, probes: Tensor) -> AugmentedField:
-        return _FunctionWithProducts(self, probes)
+        return ProductsField(self, probes)
 
     def with_trace(self) -> AugmentedField:
-        return _FunctionWithProducts(self, None)
+        return ProductsField(self)
 
 
-class _FunctionWithProducts(AugmentedField):
-    """f beside the mean of εᵀJε over probes, or beside its trace, by vector-Jacobian products."""
+class ProductsField(AugmentedField):
+    """f beside the mean of εᵀJε over probes, or beside its trace, by vector-Jacobian products.
 
-    def __init__(self, field: FunctionField, probes: Tensor | None) -> None:
+    Arguments:
+        field: The vector field, of which `value` alone is used.
+        probes: `(P, *z.shape)`; without them, the trace is the sum of D products with the basis ("brute force").
+    """
+
+    def __init__(self, field: VectorField, probes: Tensor | None = None) -> None:
         self._field = field
         self._probes = probes
 
     def tensors(self) -> Sequence[Tensor]:
-        return self._field.dependencies()
+        return self._field.tensors()
 
     def evaluate(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
         if self._probes is None:
             basis = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
-            dz, rows = self._products(t, z, [vector.expand_as(z) for vector in basis])
-            return dz, torch.stack([row[..., d] for d, row in enumerate(rows)]).sum(0)
-        dz, rows = self._products(t, z, list(self._probes))
-        return dz, torch.stack([(probe * row).sum(-1) for probe, row in zip(self._probes, rows, strict=True)]).mean(0)
+            dz, rows = vector_jacobian_products(self._field, t, z, [vector.expand_as(z) for vector in basis])
+            return dz, torch.stack([row[..., d] for d, row in enumerate(rows)]).sum(0).unsqueeze(-1)
+        dz, rows = vector_jacobian_products(self._field, t, z, list(self._probes))
+        forms = [(probe * row).sum(-1) for probe, row in zip(self._probes, rows, strict=True)]
+        return dz, torch.stack(forms).mean(0).unsqueeze(-1)
 
-    def _products(self, t: Time, z: Tensor, vectors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return f and vᵀJ for each v; differentiable where gradients are enabled."""
-        differentiable = torch.is_grad_enabled()
-        with torch.enable_grad():
-            z = z if z.requires_grad else z.detach().requires_grad_()
-            dz = self._field.value(t, z)
-            rows = [_product(dz, z, vector, differentiable) for vector in vectors]
-        return (dz if differentiable else dz.detach()), rows
+
+def vector_jacobian_products(
+    field: VectorField, t: Time, z: Tensor, vectors: Sequence[Tensor]
+) -> tuple[Tensor, list[Tensor]]:
+    """Return f(t, z) and vᵀJ for each v of the shape of z; differentiable where gradients are enabled."""
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad():
+        z = z if z.requires_grad else z.detach().requires_grad_()
+        dz = field.value(t, z)
+        rows = [_product(dz, z, vector, differentiable) for vector in vectors]
+    return (dz if differentiable else dz.detach()), rows
 
 
 def _product(dz: Tensor, z: Tensor, vector: Tensor, differentiable: bool) -> Tensor:

@@ -29,33 +29,35 @@ _WAITING = 8  # evaluations whose low-rank gradients are taken together
 
 
 class Layer(NamedTuple):
-    """One layer, ready for a solve: x, t -> x A + shift + t · time_weight, with A = weightᵀ + left · right."""
+    """One layer, ready for a solve: x, t -> x A + shift + t · time_weight, with A = weightᵀ + left · right + dense."""
 
     weight: Tensor  # (out, in)
     shift: Tensor  # (N or 1, 1, out)
-    time_weight: Tensor | None = None  # (out,)
+    time_weight: Tensor | None = None  # (N or 1, 1, out)
     left: Tensor | None = None  # (N, in, r)
     right: Tensor | None = None  # (N, r, out)
+    dense: Tensor | None = None  # (N, in, out)
 
     def product(self, rows: Tensor) -> Tensor:
         """Return `rows (N, R, in)` times A."""
         result = F.linear(rows, self.weight)
-        if self.left is None or self.right is None:
-            return result
-        return torch.baddbmm(result, rows @ self.left, self.right)
+        if self.left is not None and self.right is not None:
+            result = torch.baddbmm(result, rows @ self.left, self.right)
+        return result if self.dense is None else torch.baddbmm(result, rows, self.dense)
 
     def transposed_product(self, rows: Tensor) -> Tensor:
         """Return `rows (N, R, out)` times Aᵀ."""
         result = rows @ self.weight
-        if self.left is None or self.right is None:
-            return result
-        return torch.baddbmm(result, rows @ self.right.mT, self.left.mT)
+        if self.left is not None and self.right is not None:
+            result = torch.baddbmm(result, rows @ self.right.mT, self.left.mT)
+        return result if self.dense is None else torch.baddbmm(result, rows, self.dense.mT)
 
-    def dense(self) -> Tensor:
+    def matrix(self) -> Tensor:
         """Return A, `(N, in, out)`, or `(in, out)` where all examples share it."""
-        if self.left is None or self.right is None:
-            return self.weight.mT
-        return torch.baddbmm(self.weight.mT, self.left, self.right)
+        result = self.weight.mT
+        if self.left is not None and self.right is not None:
+            result = torch.baddbmm(result, self.left, self.right)
+        return result if self.dense is None else result + self.dense
 
     def offset(self, t: Time) -> Tensor:
         """Return shift + t · time_weight."""
@@ -89,9 +91,23 @@ class TraceTerms(NamedTuple):
         return cls(len(probes), layers[0].product(rows), None, layers[-1].transposed_product(rows) / len(probes))
 
     @classmethod
+    def of_bottleneck(cls, layers: Sequence[Layer], probes: Tensor, index: int) -> TraceTerms:
+        """Return the terms of tr(∂g/∂h ∂h/∂z) = tr(∂h/∂z ∂g/∂h), estimated by `probes (P, N, S, H)` of a layer's width.
+
+        h are the values of hidden layer `index`, f = g ∘ h. Noise at the last hidden layer passes through the output
+        layer and the first layer, which is constant, and then as any tangent does. With two hidden layers, noise at the
+        first one leaves a matrix between the slopes.
+        """
+        rows = probes.movedim(0, 1).flatten(1, 2)
+        if index == len(layers) - 2:
+            return cls(len(probes), layers[0].product(layers[-1].product(rows)), None, rows / len(probes))
+        first, middle, last = layers
+        return cls(len(probes), rows, (last.matrix() @ first.matrix()).mT, middle.product(rows) / len(probes))
+
+    @classmethod
     def of_trace(cls, layers: Sequence[Layer]) -> TraceTerms:
         """Return the terms of the closed form with one or two hidden layers."""
-        first, *middle, last = (layer.dense() for layer in layers)
+        first, *middle, last = (layer.matrix() for layer in layers)
         if middle:
             return cls(inner=middle[0] * (last @ first).mT)
         return cls(end=(first.mT * last).sum(-1).unsqueeze(-2))
@@ -142,6 +158,7 @@ class _LayerGradient:
         self._time_weight = None if layer.time_weight is None else torch.zeros_like(layer.time_weight)
         self._left = None if layer.left is None else torch.zeros_like(layer.left)
         self._right = None if layer.right is None else torch.zeros_like(layer.right)
+        self._dense = None if layer.dense is None else torch.zeros_like(layer.dense)
         self._waiting: list[tuple[Tensor, Tensor]] = []
 
     def add(self, t: float, inputs: Tensor, outputs: Tensor, of_pre: Tensor) -> None:
@@ -150,8 +167,8 @@ class _LayerGradient:
         of_shift = of_pre.sum_to_size(self._shift.shape)
         self._shift += of_shift
         if self._time_weight is not None:
-            self._time_weight.add_(of_shift.sum((0, 1)), alpha=t)
-        if self._left is not None:
+            self._time_weight.add_(of_pre.sum_to_size(self._time_weight.shape), alpha=t)
+        if self._left is not None or self._dense is not None:
             self._waiting.append((inputs, outputs))
             if len(self._waiting) == _WAITING:
                 self._flush()
@@ -159,17 +176,20 @@ class _LayerGradient:
     def tensors(self) -> list[Tensor]:
         """Return the gradients in the order of the layer's tensors."""
         self._flush()
-        found = (self._weight, self._shift, self._time_weight, self._left, self._right)
+        found = (self._weight, self._shift, self._time_weight, self._left, self._right, self._dense)
         return [gradient for gradient in found if gradient is not None]
 
     def _flush(self) -> None:
-        """Add the low-rank gradients of several evaluations at once: each product reads and writes all of U and V."""
-        left, right = self._layer.left, self._layer.right
-        if not self._waiting or left is None or right is None or self._left is None or self._right is None:
+        """Add the per-example gradients of several evaluations at once: each product reads and writes all of them."""
+        if not self._waiting:
             return
         x, g = (torch.cat(entries, 1) for entries in zip(*self._waiting, strict=True))
-        self._left.baddbmm_(x.mT, g @ right.mT)
-        self._right.baddbmm_((x @ left).mT, g)
+        left, right = self._layer.left, self._layer.right
+        if left is not None and right is not None and self._left is not None and self._right is not None:
+            self._left.baddbmm_(x.mT, g @ right.mT)
+            self._right.baddbmm_((x @ left).mT, g)
+        if self._dense is not None:
+            self._dense.baddbmm_(x.mT, g)
         self._waiting = []
 
 
@@ -230,15 +250,16 @@ class FusedField(TapedField):
             elif terms.inner is not None and not last:
                 tangents = pushed @ terms.inner
         weighted = pushed if terms.end is None else pushed * terms.end
-        return (product + self._layers[-1].offset(t), terms.gather(weighted.sum(-1))), Tape(t, z, hidden)
+        trace = terms.gather(weighted.sum(-1, keepdim=True))
+        return (product + self._layers[-1].offset(t), trace), Tape(t, z, hidden)
 
-    def pull_back(self, tape: object, value: Tensor, trace: Tensor) -> Tensor:
+    def pull_back(self, tape: object, value: Tensor, integrals: Tensor) -> Tensor:
         tape = cast(Tape, tape)
         terms, samples = self._terms, tape.z.shape[1]
         gradients = self._gradients = self._gradients or _Gradients(self._layers, terms)
         gradients.layers[-1].add(tape.t, tape.hidden[-1].rows, value, value)
         of_value = self._layers[-1].transposed_product(value)
-        of_pushed = trace.repeat(1, terms.probes).unsqueeze(-1)
+        of_pushed = integrals.repeat(1, terms.probes, 1)
         if terms.end is not None and gradients.end is not None:
             pushed = terms.spread(tape.hidden[-1].slope, tape.hidden[-1].tangents)
             gradients.end += (pushed * of_pushed).sum_to_size(terms.end.shape)
@@ -252,7 +273,8 @@ class FusedField(TapedField):
                 of_value, of_pushed = layer.transposed_product(rows).split([samples, terms.probes * samples], 1)
             else:
                 gradient.add(tape.t, tape.hidden[index - 1].rows, of_pre, of_pre)
-                gradients.inner += _outer_sum(tape.hidden[0].slope, of_tangents, terms.inner.dim())
+                pushed = terms.spread(tape.hidden[0].slope, tape.hidden[0].tangents)
+                gradients.inner += _outer_sum(pushed, of_tangents, terms.inner.dim())
                 of_value, of_pushed = layer.transposed_product(of_pre), of_tangents @ terms.inner.mT
         of_pre, of_tangents = self._through_activation(tape.hidden[0], of_value, of_pushed)
         gradients.layers[0].add(tape.t, tape.z, of_pre, of_pre)
@@ -273,11 +295,11 @@ class FusedField(TapedField):
         return gradients.tensors()
 
 
-def _outer_sum(slopes: Tensor, cotangents: Tensor, dim: int) -> Tensor:
+def _outer_sum(pushed: Tensor, cotangents: Tensor, dim: int) -> Tensor:
     """Return the sum of outer products over samples, and over examples too where they share the matrix."""
     if dim == 2:
-        slopes, cotangents = slopes.flatten(0, 1), cotangents.flatten(0, 1)
-    return slopes.mT @ cotangents
+        pushed, cotangents = pushed.flatten(0, 1), cotangents.flatten(0, 1)
+    return pushed.mT @ cotangents
 
 
 def _aliases(record: Layer | TraceTerms) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,12 +18,16 @@ from vae_flows.cnf.runge_kutta import SteppingSettings, integrate
 from vae_flows.cnf.tableaus import TABLEAUS
 from vae_flows.cnf.taped import AutogradTape, solve_taped
 from vae_flows.cnf.work import SolveProgress, WorkCount
-from vae_flows.errors import InvalidInputError, complaint, unknown_name
+from vae_flows.errors import IntegrationError, InvalidInputError, complaint, unknown_name
 
-__all__ = ["Gradient", "ODESolver"]
+__all__ = ["Gradient", "IntegrationWarning", "ODESolver"]
 
 Gradient = Literal["backprop", "recompute", "adjoint"]
 _GRADIENTS = ("backprop", "recompute", "adjoint")
+
+
+class IntegrationWarning(UserWarning):
+    """A solve failed and was made again with the settings given as `fallback`."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class ODESolver:
         options: Passed to the method, such as `{"step_size": 0.05}` for `rk4`.
         fused: Whether `backprop` uses the backward pass written by hand where the dynamics have one. Without it,
             gradients can be differentiated again.
+        fallback: Settings for another attempt when this solve fails, such as fixed steps, made with an
+            `IntegrationWarning`; none by default: the failure is raised.
 
     Raises:
         UnknownNameError: Unknown method or gradient.
@@ -61,6 +68,7 @@ class ODESolver:
     max_evaluations: int = 2000
     options: Mapping[str, Any] = field(default_factory=dict)
     fused: bool = True
+    fallback: ODESolver | None = None
 
     def __post_init__(self) -> None:
         if self.method not in SOLVERS:
@@ -84,7 +92,7 @@ class ODESolver:
     def solve(
         self, field: AugmentedField, z: Tensor, interval: tuple[float, float], work: WorkCount | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Integrate f and the trace over `interval`, in either direction.
+        """Integrate f and the rates beside it over `interval`, in either direction.
 
         Arguments:
             field: What is integrated.
@@ -93,21 +101,35 @@ class ODESolver:
             work: Filled with the counts of the solve, also when it fails.
 
         Returns:
-            The latents at the end and the integral of the trace, `(…)`.
+            The latents at the end, and the K integrals, `(…, K)`.
 
         Raises:
             IntegrationError: The cap was met, a step underflowed, or a value is not finite.
         """
-        progress = SolveProgress(WorkCount() if work is None else work, self.max_evaluations)
-        state = torch.cat([z, z.new_zeros((*z.shape[:-1], 1))], -1)
+        work = WorkCount() if work is None else work
+        try:
+            end = self._solve(field, z, interval, work)
+        except IntegrationError as error:
+            if self.fallback is None:
+                raise
+            warnings.warn(f"{error} Falling back to {self.fallback}.", IntegrationWarning, stacklevel=2)
+            of_fallback = WorkCount()
+            end = self.fallback._solve(field, z, interval, of_fallback)
+            work.add(of_fallback)
+        return end[..., : z.shape[-1]], end[..., z.shape[-1] :]
+
+    def _solve(self, field: AugmentedField, z: Tensor, interval: tuple[float, float], work: WorkCount) -> Tensor:
+        """Return the state at the end, `(…, D + K)`."""
+        progress = SolveProgress(work, self.max_evaluations)
+        state = torch.cat([z, z.new_zeros((*z.shape[:-1], field.num_integrals))], -1)
         if self._steps_here():
-            end = self._step(field, state, interval, progress)
+            end = self._step(field, state, z.shape[-1], interval, progress)
         else:
-            end = self._delegate(field, state, interval, progress)
+            end = self._delegate(field, state, z.shape[-1], interval, progress)
         if not bool(torch.isfinite(end.detach()).all()):
             raise progress.error("the state at the end is not finite")
         progress.backward = True
-        return end[..., :-1], end[..., -1]
+        return end
 
     def _steps_here(self) -> bool:
         """Whether this library steps the solve, and not torchdiffeq."""
@@ -118,9 +140,14 @@ class ODESolver:
         return set(self.options) <= known
 
     def _step(
-        self, field: AugmentedField, state: Tensor, interval: tuple[float, float], progress: SolveProgress
+        self,
+        field: AugmentedField,
+        state: Tensor,
+        latent_dim: int,
+        interval: tuple[float, float],
+        progress: SolveProgress,
     ) -> Tensor:
-        latent_dim = state.shape[-1] - 1
+        # Latents and trace decide on the steps; regularisers do not.
         settings = SteppingSettings(
             TABLEAUS[self.method], self.rtol, self.atol, latent_dim, latent_dim + 1, self.options
         )
@@ -130,16 +157,21 @@ class ODESolver:
                 return solve_taped(taped, state, interval, settings, progress, keep=False)
             if self.fused and isinstance(field, TapedField):
                 return solve_taped(field, state, interval, settings, progress, keep=True)
-        return integrate(_derivative(field, progress), state, interval, settings, progress)[0]
+        return integrate(_derivative(field, latent_dim, progress), state, interval, settings, progress)[0]
 
     def _delegate(
-        self, field: AugmentedField, state: Tensor, interval: tuple[float, float], progress: SolveProgress
+        self,
+        field: AugmentedField,
+        state: Tensor,
+        latent_dim: int,
+        interval: tuple[float, float],
+        progress: SolveProgress,
     ) -> Tensor:
-        """Have torchdiffeq make the solve, with latents and integral as two states whose errors are both kept."""
+        """Have torchdiffeq make the solve, with latents and integrals as two states whose errors are both kept."""
         field = field.isolated()
         function = _TorchdiffeqFunction(field, self.method, progress)
         times = torch.tensor(interval, dtype=state.dtype, device=state.device)
-        states = (state[..., :-1], state[..., -1])
+        states = (state[..., :latent_dim], state[..., latent_dim:])
         arguments: dict[str, Any] = {
             "rtol": self.rtol,
             "atol": self.atol,
@@ -149,21 +181,20 @@ class ODESolver:
         try:
             if self.gradient == "adjoint":
                 tensors = tuple(field.tensors())
-                latents, integral = odeint_adjoint(function, states, times, adjoint_params=tensors, **arguments)
+                latents, integrals = odeint_adjoint(function, states, times, adjoint_params=tensors, **arguments)
             else:
-                latents, integral = odeint(function, states, times, **arguments)
+                latents, integrals = odeint(function, states, times, **arguments)
         except AssertionError as failure:
             raise progress.error(str(failure)) from failure
-        return torch.cat([latents[-1], integral[-1].unsqueeze(-1)], -1)
+        return torch.cat([latents[-1], integrals[-1]], -1)
 
 
-def _derivative(field: AugmentedField, progress: SolveProgress) -> Callable[[Time, Tensor], Tensor]:
-    """Return the derivative of a state of latents and integral, every evaluation counted."""
+def _derivative(field: AugmentedField, latent_dim: int, progress: SolveProgress) -> Callable[[Time, Tensor], Tensor]:
+    """Return the derivative of a state of latents and integrals, every evaluation counted."""
 
     def derivative(t: Time, state: Tensor) -> Tensor:
         progress.evaluate()
-        value, trace = field.evaluate(t, state[..., :-1])
-        return torch.cat([value, trace.unsqueeze(-1)], -1)
+        return torch.cat(field.evaluate(t, state[..., :latent_dim]), -1)
 
     return derivative
 

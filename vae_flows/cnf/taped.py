@@ -39,11 +39,11 @@ def solve_taped(
     *,
     keep: bool,
 ) -> Tensor:
-    """Integrate `state (…, D + 1)` and return it at the end, differentiable once in it and in the field's tensors.
+    """Integrate `state (…, D + K)` and return it at the end, differentiable once in it and in the field's tensors.
 
     Arguments:
         field: What is integrated.
-        state: Latents and, in the last column, the integral of the trace.
+        state: Latents and, in the last K columns, the integrals.
         interval: Start and end time.
         settings: Method, tolerances and options.
         progress: Counts the work.
@@ -88,8 +88,8 @@ class _TapedSolve(torch.autograd.Function):
 
 def _record(solve: Solve, t: float, y: Tensor) -> tuple[Tensor, object]:
     solve.progress.evaluate()
-    (value, trace), tape = solve.field.record(t, y[..., : solve.settings.latent_dim])
-    return torch.cat([value, trace.unsqueeze(-1)], -1), tape
+    rates, tape = solve.field.record(t, y[..., : solve.settings.latent_dim])
+    return torch.cat(rates, -1), tape
 
 
 def _needed_stages(solve: Solve) -> int:
@@ -113,16 +113,16 @@ def _repeat(solve: Solve, step: Step) -> list[object]:
 def _pull_back_step(solve: Solve, step: Step, tapes: Sequence[object], of_state: Tensor) -> Tensor:
     """Return the cotangent of the state before a step, given that of the state after it."""
     tableau, latent_dim = solve.settings.tableau, solve.settings.latent_dim
-    of_latents, of_trace = of_state[..., :latent_dim], of_state[..., latent_dim]
+    of_latents, of_integrals = of_state[..., :latent_dim], of_state[..., latent_dim:]
     of_inner: dict[int, Tensor] = {}  # cotangent of the state at which stage j was evaluated
     for stage in reversed(range(len(tapes))):
         weight = tableau.weights[stage]
         later = [j for j in of_inner if tableau.stages[j][stage]]
         factors = [tableau.stages[j][stage] for j in later]
         of_slope = combine(of_latents * (weight * step.size), step.size, factors, [of_inner[j] for j in later])
-        of_inner[stage] = solve.field.pull_back(tapes[stage], of_slope, of_trace * (weight * step.size))
+        of_inner[stage] = solve.field.pull_back(tapes[stage], of_slope, of_integrals * (weight * step.size))
     total = of_latents + torch.stack(list(of_inner.values())).sum(0)
-    return torch.cat([total, of_trace.unsqueeze(-1)], -1)
+    return torch.cat([total, of_integrals], -1)
 
 
 class AutogradTape(TapedField):
@@ -132,6 +132,7 @@ class AutogradTape(TapedField):
         self._field = field
         self._tensors = list(field.tensors())
         self._sums: list[Tensor] | None = None
+        self.num_integrals = field.num_integrals
 
     def tensors(self) -> Sequence[Tensor]:
         return self._tensors
@@ -142,12 +143,12 @@ class AutogradTape(TapedField):
     def record(self, t: float, z: Tensor) -> tuple[tuple[Tensor, Tensor], object]:
         with torch.enable_grad():
             leaf = z.detach().requires_grad_()
-            value, trace = self._field.evaluate(t, leaf)
-        return (value.detach(), trace.detach()), (leaf, value, trace)
+            value, integrals = self._field.evaluate(t, leaf)
+        return (value.detach(), integrals.detach()), (leaf, value, integrals)
 
-    def pull_back(self, tape: Any, value: Tensor, trace: Tensor) -> Tensor:
+    def pull_back(self, tape: Any, value: Tensor, integrals: Tensor) -> Tensor:
         leaf, *outputs = tape
-        pairs = zip(outputs, (value, trace), strict=True)
+        pairs = zip(outputs, (value, integrals), strict=True)
         outputs, cotangents = zip(*((output, given) for output, given in pairs if output.requires_grad), strict=True)
         of_z, *gradients = torch.autograd.grad(
             outputs,

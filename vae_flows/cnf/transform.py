@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Size, Tensor
 
 from vae_flows.cnf.divergence import Divergence, Noise, divergence_from
-from vae_flows.cnf.fields import ConditionedDynamics, FunctionField, VectorField
+from vae_flows.cnf.fields import AugmentedField, ConditionedDynamics, FunctionField, VectorField
 from vae_flows.cnf.integrate import ODESolver
+from vae_flows.cnf.regularization import RegularizedField, Regularizer
 from vae_flows.cnf.work import WorkCount
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.transforms.base import FusedTransform
@@ -26,15 +28,17 @@ class ContinuousTransform(FusedTransform):
     repeatable and inverse and forward map are estimated alike.
 
     Arguments:
-        vector_field: A callable (t, z) -> dz/dt with z `(*sample, *batch, D)`, or dynamics conditioned on amortised
-            parameters.
-        integration_time: T.
-        divergence: `exact`, `hutchinson` or a `Divergence`.
+        vector_field: A callable (t, z) -> dz/dt with z `(*sample, *batch, D)`, one of (t, z, context), or dynamics
+            conditioned on amortised parameters.
+        integration_time: T; as a scalar tensor it may be trained.
+        divergence: `exact`, `hutchinson`, `bottleneck`, `brute_force` or a `Divergence`.
         noise: `gaussian` or `rademacher`, for Hutchinson's estimate.
         num_probes: Draws of noise averaged in an estimate.
         solver: The solver's settings.
-        parameters: Tensors used inside a callable, needed by the continuous adjoint alone.
-        probes: Noise to use instead of drawing it, `(num_probes, *z.shape)`.
+        regularizers: Rates to integrate beside the trace; see `regularization`.
+        context: Third argument of a callable that takes one, `(*batch, C)`.
+        parameters: Tensors used inside a callable, needed by the gradients `adjoint` and `recompute` alone.
+        probes: Noise of Hutchinson's estimate to use instead of drawing it, `(num_probes, *z.shape)`.
         on_solve: Called with the work count of each solve as it starts; the counts fill up as it proceeds.
         cache_size: 0 or 1.
 
@@ -54,13 +58,15 @@ class ContinuousTransform(FusedTransform):
 
     def __init__(
         self,
-        vector_field: ConditionedDynamics | Callable[[Tensor, Tensor], Tensor],
+        vector_field: ConditionedDynamics | Callable[..., Tensor],
         *,
-        integration_time: float = 1.0,
+        integration_time: float | Tensor = 1.0,
         divergence: str | Divergence = "hutchinson",
         noise: Noise = "gaussian",
         num_probes: int = 1,
         solver: ODESolver | None = None,
+        regularizers: Sequence[Regularizer] = (),
+        context: Tensor | None = None,
         parameters: Sequence[Tensor] = (),
         probes: Tensor | None = None,
         on_solve: Callable[[WorkCount], None] | None = None,
@@ -70,53 +76,117 @@ class ContinuousTransform(FusedTransform):
         if isinstance(vector_field, ConditionedDynamics):
             self._dynamics = vector_field
         else:
-            self._dynamics = FunctionField(vector_field, parameters)
+            self._dynamics = FunctionField(vector_field, parameters, context)
         super().__init__(self._dynamics.latent_dim, self._dynamics.batch_shape, cache_size=cache_size)
-        self.integration_time = float(integration_time)
+        self.integration_time = integration_time
         self.divergence = divergence_from(divergence, noise, num_probes)
         self.solver = solver or ODESolver()
+        self.regularizers = tuple(regularizers)
         self.last_solve: WorkCount | None = None
+        self._regularization: Tensor | None = None
         self._on_solve = on_solve
         self._given_probes = probes
-        self._drawn_probes: dict[Size, Tensor | None] = {}
+        self._drawn_probes: dict[Size, _Noise] = {}
+
+    @property
+    def regularization(self) -> Tensor | None:
+        """The weighted integrals of the regularisers in the latest solve, `(*sample, *batch)`; `None` without any."""
+        return self._regularization
 
     def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self._integrate(x, 0.0, self.integration_time)
+        return self._integrate(x, forward=True)
 
     def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        x, log_det = self._integrate(y, self.integration_time, 0.0)
+        x, log_det = self._integrate(y, forward=False)
         return x, -log_det
 
     def dependencies(self) -> Sequence[Tensor]:
-        return self._dynamics.dependencies()
+        of_time = [self.integration_time] if isinstance(self.integration_time, Tensor) else []
+        return [*self._dynamics.dependencies(), *of_time]
 
-    def _integrate(self, z: Tensor, start: float, end: float) -> tuple[Tensor, Tensor]:
-        """Solve from `start` to `end`; the second value is the integral of the trace in that direction."""
+    def _integrate(self, z: Tensor, *, forward: bool) -> tuple[Tensor, Tensor]:
+        """Solve between 0 and T; the second value is the integral of the trace in that direction."""
         shape = self.broadcast_shape(z)
         field = self._dynamics.prepare(shape)
+        if self.regularizers:
+            field = field.self_contained()
         packed = field.pack(z, shape)
         if packed.numel() == 0:
             return z.expand(shape + z.shape[-1:]), z.new_zeros(shape)
-        augmented = self.divergence.bind(field, self._probes(field, packed, shape))
+        augmented = self._augmented(field, packed, shape)
         self.last_solve = WorkCount()
         if self._on_solve is not None:
             self._on_solve(self.last_solve)
-        values, log_det = self.solver.solve(augmented, packed, (start, end), self.last_solve)
-        return field.unpack(values, shape), field.unpack(log_det, shape)
+        end_time = _number(self.integration_time)
+        moved = _shift_of_time(self.integration_time, end_time, augmented)
+        if forward:
+            values, integrals = self.solver.solve(augmented, packed, (0.0, end_time), self.last_solve)
+            values, integrals = moved(values, integrals, 1.0)
+        else:
+            packed, before = moved(packed, packed.new_zeros((*packed.shape[:-1], augmented.num_integrals)), -1.0)
+            values, integrals = self.solver.solve(augmented, packed, (end_time, 0.0), self.last_solve)
+            integrals = integrals + before
+        if self.regularizers:
+            weights = integrals.new_tensor([regularizer.weight for regularizer in self.regularizers])
+            self._regularization = field.unpack((integrals[..., 1:] * weights).sum(-1), shape) * (1 if forward else -1)
+        return field.unpack(values, shape), field.unpack(integrals[..., 0], shape)
 
-    def _probes(self, field: VectorField, packed: Tensor, shape: Size) -> Tensor | None:
-        if self._given_probes is not None:
-            return torch.stack([field.pack(probe, shape) for probe in self._given_probes])
+    def _augmented(self, field: VectorField, packed: Tensor, shape: Size) -> AugmentedField:
+        """Bind the field to its divergence and regularisers, with the noise of latents of this shape."""
         if packed.shape not in self._drawn_probes:
-            self._drawn_probes[packed.shape] = self.divergence.draw_probes(packed)
-        return self._drawn_probes[packed.shape]
+            if self._given_probes is None:
+                of_trace = self.divergence.draw_probes(field, packed)
+            else:
+                of_trace = torch.stack([field.pack(probe, shape) for probe in self._given_probes])
+            of_regularizers = [regularizer.draw_probes(field, packed) for regularizer in self.regularizers]
+            self._drawn_probes[packed.shape] = _Noise(of_trace, of_regularizers)
+        noise = self._drawn_probes[packed.shape]
+        augmented = self.divergence.bind(field, noise.of_trace)
+        if self.regularizers:
+            return RegularizedField(augmented, field, self.regularizers, noise.of_regularizers)
+        return augmented
 
 
-def check_integration_time(integration_time: float) -> None:
+class _Noise(NamedTuple):
+    """The noise for latents of one shape."""
+
+    of_trace: Tensor | None
+    of_regularizers: list[Tensor | None]
+
+
+def _shift_of_time(
+    time: float | Tensor, at: float, field: AugmentedField
+) -> Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]:
+    """Return the map that carries the state at T by T − T₀ along the field, T₀ being the value of T: zero, but for dT.
+
+    The derivative of a solve in its end time is the field there, so one evaluation serves, whatever made the solve.
+    """
+
+    def unmoved(values: Tensor, integrals: Tensor, direction: float) -> tuple[Tensor, Tensor]:
+        del direction
+        return values, integrals
+
+    def moved(values: Tensor, integrals: Tensor, direction: float) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            rates = field.evaluate(at, values)
+        step = direction * (trainable - at).to(values.dtype)
+        return values + step * rates[0], integrals + step * rates[1]
+
+    if isinstance(time, Tensor) and time.requires_grad and torch.is_grad_enabled():
+        trainable = time
+        return moved
+    return unmoved
+
+
+def _number(time: float | Tensor) -> float:
+    return float(time.detach()) if isinstance(time, Tensor) else float(time)
+
+
+def check_integration_time(integration_time: float | Tensor) -> None:
     """Check that T is a positive number.
 
     Raises:
         InvalidInputError: It is not.
     """
-    if not 0 < integration_time < math.inf:
+    if not 0 < _number(integration_time) < math.inf:
         raise InvalidInputError(complaint("integration_time", "a positive number", integration_time))

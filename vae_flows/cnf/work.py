@@ -31,17 +31,21 @@ class WorkCount:
     rejected_steps: int = 0
     largest_error_ratio: float = 0.0
 
+    def add(self, other: WorkCount) -> None:
+        """Add the counts of another solve; of the error ratios, keep the larger."""
+        self.forward_evaluations += other.forward_evaluations
+        self.backward_evaluations += other.backward_evaluations
+        self.accepted_steps += other.accepted_steps
+        self.rejected_steps += other.rejected_steps
+        self.largest_error_ratio = max(self.largest_error_ratio, other.largest_error_ratio)
+
     @classmethod
     def total(cls, counts: Iterable[WorkCount]) -> WorkCount:
-        """Add up the counts of several solves; of the error ratios, take the largest."""
-        counts = list(counts)
-        return cls(
-            forward_evaluations=sum(count.forward_evaluations for count in counts),
-            backward_evaluations=sum(count.backward_evaluations for count in counts),
-            accepted_steps=sum(count.accepted_steps for count in counts),
-            rejected_steps=sum(count.rejected_steps for count in counts),
-            largest_error_ratio=max((count.largest_error_ratio for count in counts), default=0.0),
-        )
+        """Return the sum of the counts of several solves."""
+        total = cls()
+        for count in counts:
+            total.add(count)
+        return total
 
 
 class SolveProgress:

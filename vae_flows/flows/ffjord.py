@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from vae_flows.cnf.amortization import AmortizationName, make_amortization
 from vae_flows.cnf.divergence import Divergence, Noise, divergence_from
-from vae_flows.cnf.dynamics import MLPDynamics, TimeConditioning
+from vae_flows.cnf.dynamics import MLPDynamics
 from vae_flows.cnf.integrate import ODESolver
+from vae_flows.cnf.layers import TimeConditioning
+from vae_flows.cnf.regularization import Regularizer
 from vae_flows.cnf.transform import ContinuousTransform, check_integration_time
 from vae_flows.cnf.work import WorkCount
-from vae_flows.errors import require_positive
+from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.registry import register_flow
 from vae_flows.transforms.base import ChainTransform, FusedTransform
@@ -35,17 +39,24 @@ class FFJORD(AmortizedFlow):
         context_dim: Size of the context vectors, C.
         hidden_dims: Widths of the dynamics' hidden layers.
         num_blocks: Flows in sequence, each with dynamics and a solve of its own.
-        amortization: What the context sets: `bias` (a shift of each layer) or `low_rank` (the shift, and an update of
-            rank `rank` of each weight).
-        rank: Rank of the update.
-        activation: `softplus`, `tanh`, `silu`, `elu` or `sine`.
-        time_conditioning: `concat` (t is an input of each layer) or `ignore`.
+        amortization: What the context sets: `concat` (one more input of the first layer), `bias` (a shift of each
+            layer), `low_rank` (the shift, and an update of rank `rank` of each weight), `last_layer` (the whole last
+            layer) or `hyper` (the whole network).
+        rank: Rank of the low-rank update.
+        activation: `softplus`, `tanh`, `silu`, `elu`, `sine` or `swish`, whose β is learned.
+        time_conditioning: `concat` (t is an input of each layer), `ignore`, `squash`, `concat_squash`, `blend` or
+            `hyper`.
         integration_time: T.
-        divergence: Trace in training mode, `hutchinson` or `exact`.
+        train_integration_time: Whether T of each block is learned, starting at `integration_time`.
+        end_time_jitter: b: in training, T is drawn uniformly from (T − b, T + b) for each transform (STEER, Ghosh et
+            al. 2020).
+        divergence: Trace in training mode: `hutchinson`, `exact`, `bottleneck` or `brute_force`.
         noise: `gaussian` or `rademacher`.
         num_probes: Noise draws averaged in one estimate.
         eval_divergence: Trace in evaluation mode.
         solver: Settings of the solver.
+        eval_solver: Settings in evaluation mode, such as tighter tolerances; those of `solver` by default.
+        regularizers: `KineticEnergy` or `JacobianNorm` with their weights; they count in training mode.
 
     Raises:
         InvalidInputError: An argument out of range.
@@ -73,15 +84,23 @@ class FFJORD(AmortizedFlow):
         activation: str = "softplus",
         time_conditioning: TimeConditioning = "concat",
         integration_time: float = 0.5,
+        train_integration_time: bool = False,
+        end_time_jitter: float = 0.0,
         divergence: str | Divergence = "hutchinson",
         noise: Noise = "gaussian",
         num_probes: int = 1,
         eval_divergence: str | Divergence = "exact",
         solver: ODESolver | None = None,
+        eval_solver: ODESolver | None = None,
+        regularizers: Sequence[Regularizer] = (),
     ) -> None:
         super().__init__(latent_dim, context_dim)
         require_positive("FFJORD", num_blocks=num_blocks)
         check_integration_time(integration_time)
+        if not 0 <= end_time_jitter < integration_time:
+            raise InvalidInputError(
+                complaint("FFJORD end_time_jitter", f"at least 0 and below T = {integration_time}", end_time_jitter)
+            )
         self.dynamics = nn.ModuleList(
             MLPDynamics(latent_dim, hidden_dims, activation=activation, time_conditioning=time_conditioning)
             for _ in range(num_blocks)
@@ -91,9 +110,15 @@ class FFJORD(AmortizedFlow):
             make_amortization(amortization, widths, context_dim, rank) for _ in range(num_blocks)
         )
         self.integration_time = integration_time
+        # The logarithm keeps a learned T positive.
+        start = torch.full((num_blocks,), math.log(integration_time))
+        self.log_integration_time = nn.Parameter(start) if train_integration_time else None
+        self.end_time_jitter = end_time_jitter
         self.divergence = divergence_from(divergence, noise, num_probes)
         self.eval_divergence = divergence_from(eval_divergence, noise, num_probes)
         self.solver = solver or ODESolver()
+        self.eval_solver = eval_solver or self.solver
+        self.regularizers = tuple(regularizers)
         self._solves: list[WorkCount | None] = [None] * num_blocks
 
     @property
@@ -106,14 +131,22 @@ class FFJORD(AmortizedFlow):
         blocks = [
             ContinuousTransform(
                 cast(MLPDynamics, dynamics).condition(amortization(context), context.shape[:-1]),
-                integration_time=self.integration_time,
+                integration_time=self._end_time(index),
                 divergence=self.divergence if self.training else self.eval_divergence,
-                solver=self.solver,
+                solver=self.solver if self.training else self.eval_solver,
+                regularizers=self.regularizers if self.training else (),
                 on_solve=partial(self._note_solve, index),
             )
             for index, (dynamics, amortization) in enumerate(zip(self.dynamics, self.amortizations, strict=True))
         ]
         return blocks[0] if len(blocks) == 1 else ChainTransform(blocks)
+
+    def _end_time(self, block: int) -> float | Tensor:
+        logarithm = self.log_integration_time
+        time = self.integration_time if logarithm is None else logarithm[block].exp()
+        if self.training and self.end_time_jitter:
+            return time + (2 * torch.rand(()).item() - 1) * self.end_time_jitter
+        return time
 
     def _note_solve(self, block: int, work: WorkCount) -> None:
         self._solves[block] = work

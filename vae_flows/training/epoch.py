@@ -44,9 +44,9 @@ class _Objective(nn.Module):
         self.num_particles = num_particles
 
     def forward(self, x: Tensor, beta: float) -> Tensor:
-        """Return the sums over images of −(log-likelihood − β·KL), of the log-likelihood and of the KL term."""
+        """Return the sums over images of the loss, of the log-likelihood and of the KL term."""
         terms = self.vae.elbo(x, self.num_particles, beta)
-        columns = torch.stack([-terms.elbo, terms.log_likelihood, terms.kl])
+        columns = torch.stack([-terms.objective, terms.log_likelihood, terms.kl])
         return columns.sum(-1, dtype=torch.promote_types(columns.dtype, torch.float32))
 
 

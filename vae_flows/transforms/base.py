@@ -69,6 +69,11 @@ class FusedTransform(Transform):
     def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Map `y` back to `x`; the log-determinant is that of the *forward* map at `x`."""
 
+    @property
+    def regularization(self) -> Tensor | None:
+        """What the latest evaluation adds to the loss, `(*sample, *batch)`; `None` for nothing."""
+        return None
+
     def dependencies(self) -> Sequence[Tensor]:
         """Tensors that may be changed in place while the transform lives, such as an optimiser's parameters."""
         return ()
@@ -197,6 +202,11 @@ class ChainTransform(FusedTransform):
             y, log_det = part.inverse_with_log_det(y)
             total = total + log_det
         return y, total
+
+    @property
+    def regularization(self) -> Tensor | None:
+        found = [part.regularization for part in self.parts if part.regularization is not None]
+        return torch.stack(found).sum(0) if found else None
 
     def dependencies(self) -> Sequence[Tensor]:
         return [tensor for part in self.parts for tensor in part.dependencies()]

@@ -1,0 +1,116 @@
+r"""Regularisers that make dynamics easy to solve: integrals along the path, added to the loss with a weight.
+
+Finlay et al. 2020 ("How to train your neural ODE", equations 8 and 9) penalise the kinetic energy
+:math:`\int \|f\|^2 dt` and the Jacobian's Frobenius norm :math:`\int \|J\|_F^2 dt`, the latter estimated by
+:math:`\|\epsilon^\top J\|^2`. They are integrated beside the trace and do not influence the choice of steps. A random
+end time (Ghosh et al. 2020, "STEER") is an option of the flow, `end_time_jitter`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vae_flows.cnf.divergence import HutchinsonDivergence, Noise
+from vae_flows.cnf.fields import AugmentedField, Time, VectorField, vector_jacobian_products
+from vae_flows.errors import InvalidInputError, complaint
+
+__all__ = ["JacobianNorm", "KineticEnergy", "RegularizedField", "Regularizer"]
+
+
+@dataclass(frozen=True)
+class Regularizer(ABC):
+    """A rate r(t, z) ≥ 0 whose integral along the path is added to the loss.
+
+    Arguments:
+        weight: Its factor in the loss, positive.
+
+    Raises:
+        InvalidInputError: The weight is not a positive number.
+    """
+
+    weight: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < math.inf:
+            raise InvalidInputError(complaint(f"{type(self).__name__} weight", "a positive number", self.weight))
+
+    def draw_probes(self, field: VectorField, z: Tensor) -> Tensor | None:
+        """Draw the noise of one solve, where there is any."""
+        del field, z
+
+    @abstractmethod
+    def rate(self, field: VectorField, t: Time, z: Tensor, dz: Tensor, probes: Tensor | None) -> Tensor:
+        """Return r at `z (…, D)`, shape `(…)`, given f(t, z) as `dz`."""
+
+
+@dataclass(frozen=True)
+class KineticEnergy(Regularizer):
+    r""":math:`r = \|f(t, z)\|^2`: short, straight paths.
+
+    Example:
+        >>> KineticEnergy(weight=0.01).weight
+        0.01
+    """
+
+    def rate(self, field: VectorField, t: Time, z: Tensor, dz: Tensor, probes: Tensor | None) -> Tensor:
+        del field, t, z, probes
+        return dz.square().sum(-1)
+
+
+@dataclass(frozen=True)
+class JacobianNorm(Regularizer):
+    r""":math:`r = \|J\|_F^2`, estimated without bias by :math:`\|\epsilon^\top J\|^2`: smooth dynamics.
+
+    Arguments:
+        weight: Its factor in the loss.
+        noise: `gaussian` or `rademacher`.
+    """
+
+    noise: Noise = "rademacher"
+
+    def draw_probes(self, field: VectorField, z: Tensor) -> Tensor:
+        return HutchinsonDivergence(self.noise).draw_probes(field, z)
+
+    def rate(self, field: VectorField, t: Time, z: Tensor, dz: Tensor, probes: Tensor | None) -> Tensor:
+        del dz
+        if probes is None:
+            raise InvalidInputError(complaint("JacobianNorm", "probes of the solve", "none"))
+        _, (row,) = vector_jacobian_products(field, t, z, [probes[0]])
+        return row.square().sum(-1)
+
+
+class RegularizedField(AugmentedField):
+    """A field with the rates of regularisers beside the trace.
+
+    Arguments:
+        augmented: f and the trace.
+        field: The self-contained vector field that it was bound from.
+        regularizers: What is integrated beside.
+        probes: The noise of each regulariser.
+    """
+
+    def __init__(
+        self,
+        augmented: AugmentedField,
+        field: VectorField,
+        regularizers: Sequence[Regularizer],
+        probes: Sequence[Tensor | None],
+    ) -> None:
+        self._augmented = augmented
+        self._field = field
+        self._pairs = list(zip(regularizers, probes, strict=True))
+        self.num_integrals = augmented.num_integrals + len(regularizers)
+
+    def tensors(self) -> Sequence[Tensor]:
+        return self._field.tensors()
+
+    def evaluate(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
+        value, integrals = self._augmented.evaluate(t, z)
+        rates = [regularizer.rate(self._field, t, z, value, probes) for regularizer, probes in self._pairs]
+        return value, torch.cat([integrals, torch.stack(rates, -1)], -1)
