@@ -56,6 +56,24 @@ FLOWS = {
     "ffjord-bias": Row(
         lambda d, c: FFJORD(d, c, hidden_dims=(6,), num_blocks=2, amortization="bias", solver=ACCURATE), SOLVER
     ),
+    "ffjord-concat-blend": Row(
+        lambda d, c: FFJORD(
+            d,
+            c,
+            hidden_dims=(6,),
+            amortization="concat",
+            time_conditioning="blend",
+            activation="swish",
+            solver=ACCURATE,
+        ),
+        SOLVER,
+    ),
+    "ffjord-hyper-learned-time": Row(
+        lambda d, c: FFJORD(
+            d, c, hidden_dims=(6, 5), amortization="hyper", train_integration_time=True, solver=ACCURATE
+        ),
+        SOLVER,
+    ),
 }
 
 
