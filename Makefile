@@ -13,11 +13,12 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 STAMP := $(VENV)/.installed
+PEERS := $(VENV)/.installed-peers
 RUN := $(VENV)/bin/python
 BENCHMARK = $(RUN) -m experiments benchmark --preset $(PRESET) \
 	$(if $(WORKERS),--workers $(WORKERS)) $(if $(THREADS),--threads $(THREADS))
 
-.PHONY: help setup benchmark benchmark-mnist benchmark-caltech benchmark-frey benchmark-omniglot smoke \
+.PHONY: help setup benchmark benchmark-mnist benchmark-caltech benchmark-frey benchmark-omniglot density speed smoke \
 	test test-all lint format typecheck clean
 
 help: ## Show this list
@@ -51,6 +52,18 @@ benchmark-frey: $(STAMP) ## The same comparison on Frey Faces
 
 benchmark-omniglot: $(STAMP) ## The same comparison on OMNIGLOT (own split)
 	@$(BENCHMARK) --data omniglot --folder runs/$(PRESET)-omniglot $(OPTIONS)
+
+# Beside the stamp for the rest, because nothing else needs the peers.
+$(PEERS): $(STAMP)
+	@echo "Installing the peers to compare with (once, a minute) ..."
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[dev,peers]"
+	@touch $@
+
+speed: $(PEERS) ## Compare speed with the published formulation, zuko and diffrax: ten minutes on two idle cores
+	@$(RUN) -m experiments speed $(OPTIONS)
+
+density: $(STAMP) ## Learn a toy density and draw it (OPTIONS="--data checkerboard": two minutes on two cores)
+	@$(RUN) -m experiments density $(OPTIONS)
 
 smoke: $(STAMP) ## Run every posterior for seconds, to see that everything works
 	@$(RUN) -m experiments benchmark --preset smoke $(OPTIONS)

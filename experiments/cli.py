@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tyro
 
-from experiments.commands import benchmark, cell, evaluate, report, train
+from experiments.commands import benchmark, cell, density, evaluate, report, speed, train
 from vae_flows.errors import VAEFlowsError
 
 __all__ = ["COMMANDS", "main"]
@@ -17,6 +17,8 @@ COMMANDS: Mapping[str, Callable[..., int]] = {
     "evaluate": evaluate,
     "benchmark": benchmark,
     "report": report,
+    "density": density,
+    "speed": speed,
     "cell": cell,
 }
 INTERRUPTED = 130

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from experiments.build import build_data, build_vae
 from experiments.cell import METRICS, cell_folder, evaluate_cell, is_main_process, load_settings, prepare_cell, run_cell
+from experiments.density import DensitySettings, Score, run_density
 from experiments.files import write_json
 from experiments.grid import plan_grid, run_grid
 from experiments.monitor import open_monitor
@@ -21,14 +22,17 @@ from experiments.presets import find_preset
 from experiments.report import render_tables, write_report
 from experiments.runners import LocalRunner
 from experiments.settings import CellSettings, override
+from experiments.speed.compare import FULL, QUICK, compare
+from experiments.speed.report import write_comparison
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.evaluation import EvaluationResult
 from vae_flows.training import ComputeSettings
 
-__all__ = ["benchmark", "cell", "evaluate", "report", "train"]
+__all__ = ["benchmark", "cell", "density", "evaluate", "report", "speed", "train"]
 
 RUNS = Path("runs")
 ANY_DEVICE = ComputeSettings()
+DENSITY = DensitySettings()
 PLAIN_WIDTH = 140
 """Columns of a table that goes to a file or a pipe."""
 
@@ -157,6 +161,54 @@ def report(folder: Folder, publish: Path | None = None) -> int:
     return 0
 
 
+def speed(
+    folder: Path = RUNS / "speed",
+    publish: Path | None = None,
+    quick: bool = False,
+    rounds: int | None = None,
+    threads: int | None = None,
+) -> int:
+    """Compare the speed of this library with the published formulation, zuko and diffrax at equal work.
+
+    The peers come with the extra "peers"; those that are not installed are told. Takes some minutes, on a machine that
+    does nothing else.
+
+    Arguments:
+        folder: Where to put tables, plot and numbers.
+        publish: Write them there instead: small files, fit to be committed.
+        quick: Tiny sizes, to see that everything works; the times say nothing.
+        rounds: Interleaved rounds at each size, instead of the plan's.
+        threads: Threads of PyTorch and XLA; by default all cores.
+    """
+    plan = QUICK if quick else FULL
+    console = _console()
+    comparison = compare(
+        plan if rounds is None else dataclasses.replace(plan, rounds=rounds), threads=threads, say=console.print
+    )
+    tables, files = write_comparison(comparison, publish or folder)
+    for table in tables:
+        console.print(table.to_rich())
+    print(f"Written to {publish or folder}: {', '.join(path.name for path in files)}.")
+    return 0
+
+
+def density(settings: DensitySettings = DENSITY, folder: Path | None = None) -> int:
+    """Learn a toy density of the plane by maximum likelihood, test it exactly and draw it.
+
+    Takes about two minutes on two cores. The picture shows data, density, samples and trajectories.
+
+    Arguments:
+        settings: Data, flow, training and test.
+        folder: Where to put picture, weights and metrics; by default a folder below runs/density. What an earlier run
+            left there is replaced.
+    """
+    folder = folder or RUNS / "density" / settings.data / f"seed-{settings.seed}"
+    metrics = run_density(folder, settings)
+    _print_score(settings, Score(**metrics["test"]), metrics["training"]["seconds"])
+    print(f"Picture, weights and metrics are in {folder}.")
+    return 0
+
+
 def cell(folder: Folder) -> int:
     """Train and test the run that settings.json in a folder defines; the benchmark starts its runs this way.
 
@@ -200,6 +252,21 @@ def _print_test(settings: CellSettings, result: EvaluationResult) -> None:
         numbers["−log p(x)"] = f"{bound}, {result.importance_samples} importance samples an image"
     if result.evaluations_per_solve is not None:
         numbers["evaluations / solve"] = f"{result.evaluations_per_solve:.1f}"
+    for name, text in numbers.items():
+        table.add_row(name, text)
+    _console().print(table)
+
+
+def _print_score(settings: DensitySettings, score: Score, training_seconds: float) -> None:
+    table = Table(title=Text(f"{settings.data}: test points"), title_justify="left", show_header=False)
+    numbers = {
+        "−log p(x)": f"{score.negative_log_likelihood:.3f} ± {score.standard_error:.3f} nats over {score.points} points"
+    }
+    if score.excess is not None:
+        numbers["true density"] = f"{score.true_negative_log_likelihood:.3f} nats on the same points"
+        numbers["excess"] = f"{score.excess:.3f} ± {score.excess_standard_error:.3f} nats"
+    numbers["evaluations / solve"] = f"{score.evaluations_per_solve}"
+    numbers["training"] = f"{settings.steps} steps in {training_seconds:.0f} s"
     for name, text in numbers.items():
         table.add_row(name, text)
     _console().print(table)

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = [f"benchmark{suffix}" for suffix in ("", "-mnist", "-caltech", "-frey", "-omniglot")]
-TARGETS = ["setup", *BENCHMARKS, "smoke", "test", "test-all", "lint", "typecheck", "clean", "help"]
+TARGETS = ["setup", *BENCHMARKS, "density", "speed", "smoke", "test", "test-all", "lint", "typecheck", "clean", "help"]
 
 # Stands for Python: makes a .venv whose python writes down what it is called with.
 FAKE_PYTHON = """#!/bin/sh
@@ -71,6 +71,25 @@ def test_targets_install_what_is_missing_once(project, target, call):
     calls = " ".join((folder / "calls.txt").read_text().split())
     assert calls.count("pip install") == 1
     assert call in calls
+
+
+def test_peers_are_installed_once_and_for_the_speed_comparison_alone(project):
+    make, folder = project
+    assert make("test").returncode == 0
+    assert "peers" not in (folder / "calls.txt").read_text()
+    assert make("speed", "OPTIONS=--quick").returncode == 0
+    assert make("speed").returncode == 0
+    calls = (folder / "calls.txt").read_text().splitlines()
+    assert sum(".[dev,peers]" in call for call in calls) == 1
+    assert calls[-2:] == ["-m experiments speed --quick", "-m experiments speed"]
+
+
+def test_an_interrupted_installation_of_the_peers_is_repeated(project):
+    make, folder = project
+    make("setup")
+    (folder / ".venv" / "bin" / "python").write_text(FAKE_INSTALLED.format(install_status=1))
+    assert make("speed").returncode != 0
+    assert not (folder / ".venv" / ".installed-peers").exists()
 
 
 def test_variables_are_passed_on(project):

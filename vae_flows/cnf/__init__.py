@@ -1,6 +1,7 @@
 """The continuous core: dynamics, divergence, solver and the transform they make. Knows nothing of VAEs or Pyro."""
 
 from vae_flows.cnf.activations import available_activations
+from vae_flows.cnf.density import ContinuousNormalizingFlow
 from vae_flows.cnf.divergence import (
     BottleneckDivergence,
     BruteForceDivergence,
@@ -22,6 +23,7 @@ __all__ = [
     "BruteForceDivergence",
     "ConditionedDynamics",
     "ConditionedMLP",
+    "ContinuousNormalizingFlow",
     "ContinuousTransform",
     "Divergence",
     "ExactDivergence",

@@ -1,0 +1,7 @@
+"""Toy densities of the plane learned by maximum likelihood, as in section 5.1 of the FFJORD paper."""
+
+from experiments.density.fit import Score
+from experiments.density.run import run_density
+from experiments.density.settings import DensitySettings
+
+__all__ = ["DensitySettings", "Score", "run_density"]

@@ -1,0 +1,1 @@
+"""The speed comparison: this library against other formulations and libraries, at equal dynamics and tolerance."""

@@ -1,0 +1,166 @@
+"""Tables, JSON and plot of the comparison."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+
+from matplotlib.figure import Figure
+
+from experiments.files import write_atomically, write_json
+from experiments.settings import to_plain
+from experiments.speed.competitors import BASELINE, ZUKO
+from experiments.speed.plots import plot_comparison
+from experiments.speed.records import Comparison, Measurement, SizeResult
+from experiments.speed.scaling import ASYMPTOTIC, METHODS, loglog_slope
+from experiments.speed.targets import GIGABYTE, judge
+from vae_flows.reporting.tables import Entry, Table
+
+__all__ = ["make_tables", "write_comparison"]
+
+_JSON, _MARKDOWN, _PLOT = "speed.json", "speed.md", "speed.png"
+_NONE = "–"
+_COLUMNS = (
+    "competitor",
+    "s / step",
+    f"× {BASELINE}",
+    "evaluations",
+    "step, GB",
+    "process, GB",
+    "error of values",
+    "of gradients",
+)
+_LITERATURE = {
+    "log-determinant": "O(DH + D³)",
+    "brute force": "O(DH + D²)",
+    "Hutchinson": "O(DH + D)",
+    "closed form": _NONE,
+}
+
+
+def make_tables(comparison: Comparison) -> list[Table]:
+    """Return what the terminal and the Markdown file show: targets first, then what they come from."""
+    sizes = [_size_table(result) for result in comparison.sizes]
+    return [_targets_table(comparison), *sizes, _scaling_table(comparison), _products_table(comparison)]
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> tuple[list[Table], list[Path]]:
+    """Write `speed.json`, `speed.md` and `speed.png`, and return the tables and the paths.
+
+    Arguments:
+        comparison: What was measured.
+        folder: Where to write.
+    """
+    tables = make_tables(comparison)
+    targets = [asdict(target) | {"verdict": target.verdict} for target in judge(comparison)]
+    write_json(folder / _JSON, to_plain(comparison) | {"targets": targets})
+    write_atomically(folder / _MARKDOWN, "\n".join(table.to_markdown() for table in tables))
+    write_atomically(folder / _PLOT, _to_png(plot_comparison(comparison)))
+    return tables, [folder / name for name in (_JSON, _MARKDOWN, _PLOT)]
+
+
+def _targets_table(comparison: Comparison) -> Table:
+    rows = [
+        _row(target.text, target.wanted, _number(target.measured), target.verdict, bold=target.verdict == "short")
+        for target in judge(comparison)
+    ]
+    hardware, settings = comparison.hardware, comparison.settings
+    note = (
+        f"{hardware['processor']}, {settings['threads']} threads, float32, forward and backward of the posterior "
+        f"alone, tolerance {settings['tolerance']:g}. Ratios are medians of the ratios of interleaved rounds."
+    )
+    return Table("Speed: what was to be reached", ("", "wanted", "measured", "verdict"), tuple(rows), (note,))
+
+
+def _size_table(result: SizeResult) -> Table:
+    rows = [_measurement_row(entry, result) for entry in result.measurements]
+    return Table(result.size, _COLUMNS, tuple(rows), _size_notes(result))
+
+
+def _measurement_row(entry: Measurement, result: SizeResult) -> tuple[Entry, ...]:
+    if entry.absent:
+        return _row(entry.competitor, entry.absent.partition(":")[0], *[_NONE] * (len(_COLUMNS) - 2))
+    counts = entry.forward_evaluations, entry.backward_evaluations
+    return _row(
+        entry.competitor,
+        _number(entry.median),
+        _number(result.ratio(entry.competitor, BASELINE)),
+        " + ".join("?" if count is None else str(count) for count in counts),
+        _gigabytes(entry.step_bytes),
+        _gigabytes(entry.process_bytes),
+        _scientific(entry.value_error),
+        _scientific(entry.gradient_error),
+        bold=entry.competitor == BASELINE,
+    )
+
+
+def _size_notes(result: SizeResult) -> tuple[str, ...]:
+    notes = [f"{entry.competitor} {entry.absent}" for entry in result.measurements if entry.absent]
+    if result.floor_seconds is not None:
+        notes.append(
+            f"The matrix products alone take {_number(result.floor_seconds)} s at the "
+            f"{2e-9 * median(result.rates):.0f} GFLOP/s of a large product, measured in the same rounds; {BASELINE} "
+            f"takes {_number(result.floor_ratio(BASELINE))} times that."
+        )
+    if result.find(ZUKO).seconds:
+        notes.append(f"{ZUKO}: equal widths and tolerance, dynamics of its own.")
+    return tuple(notes)
+
+
+def _scaling_table(comparison: Comparison) -> Table:
+    points = comparison.scaling
+    dims = sorted({point.dim for point in points})
+    rows = []
+    for method in METHODS:
+        seconds = {point.dim: point.seconds for point in points if point.method == method}
+        cells = [_number(1000 * seconds[dim]) if dim in seconds else _NONE for dim in dims]
+        rows.append(_row(method, *cells, _number(loglog_slope(points, method)), _LITERATURE[method]))
+    scaling = comparison.settings["scaling"]
+    note = (
+        f"{scaling['batch']} examples, hidden layers {'-'.join(map(str, scaling['hidden_dims']))}. The exponent is "
+        f"that of D from {ASYMPTOTIC} on. The log-determinant is that of a Jacobian which is given."
+    )
+    columns = ("", *(f"D = {dim}" for dim in dims), "exponent", "literature")
+    return Table("Value and change of log-density with gradient, ms an evaluation", columns, tuple(rows), (note,))
+
+
+def _products_table(comparison: Comparison) -> Table:
+    products = comparison.products
+    rows = [_row(name, f"{ratio:.2f}") for name, ratio in products.ratios.items()]
+    note = f"f takes {_number(1000 * products.value_seconds)} ms at {products.size}. The literature bounds both by 4."
+    return Table("Products with the Jacobian of f, over f alone", ("", "× f"), tuple(rows), (note,))
+
+
+def _row(*texts: str, bold: bool = False) -> tuple[Entry, ...]:
+    return tuple(Entry(text, bold) for text in texts)
+
+
+def _number(value: float | None) -> str:
+    """Return three significant digits, without an exponent.
+
+    Example:
+        >>> _number(0.12345), _number(42.4242), _number(1234.5)
+        ('0.123', '42.4', '1234')
+    """
+    if value is None:
+        return _NONE
+    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:.{digits}f}"
+
+
+def _gigabytes(count: int | None) -> str:
+    return _NONE if count is None else f"{count / GIGABYTE:.2f}"
+
+
+def _scientific(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.1e}"
+
+
+def _to_png(figure: Figure) -> bytes:
+    """Return the PNG without the drawing library's version in it."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()

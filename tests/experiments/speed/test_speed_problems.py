@@ -1,0 +1,53 @@
+"""Problems are the same every time, and their multiply-adds are those that the library makes."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from experiments.speed.competitors import Ours
+from experiments.speed.problems import SIZES, TINY_SIZES, Size, find_size, make_problem, multiply_adds, named_weights
+from vae_flows.cnf import ODESolver
+from vae_flows.errors import UnknownNameError
+
+STAGES = 6
+LARGE_ENOUGH = {"latent_dim": 32, "context_dim": 16, "batch": 10, "spread": 0.5}
+
+
+def test_sizes_are_found_by_names_that_differ():
+    sizes = (*SIZES, *TINY_SIZES)
+    assert len({size.name for size in sizes}) == len(sizes)
+    assert all(find_size(size.name) is size for size in sizes)
+    with pytest.raises(UnknownNameError, match="Did you mean '512-512 bias'"):
+        find_size("512-512 bais")
+
+
+@pytest.mark.parametrize("size", TINY_SIZES, ids=lambda size: size.name)
+def test_a_problem_is_the_same_every_time_and_not_trivial(size):
+    state = torch.get_rng_state()
+    first, second = make_problem(size), make_problem(size)
+    assert torch.equal(torch.get_rng_state(), state)
+    for name in ("context", "start", "probes", "of_end", "of_log_det"):
+        assert torch.equal(getattr(first, name), getattr(second, name))
+    ours, theirs = named_weights(first.blocks()), named_weights(second.blocks())
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert ours["head 0 weight"].std() > 0
+    assert first.double().start.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        Size((48, 48), "low_rank", rank=4, num_blocks=2, **LARGE_ENOUGH),
+        Size((96,), "low_rank", rank=4, **LARGE_ENOUGH),
+        Size((48, 64), "bias", **LARGE_ENOUGH),
+    ],
+    ids=lambda size: size.name,
+)
+def test_multiply_adds_are_a_floor_that_automatic_differentiation_comes_close_to(size):
+    # PyTorch's counter knows the products of automatic differentiation, but none in place.
+    competitor = Ours(make_problem(size), ODESolver(fused=False))
+    with FlopCounterMode(display=False) as counter:
+        competitor.step()
+    work = competitor.work()
+    needed = multiply_adds(size, work.forward_evaluations, STAGES * work.accepted_steps)
+    assert needed <= counter.get_total_flops() / 2 <= 1.02 * needed

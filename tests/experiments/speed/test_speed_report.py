@@ -1,0 +1,91 @@
+"""Ratios, targets, tables and files of a comparison made by hand."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from experiments.speed.competitors import BASELINE, DIFFRAX, EXACT, PUBLISHED, ZUKO
+from experiments.speed.records import SizeResult
+from experiments.speed.report import make_tables, write_comparison
+from experiments.speed.targets import Target, judge
+
+
+def test_ratios_are_medians_of_the_rounds_ratios(comparison):
+    result = comparison.sizes[0]
+    assert result.ratio(PUBLISHED, BASELINE) == pytest.approx((50 + 40) / 2)
+    assert result.ratio(ZUKO, BASELINE) == pytest.approx(3)
+    assert result.ratio(DIFFRAX, BASELINE) is None
+    assert result.ratio("nobody", BASELINE) is None
+    assert result.memory_ratio(BASELINE, PUBLISHED) == pytest.approx(0.2)
+    assert result.memory_ratio(BASELINE, ZUKO) is None
+    assert result.floor_ratio(BASELINE) == pytest.approx(2)
+    assert result.floor_seconds == pytest.approx(0.05)
+    assert SizeResult("other", ()).floor_ratio(BASELINE) is None
+
+
+def test_errors_of_values_and_gradients_are_apart(comparison):
+    measured = comparison.sizes[0].find(BASELINE)
+    assert (measured.value_error, measured.gradient_error) == (2e-6, 4e-6)
+
+
+@pytest.mark.parametrize(
+    ("at_least", "measured", "verdict"),
+    [
+        (True, 1.5, "met"),
+        (True, 1.4, "short"),
+        (False, 1.5, "met"),
+        (False, 1.6, "short"),
+        (True, None, "not measured"),
+    ],
+)
+def test_verdicts(at_least, measured, verdict):
+    assert Target("", 1.5, at_least, measured).verdict == verdict
+
+
+def test_targets_are_judged_by_what_was_measured(comparison):
+    found = {target.text: (target.verdict, target.measured) for target in judge(comparison)}
+    assert found["times faster than the published formulation, 512-512 rank 20"] == ("met", pytest.approx(45))
+    assert found["share of its memory, 512-512 rank 20"] == ("met", pytest.approx(0.2))
+    assert found["times faster than diffrax, 512-512 bias"] == ("not measured", None)
+    assert found["times faster than zuko, 512-512 concat"] == ("met", pytest.approx(3))
+    assert found["time over the matrix products alone, 512-512 bias"] == ("short", pytest.approx(2))
+    assert found["exact trace over Hutchinson, 512-512 bias"] == ("met", pytest.approx(1.1))
+    assert found["GB of the process, 1024-1024 rank 64, 2 blocks"] == ("met", pytest.approx(0.9))
+    assert found["largest relative error of a gradient, all with equal dynamics"] == ("met", 4e-6)
+
+
+def test_nothing_measured_is_no_target_met(comparison):
+    empty = replace(comparison, sizes=())
+    assert {target.verdict for target in judge(empty)} == {"not measured"}
+
+
+def test_a_missing_peer_stays_in_the_table(comparison):
+    table = next(table for table in make_tables(comparison) if table.title == "512-512 bias")
+    row = next(row for row in table.rows if row[0].text == DIFFRAX)
+    assert row[1].text == "not installed"
+    assert "diffrax not installed: jax, diffrax" in table.notes
+    assert next(row for row in table.rows if row[0].text == EXACT)[2].text == "1.10"
+
+
+def test_exponents_are_in_the_table(comparison):
+    table = next(table for table in make_tables(comparison) if "log-density" in table.title)
+    assert {row[0].text: row[-2].text for row in table.rows}["closed form"] == "3.00"
+
+
+def test_files_hold_everything(comparison, tmp_path):
+    tables, paths = write_comparison(comparison, tmp_path / "speed")
+    assert [path.name for path in paths] == ["speed.json", "speed.md", "speed.png"]
+    stored = json.loads(paths[0].read_text())
+    assert stored["commit"] == {"commit": "abc", "dirty": False}
+    assert stored["sizes"][0]["measurements"][0]["seconds"] == [0.1, 0.2, 0.1]
+    assert [target["verdict"] for target in stored["targets"]] == [target.verdict for target in judge(comparison)]
+    text = paths[1].read_text()
+    assert all(f"**{table.title}**" in text for table in tables)
+    assert paths[2].read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_size_at_which_all_failed_can_be_drawn(comparison, tmp_path):
+    failed = tuple(replace(entry, seconds=(), absent="failed: x") for entry in comparison.sizes[0].measurements)
+    broken = replace(comparison, sizes=(SizeResult("512-512 bias", failed), *comparison.sizes[1:]))
+    assert write_comparison(broken, tmp_path)[1][2].exists()

@@ -1,0 +1,196 @@
+"""Continuous normalizing flows as density models: a standard Gaussian carried to the data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from itertools import accumulate
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal, TransformedDistribution
+
+from vae_flows.cnf.amortization import AmortizationName, make_amortization
+from vae_flows.cnf.divergence import Divergence, divergence_from
+from vae_flows.cnf.dynamics import ConditionedMLP, MLPDynamics
+from vae_flows.cnf.integrate import ODESolver
+from vae_flows.cnf.regularization import Regularizer
+from vae_flows.cnf.transform import ContinuousTransform, check_integration_time
+from vae_flows.cnf.work import WorkCount
+from vae_flows.errors import InvalidInputError, complaint, require_positive
+from vae_flows.shapes import check_context
+from vae_flows.transforms.base import ChainTransform, FusedTransform
+
+__all__ = ["ContinuousNormalizingFlow"]
+
+
+class ContinuousNormalizingFlow(nn.Module):
+    r"""p(x), or p(x | context): :math:`z(0) \sim N(0, I)` carried to :math:`x = z(T)` by :math:`dz/dt = f(t, z)`.
+
+    One solve, backwards from x, gives :math:`\log p(x) = \log N(z(0)) - \int_0^T \operatorname{tr}(\partial f/\partial
+    z)\,dt` (Chen et al. 2018, theorem 1; Grathwohl et al. 2019, equations 3 and 4); one solve forwards gives a sample.
+    In training mode the trace is estimated without bias, in evaluation mode it is exact.
+
+    Calling the module makes a distribution. Make a new one for each training step: it draws its noise once. What
+    regularisers add to the loss of the latest evaluation is `distribution.transforms[0].regularization`.
+
+    Arguments:
+        dynamics: The vector field, or several, which then follow each other, each for a time of its own.
+        context_dim: Size of the context vectors of a conditional density, C; `None` for an unconditional one.
+        amortization: What a context sets in the dynamics, by the names of `make_amortization`.
+        rank: Rank of the update where the amortisation has one.
+        integration_time: T, of each of the dynamics.
+        train_integration_time: Whether each T is learned, starting at `integration_time`.
+        end_time_jitter: b: in training, T is drawn uniformly from (T − b, T + b) for each transform (STEER).
+        divergence: Trace in training mode: a name, or a `Divergence` with noise and number of probes.
+        eval_divergence: Trace in evaluation mode.
+        solver: Settings of the solver.
+        eval_solver: Settings in evaluation mode, such as tighter tolerances; by default the same.
+        regularizers: `KineticEnergy` or `JacobianNorm` with their weights; they count in training mode.
+
+    Raises:
+        InvalidInputError: An argument out of range, or dynamics of different latent dimensions.
+        UnknownNameError: An unknown name.
+
+    Example:
+        >>> flow = ContinuousNormalizingFlow(MLPDynamics(2, (16,)))
+        >>> x = torch.randn(5, 2)
+        >>> loss = -flow().log_prob(x).mean()
+        >>> loss.backward()
+        >>> flow().sample((3,)).shape
+        torch.Size([3, 2])
+    """
+
+    def __init__(
+        self,
+        dynamics: MLPDynamics | Sequence[MLPDynamics],
+        *,
+        context_dim: int | None = None,
+        amortization: AmortizationName = "bias",
+        rank: int = 20,
+        integration_time: float = 1.0,
+        train_integration_time: bool = False,
+        end_time_jitter: float = 0.0,
+        divergence: str | Divergence = "hutchinson",
+        eval_divergence: str | Divergence = "exact",
+        solver: ODESolver | None = None,
+        eval_solver: ODESolver | None = None,
+        regularizers: Sequence[Regularizer] = (),
+    ) -> None:
+        super().__init__()
+        blocks = [dynamics] if isinstance(dynamics, MLPDynamics) else list(dynamics)
+        sizes = {block.latent_dim for block in blocks}
+        if len(sizes) != 1:
+            raise InvalidInputError(complaint("dynamics", "one or more of one latent dimension", sorted(sizes)))
+        check_integration_time(integration_time)
+        if not 0 <= end_time_jitter < integration_time:
+            expected = f"at least 0 and below T = {integration_time}"
+            raise InvalidInputError(complaint("end_time_jitter", expected, end_time_jitter))
+        self.latent_dim = sizes.pop()
+        self.context_dim = context_dim
+        self.dynamics = nn.ModuleList(blocks)
+        self.amortizations = nn.ModuleList()
+        if context_dim is not None:
+            require_positive("ContinuousNormalizingFlow", context_dim=context_dim)
+            self.amortizations.extend(make_amortization(amortization, b.widths, context_dim, rank) for b in blocks)
+        self.integration_time = integration_time
+        # The logarithm keeps a learned T positive.
+        start = torch.full((len(blocks),), math.log(integration_time))
+        self.log_integration_time = nn.Parameter(start) if train_integration_time else None
+        self.end_time_jitter = end_time_jitter
+        self.divergence = divergence_from(divergence)
+        self.eval_divergence = divergence_from(eval_divergence)
+        self.solver = solver or ODESolver()
+        self.eval_solver = eval_solver or self.solver
+        self.regularizers = tuple(regularizers)
+        self._solves: list[WorkCount | None] = [None] * len(blocks)
+
+    @property
+    def last_solve(self) -> WorkCount | None:
+        """Work of the latest pass through all blocks, `None` before the first."""
+        solves = [solve for solve in self._solves if solve is not None]
+        return WorkCount.total(solves) if solves else None
+
+    @property
+    def duration(self) -> float:
+        """The time from the Gaussian to the data: the sum of each block's T."""
+        return sum(self._constant_times())
+
+    def base(self) -> Independent:
+        """Return the law of z(0), N(0, I), with event shape `(D,)`."""
+        zeros = next(self.parameters()).new_zeros(self.latent_dim)
+        return Independent(Normal(zeros, torch.ones_like(zeros), validate_args=False), 1, validate_args=False)
+
+    def transform(self, context: Tensor | None = None, *, until: float | None = None) -> FusedTransform:
+        """Return the map from z(0) to x = z(T), or to z(t) on the way.
+
+        Arguments:
+            context: `(*batch, C)`, for a conditional density only.
+            until: The t to stop at, above 0; by default the end, `duration`, jittered where that is asked for.
+
+        Raises:
+            InvalidInputError: A context that is missing, not asked for or of another size, or a time out of range.
+        """
+        self._check(context)
+        blocks = [
+            ContinuousTransform(
+                self._condition(index, context),
+                integration_time=time,
+                divergence=self.divergence if self.training else self.eval_divergence,
+                solver=self.solver if self.training else self.eval_solver,
+                regularizers=self.regularizers if self.training else (),
+                on_solve=partial(self._solves.__setitem__, index),
+            )
+            for index, time in enumerate(self._end_times(until))
+        ]
+        return blocks[0] if len(blocks) == 1 else ChainTransform(blocks)
+
+    def forward(self, context: Tensor | None = None, *, until: float | None = None) -> TransformedDistribution:
+        """Return the law of x, or of z(t) where `until` is t: batch shape `*batch`, event shape `(D,)`.
+
+        Arguments:
+            context: As for `transform`.
+            until: As for `transform`.
+        """
+        return TransformedDistribution(self.base(), [self.transform(context, until=until)], validate_args=False)
+
+    def extra_repr(self) -> str:
+        return f"latent_dim={self.latent_dim}, context_dim={self.context_dim}, integration_time={self.integration_time}"
+
+    def _check(self, context: Tensor | None) -> None:
+        if context is not None and self.context_dim is not None:
+            check_context(type(self).__name__, context, self.context_dim)
+        elif (context is None) != (self.context_dim is None):
+            expected = "none" if self.context_dim is None else f"shape (*batch, {self.context_dim})"
+            got = "none" if context is None else f"shape {tuple(context.shape)}"
+            remedy = "context_dim says whether the density is conditional."
+            raise InvalidInputError(complaint(f"{type(self).__name__} context", expected, got, remedy))
+
+    def _condition(self, index: int, context: Tensor | None) -> ConditionedMLP:
+        dynamics = cast(MLPDynamics, self.dynamics[index])
+        if context is None:
+            return dynamics.condition()
+        return dynamics.condition(self.amortizations[index](context), context.shape[:-1])
+
+    def _learned_times(self) -> list[float | Tensor]:
+        if self.log_integration_time is None:
+            return [self.integration_time] * len(self.dynamics)
+        return list(self.log_integration_time.exp())
+
+    def _constant_times(self) -> list[float]:
+        return [time.item() if isinstance(time, Tensor) else time for time in self._learned_times()]
+
+    def _end_times(self, until: float | None) -> list[float | Tensor]:
+        """Return how long each block runs; those that begin after the time `until` are left out."""
+        times = self._learned_times()
+        if until is None:
+            if self.training and self.end_time_jitter:
+                return [time + (2 * torch.rand(()).item() - 1) * self.end_time_jitter for time in times]
+            return times
+        if not 0 < until <= self.duration:
+            raise InvalidInputError(complaint("until", f"a time above 0 and at most {self.duration}", until))
+        constant = self._constant_times()
+        starts = accumulate(constant, initial=0.0)
+        return [min(time, until - start) for time, start in zip(constant, starts, strict=False) if until > start]

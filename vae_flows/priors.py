@@ -1,0 +1,41 @@
+"""Learned priors of a VAE."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from vae_flows.cnf.density import ContinuousNormalizingFlow
+from vae_flows.distributions import FlowDistribution
+from vae_flows.errors import InvalidInputError, complaint
+
+__all__ = ["FlowPrior"]
+
+
+class FlowPrior(nn.Module):
+    """A continuous normalizing flow as the prior of a `VAE`, in plain PyTorch and in Pyro, trained with the rest of it.
+
+    Scoring a latent takes a solve of the prior's own, beside that of the posterior.
+
+    Arguments:
+        flow: An unconditional density of latents `(latent_dim,)`.
+
+    Raises:
+        InvalidInputError: The flow needs a context.
+
+    Example:
+        >>> import torch
+        >>> from vae_flows.cnf import ContinuousNormalizingFlow, MLPDynamics
+        >>> prior = FlowPrior(ContinuousNormalizingFlow(MLPDynamics(2, (16,))))
+        >>> prior().log_prob(torch.zeros(5, 2)).shape
+        torch.Size([5])
+    """
+
+    def __init__(self, flow: ContinuousNormalizingFlow) -> None:
+        super().__init__()
+        if flow.context_dim is not None:
+            raise InvalidInputError(complaint("FlowPrior", "an unconditional flow", f"context_dim={flow.context_dim}"))
+        self.flow = flow
+
+    def forward(self) -> FlowDistribution:
+        """Return p(z), a Pyro distribution with event shape `(latent_dim,)`."""
+        return FlowDistribution(self.flow.base(), [self.flow.transform()], validate_args=False)
