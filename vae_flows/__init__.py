@@ -21,6 +21,7 @@ from vae_flows.errors import (
 from vae_flows.flows import FFJORD, AmortizedFlow, available_flows, make_flow, register_flow
 from vae_flows.guides import FlowGuide
 from vae_flows.posterior import AmortizedPosterior
+from vae_flows.priors import FlowPrior
 from vae_flows.vae import ELBO, VAE
 
 __version__ = "0.1.0"
@@ -35,6 +36,7 @@ __all__ = [
     "DataError",
     "FlowDistribution",
     "FlowGuide",
+    "FlowPrior",
     "IntegrationError",
     "InvalidInputError",
     "NonFiniteLossError",
