@@ -119,7 +119,7 @@ class Ours(TorchCompetitor):
         self._work: list[WorkCount] = []
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        flow = self.problem.flow
+        flow = self.problem.flow.cnf
         self._work = []
         z, total = self.start, torch.zeros_like(self.problem.of_log_det)
         for dynamics, amortization, probe in zip(flow.dynamics, flow.amortizations, self.problem.probes, strict=True):

@@ -155,7 +155,7 @@ class Problem:
 
     def blocks(self) -> list[BlockWeights]:
         """Return the parameters, block by block."""
-        pairs = zip(self.flow.dynamics, self.flow.amortizations, strict=True)
+        pairs = zip(self.flow.cnf.dynamics, self.flow.cnf.amortizations, strict=True)
         return [_block_weights(cast(MLPDynamics, dynamics), amortization) for dynamics, amortization in pairs]
 
     def double(self) -> Problem:
@@ -177,7 +177,7 @@ def make_problem(size: Size) -> Problem:
             rank=max(size.rank, 1),
             integration_time=INTEGRATION_TIME,
         )
-        for amortization in flow.amortizations:
+        for amortization in flow.cnf.amortizations:
             nn.init.normal_(cast(nn.Linear, amortization.head).weight, std=size.spread / size.context_dim**0.5)
         batch, dim = size.batch, size.latent_dim
         return Problem(

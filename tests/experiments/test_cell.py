@@ -140,7 +140,7 @@ def test_flow_and_solver_options_reach_the_flow():
     flow = build_vae(settings, build_data(settings)).posterior.flow
     assert isinstance(flow, FFJORD)
     assert any(parameter.shape[0] == 7 for parameter in flow.parameters())
-    assert flow.solver.rtol == 0.01
+    assert flow.cnf.solver.rtol == 0.01
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,6 @@ def test_end_time_can_be_learned():
     flow = FFJORD(3, 6, hidden_dims=(8,), rank=2, num_blocks=2, train_integration_time=True, end_time_jitter=0.1)
     z, log_det = flow(torch.randn(5, 6)).forward_with_log_det(torch.randn(5, 3))
     (z.sum() + log_det.sum()).backward()
-    assert flow.log_integration_time is not None
-    assert (flow.log_integration_time.grad != 0).all()
-    assert "log_integration_time" not in FFJORD(3, 6).state_dict()
+    assert flow.cnf.log_integration_time is not None
+    assert (flow.cnf.log_integration_time.grad != 0).all()
+    assert "cnf.log_integration_time" not in FFJORD(3, 6).state_dict()

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from functools import partial
-from typing import cast
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vae_flows.cnf.amortization import AmortizationName, make_amortization
+from vae_flows.cnf.amortization import AmortizationName
+from vae_flows.cnf.density import ContinuousNormalizingFlow
 from vae_flows.cnf.divergence import Divergence, Noise, divergence_from
 from vae_flows.cnf.dynamics import MLPDynamics
 from vae_flows.cnf.integrate import ODESolver
 from vae_flows.cnf.layers import TimeConditioning
 from vae_flows.cnf.regularization import Regularizer
-from vae_flows.cnf.transform import ContinuousTransform, check_integration_time
 from vae_flows.cnf.work import WorkCount
-from vae_flows.errors import InvalidInputError, complaint, require_positive
+from vae_flows.errors import require_positive
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.registry import register_flow
-from vae_flows.transforms.base import ChainTransform, FusedTransform
+from vae_flows.transforms.base import FusedTransform
 
 __all__ = ["FFJORD"]
 
@@ -96,57 +92,28 @@ class FFJORD(AmortizedFlow):
     ) -> None:
         super().__init__(latent_dim, context_dim)
         require_positive("FFJORD", num_blocks=num_blocks)
-        check_integration_time(integration_time)
-        if not 0 <= end_time_jitter < integration_time:
-            raise InvalidInputError(
-                complaint("FFJORD end_time_jitter", f"at least 0 and below T = {integration_time}", end_time_jitter)
-            )
-        self.dynamics = nn.ModuleList(
-            MLPDynamics(latent_dim, hidden_dims, activation=activation, time_conditioning=time_conditioning)
-            for _ in range(num_blocks)
+        self.cnf = ContinuousNormalizingFlow(
+            [
+                MLPDynamics(latent_dim, hidden_dims, activation=activation, time_conditioning=time_conditioning)
+                for _ in range(num_blocks)
+            ],
+            context_dim=context_dim,
+            amortization=amortization,
+            rank=rank,
+            integration_time=integration_time,
+            train_integration_time=train_integration_time,
+            end_time_jitter=end_time_jitter,
+            divergence=divergence_from(divergence, noise, num_probes),
+            eval_divergence=divergence_from(eval_divergence, noise, num_probes),
+            solver=solver,
+            eval_solver=eval_solver,
+            regularizers=regularizers,
         )
-        widths = (latent_dim, *hidden_dims, latent_dim)
-        self.amortizations = nn.ModuleList(
-            make_amortization(amortization, widths, context_dim, rank) for _ in range(num_blocks)
-        )
-        self.integration_time = integration_time
-        # The logarithm keeps a learned T positive.
-        start = torch.full((num_blocks,), math.log(integration_time))
-        self.log_integration_time = nn.Parameter(start) if train_integration_time else None
-        self.end_time_jitter = end_time_jitter
-        self.divergence = divergence_from(divergence, noise, num_probes)
-        self.eval_divergence = divergence_from(eval_divergence, noise, num_probes)
-        self.solver = solver or ODESolver()
-        self.eval_solver = eval_solver or self.solver
-        self.regularizers = tuple(regularizers)
-        self._solves: list[WorkCount | None] = [None] * num_blocks
 
     @property
     def last_solve(self) -> WorkCount | None:
         """Work of the latest pass through all blocks, `None` before the first."""
-        solves = [solve for solve in self._solves if solve is not None]
-        return WorkCount.total(solves) if solves else None
+        return self.cnf.last_solve
 
     def transform(self, context: Tensor) -> FusedTransform:
-        blocks = [
-            ContinuousTransform(
-                cast(MLPDynamics, dynamics).condition(amortization(context), context.shape[:-1]),
-                integration_time=self._end_time(index),
-                divergence=self.divergence if self.training else self.eval_divergence,
-                solver=self.solver if self.training else self.eval_solver,
-                regularizers=self.regularizers if self.training else (),
-                on_solve=partial(self._note_solve, index),
-            )
-            for index, (dynamics, amortization) in enumerate(zip(self.dynamics, self.amortizations, strict=True))
-        ]
-        return blocks[0] if len(blocks) == 1 else ChainTransform(blocks)
-
-    def _end_time(self, block: int) -> float | Tensor:
-        logarithm = self.log_integration_time
-        time = self.integration_time if logarithm is None else logarithm[block].exp()
-        if self.training and self.end_time_jitter:
-            return time + (2 * torch.rand(()).item() - 1) * self.end_time_jitter
-        return time
-
-    def _note_solve(self, block: int, work: WorkCount) -> None:
-        self._solves[block] = work
+        return self.cnf.transform(context)
