@@ -22,6 +22,12 @@ class ValueAndSlope(NamedTuple):
     slope: Tensor
 
 
+_LARGEST_EXPONENT = 80.0  # e⁸⁰ is finite in single precision
+
+ValueInto = Callable[[Tensor, Tensor], Tensor]
+PullBack = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None], Tensor]
+
+
 @dataclass(frozen=True)
 class Activation:
     """An elementwise function σ.
@@ -29,21 +35,53 @@ class Activation:
     Arguments:
         name: What it is called.
         value_and_slope: x -> (σ(x), σ'(x)), differentiable.
-        curvature: (x, σ(x), σ'(x)) -> σ''(x).
+        pull_back: (x, σ(x), σ'(x), v, s, out) -> σ'(x) v + σ''(x) s, the cotangent of x for those of value and slope,
+            written into `out` where it is a tensor.
+        quick: (x, out) -> σ'(x), with σ(x) written into `out`; not differentiable. By default as `value_and_slope`.
         parameters: Learned parameters inside σ, whose gradients automatic differentiation has to find.
     """
 
     name: str
     value_and_slope: Callable[[Tensor], ValueAndSlope]
-    curvature: Callable[[Tensor, Tensor, Tensor], Tensor]
+    pull_back: PullBack
+    quick: ValueInto | None = None
     parameters: tuple[Tensor, ...] = ()
 
     def __call__(self, x: Tensor) -> ValueAndSlope:
         return self.value_and_slope(x)
 
+    def value_into(self, x: Tensor, out: Tensor) -> Tensor:
+        """Write σ(x) into `out` and return σ'(x), outside of automatic differentiation."""
+        # What is quick on the CPU are more kernels on other devices, where their number counts.
+        if self.quick is not None and x.device.type == "cpu":
+            return self.quick(x, out)
+        value, slope = self.value_and_slope(x)
+        out.copy_(value)
+        return slope
+
 
 def _softplus(x: Tensor) -> ValueAndSlope:
     return ValueAndSlope(F.softplus(x), torch.sigmoid(x))
+
+
+def _softplus_quick(x: Tensor, out: Tensor) -> Tensor:
+    """Both from one exponential: on the CPU `log1p` alone, inside of softplus, costs twice all of this.
+
+    log(1 + eˣ) has the absolute accuracy of its result's type, not the relative one for negative x. Where eˣ would
+    overflow it is held, and x is the larger of the two.
+    """
+    exponential = x.clamp(max=_LARGEST_EXPONENT).exp_()
+    total = exponential + 1
+    slope = exponential.div_(total)
+    torch.maximum(x, total.log_(), out=out)
+    return slope
+
+
+def _softplus_pull_back(
+    x: Tensor, value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor | None = None
+) -> Tensor:
+    # σ'' = σ' (1 − σ')
+    return torch.mul(torch.addcmul(of_value + of_slope, of_slope, slope, value=-1), slope, out=out)
 
 
 def _tanh(x: Tensor) -> ValueAndSlope:
@@ -51,9 +89,28 @@ def _tanh(x: Tensor) -> ValueAndSlope:
     return ValueAndSlope(y, 1 - y * y)
 
 
+def _tanh_quick(x: Tensor, out: Tensor) -> Tensor:
+    torch.tanh(x, out=out)
+    return torch.mul(out, out).neg_().add_(1)
+
+
+def _tanh_pull_back(
+    x: Tensor, value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor | None = None
+) -> Tensor:
+    # σ'' = −2 σ σ'
+    return torch.mul(torch.addcmul(of_value, of_slope, value, value=-2), slope, out=out)
+
+
 def _elu(x: Tensor) -> ValueAndSlope:
     y = F.elu(x)
     return ValueAndSlope(y, torch.where(x > 0, torch.ones_like(y), y + 1))
+
+
+def _elu_pull_back(
+    x: Tensor, value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor | None = None
+) -> Tensor:
+    # σ'' = σ' left of zero, and nothing right of it
+    return torch.mul(of_value + of_slope * (x <= 0), slope, out=out)
 
 
 def _silu(x: Tensor) -> ValueAndSlope:
@@ -62,7 +119,13 @@ def _silu(x: Tensor) -> ValueAndSlope:
     return ValueAndSlope(y, gate + y * (1 - gate))
 
 
-def _silu_curvature(x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+def _silu_pull_back(
+    x: Tensor, value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor | None = None
+) -> Tensor:
+    return torch.addcmul(of_value * slope, of_slope, _silu_curvature(x), out=out)
+
+
+def _silu_curvature(x: Tensor) -> Tensor:
     gate = torch.sigmoid(x)
     return gate * (1 - gate) * (2 + x * (1 - 2 * gate))
 
@@ -71,14 +134,21 @@ def _sine(x: Tensor) -> ValueAndSlope:
     return ValueAndSlope(torch.sin(x), torch.cos(x))
 
 
+def _sine_pull_back(
+    x: Tensor, value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor | None = None
+) -> Tensor:
+    # σ'' = −σ
+    return torch.addcmul(of_value * slope, of_slope, value, value=-1, out=out)
+
+
 _ACTIVATIONS = {
     entry.name: entry
     for entry in (
-        Activation("elu", _elu, lambda x, value, slope: torch.where(x > 0, torch.zeros_like(x), slope)),
-        Activation("silu", _silu, _silu_curvature),
-        Activation("sine", _sine, lambda x, value, slope: -value),
-        Activation("softplus", _softplus, lambda x, value, slope: slope * (1 - slope)),
-        Activation("tanh", _tanh, lambda x, value, slope: -2 * value * slope),
+        Activation("elu", _elu, _elu_pull_back),
+        Activation("silu", _silu, _silu_pull_back),
+        Activation("sine", _sine, _sine_pull_back),
+        Activation("softplus", _softplus, _softplus_pull_back, _softplus_quick),
+        Activation("tanh", _tanh, _tanh_pull_back, _tanh_quick),
     )
 }
 
@@ -91,11 +161,12 @@ def swish(beta: Tensor) -> Activation:
         y = x * gate
         return ValueAndSlope(y, gate + beta * y * (1 - gate))
 
-    def curvature(x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
-        gate = torch.sigmoid(beta * x)
-        return beta * gate * (1 - gate) * (2 + beta * x * (1 - 2 * gate))
+    def pull_back(
+        x: Tensor, value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor | None = None
+    ) -> Tensor:
+        return torch.addcmul(of_value * slope, of_slope, beta * _silu_curvature(beta * x), out=out)
 
-    return Activation("swish", value_and_slope, curvature, (beta,))
+    return Activation("swish", value_and_slope, pull_back, parameters=(beta,))
 
 
 def available_activations() -> tuple[str, ...]:

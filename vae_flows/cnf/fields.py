@@ -60,12 +60,12 @@ class TapedField(AugmentedField):
     """An augmented field that differentiates itself: evaluations leave a tape, from which `pull_back` works."""
 
     @abstractmethod
-    def record(self, t: float, z: Tensor) -> tuple[tuple[Tensor, Tensor], object]:
+    def record(self, t: Time, z: Tensor) -> tuple[tuple[Tensor, Tensor], object]:
         """Evaluate, and return the tape of the evaluation as well."""
 
     @abstractmethod
-    def pull_back(self, tape: object, value: Tensor, integrals: Tensor) -> Tensor:
-        """Return the cotangent of z for those of f and the rates; note what the gradient of the tensors needs."""
+    def pull_back(self, tape: object, value: Tensor, integrals: Tensor, *, of_tensors: bool = True) -> Tensor:
+        """Return the cotangent of z for those of f and the rates; note what `collect` needs, unless told not to."""
 
     @abstractmethod
     def collect(self) -> list[Tensor]:

@@ -14,6 +14,7 @@ turns cotangents of value and trace into that of z and adds to the gradients of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple, cast
 
 import torch
@@ -62,6 +63,13 @@ class Layer(NamedTuple):
     def offset(self, t: Time) -> Tensor:
         """Return shift + t · time_weight."""
         return self.shift if self.time_weight is None else self.shift + t * self.time_weight
+
+    def add_offset(self, product: Tensor, t: Time) -> Tensor:
+        """Add shift + t · time_weight to `product (N, R, out)` in place."""
+        product += self.shift
+        if self.time_weight is not None:
+            product += t * self.time_weight
+        return product
 
     def tensors(self) -> list[Tensor]:
         """Return those tensors that there are."""
@@ -116,14 +124,15 @@ class TraceTerms(NamedTuple):
         """Return those tensors that there are."""
         return [tensor for tensor in (self.start, self.inner, self.end) if tensor is not None]
 
-    def spread(self, slope: Tensor, tangents: Tensor | None) -> Tensor:
-        """Return tangents ∘ slope, for `slope (N, S, H)` and `tangents (N, P S, H)`."""
+    def spread(self, slope: Tensor, tangents: Tensor | None, out: Tensor | None = None) -> Tensor:
+        """Return tangents ∘ slope, for `slope (N, S, H)` and `tangents (N, P S, H)`; written into `out` if given."""
         if tangents is None:
             return slope
         if self.probes == 1:
-            return tangents * slope
-        samples = slope.shape[1]
-        return (tangents.unflatten(1, (self.probes, samples)) * slope.unsqueeze(1)).flatten(1, 2)
+            return torch.mul(tangents, slope, out=out)
+        split = (self.probes, slope.shape[1])
+        of_probes = None if out is None else out.unflatten(1, split)
+        return torch.mul(tangents.unflatten(1, split), slope.unsqueeze(1), out=of_probes).flatten(1, 2)
 
     def gather(self, rows: Tensor) -> Tensor:
         """Return the sum over probes of `rows (N, P S, …)`, `(N, S, …)`."""
@@ -137,13 +146,14 @@ class Hidden(NamedTuple):
     value: Tensor  # σ(p)
     slope: Tensor  # σ'(p)
     tangents: Tensor | None  # τ, (N, P S, H); ones where there are none
+    pushed: Tensor  # τ ∘ σ'(p)
     rows: Tensor  # what the next layer multiplied: σ(p), and below another hidden layer τ ∘ σ'(p)
 
 
 class Tape(NamedTuple):
     """The activations of one evaluation."""
 
-    t: float
+    t: Time
     z: Tensor  # (N, S, D)
     hidden: list[Hidden]
 
@@ -161,13 +171,12 @@ class _LayerGradient:
         self._dense = None if layer.dense is None else torch.zeros_like(layer.dense)
         self._waiting: list[tuple[Tensor, Tensor]] = []
 
-    def add(self, t: float, inputs: Tensor, outputs: Tensor, of_pre: Tensor) -> None:
+    def add(self, t: Time, inputs: Tensor, outputs: Tensor, of_pre: Tensor) -> None:
         """Add one evaluation: what the layer multiplied, `(N, R, in)`, and the cotangents of product and offset."""
         self._weight.addmm_(outputs.flatten(0, 1).mT, inputs.flatten(0, 1))
-        of_shift = of_pre.sum_to_size(self._shift.shape)
-        self._shift += of_shift
+        self._shift += of_pre.sum_to_size(self._shift.shape)
         if self._time_weight is not None:
-            self._time_weight.add_(of_pre.sum_to_size(self._time_weight.shape), alpha=t)
+            self._time_weight += t * of_pre.sum_to_size(self._time_weight.shape)
         if self._left is not None or self._dense is not None:
             self._waiting.append((inputs, outputs))
             if len(self._waiting) == _WAITING:
@@ -231,67 +240,102 @@ class FusedField(TapedField):
         return FusedField(layers, self._activation, self._terms._replace(**_aliases(self._terms)))
 
     def evaluate(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
-        return self.record(cast(float, t), z)[0]
-
-    def record(self, t: float, z: Tensor) -> tuple[tuple[Tensor, Tensor], Tape]:
+        if not torch.is_grad_enabled():
+            return self.record(t, z)[0]
         terms, samples = self._terms, z.shape[1]
-        product, tangents, pushed, hidden = self._layers[0].product(z), terms.start, z, []
-        for index, layer in enumerate(self._layers[:-1]):
-            pre = product + layer.offset(t)
-            value, slope = self._activation(pre)
+        product, tangents, pushed = self._layers[0].product(z), terms.start, z
+        for index, (layer, following) in enumerate(pairwise(self._layers)):
+            value, slope = self._activation(product + layer.offset(t))
             pushed = terms.spread(slope, tangents)
-            last = index == len(self._layers) - 2
-            stacked = not last and terms.inner is None
-            rows = torch.cat([value, pushed], 1) if stacked else value
-            hidden.append(Hidden(pre, value, slope, tangents, rows))
-            product = self._layers[index + 1].product(rows)
-            if stacked:
-                product, tangents = product.split([samples, pushed.shape[1]], 1)
-            elif terms.inner is not None and not last:
-                tangents = pushed @ terms.inner
-        weighted = pushed if terms.end is None else pushed * terms.end
-        trace = terms.gather(weighted.sum(-1, keepdim=True))
-        return (product + self._layers[-1].offset(t), trace), Tape(t, z, hidden)
-
-    def pull_back(self, tape: object, value: Tensor, integrals: Tensor) -> Tensor:
-        tape = cast(Tape, tape)
-        terms, samples = self._terms, tape.z.shape[1]
-        gradients = self._gradients = self._gradients or _Gradients(self._layers, terms)
-        gradients.layers[-1].add(tape.t, tape.hidden[-1].rows, value, value)
-        of_value = self._layers[-1].transposed_product(value)
-        of_pushed = integrals.repeat(1, terms.probes, 1)
-        if terms.end is not None and gradients.end is not None:
-            pushed = terms.spread(tape.hidden[-1].slope, tape.hidden[-1].tangents)
-            gradients.end += (pushed * of_pushed).sum_to_size(terms.end.shape)
-            of_pushed = of_pushed * terms.end
-        for index in range(len(self._layers) - 2, 0, -1):
-            of_pre, of_tangents = self._through_activation(tape.hidden[index], of_value, of_pushed)
-            layer, gradient = self._layers[index], gradients.layers[index]
-            if terms.inner is None or gradients.inner is None:
-                rows = torch.cat([of_pre, of_tangents], 1)
-                gradient.add(tape.t, tape.hidden[index - 1].rows, rows, of_pre)
-                of_value, of_pushed = layer.transposed_product(rows).split([samples, terms.probes * samples], 1)
+            if self._stacks(index):
+                product, tangents = following.product(torch.cat([value, pushed], 1)).tensor_split([samples], 1)
             else:
-                gradient.add(tape.t, tape.hidden[index - 1].rows, of_pre, of_pre)
-                pushed = terms.spread(tape.hidden[0].slope, tape.hidden[0].tangents)
-                gradients.inner += _outer_sum(pushed, of_tangents, terms.inner.dim())
-                of_value, of_pushed = layer.transposed_product(of_pre), of_tangents @ terms.inner.mT
-        of_pre, of_tangents = self._through_activation(tape.hidden[0], of_value, of_pushed)
-        gradients.layers[0].add(tape.t, tape.z, of_pre, of_pre)
-        if gradients.start is not None:
-            gradients.start += of_tangents
-        return self._layers[0].transposed_product(of_pre)
+                product = following.product(value)
+                tangents = self._mixed(index, pushed)
+        return product + self._layers[-1].offset(t), self._trace(pushed)
 
-    def _through_activation(self, hidden: Hidden, of_value: Tensor, of_pushed: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the cotangents of p and τ of a hidden layer, given those of σ(p) and of τ ∘ σ'(p)."""
-        of_slope = of_pushed if hidden.tangents is None else self._terms.gather(of_pushed * hidden.tangents)
-        curvature = self._activation.curvature(hidden.pre, hidden.value, hidden.slope)
-        of_pre = torch.addcmul(of_value * hidden.slope, of_slope, curvature)
-        return of_pre, self._terms.spread(hidden.slope, of_pushed)
+    def record(self, t: Time, z: Tensor) -> tuple[tuple[Tensor, Tensor], Tape]:
+        """Evaluate as `evaluate` does, in place where it can be, and return the tape as well."""
+        terms, samples, hidden = self._terms, z.shape[1], []
+        product, tangents = self._layers[0].product(z), terms.start
+        for index, (layer, following) in enumerate(pairwise(self._layers)):
+            stacked = self._stacks(index)
+            pre = layer.add_offset(product, t)
+            rows = pre.new_empty((len(pre), samples * (1 + stacked * terms.probes), pre.shape[-1]))
+            value = rows[:, :samples]
+            slope = self._activation.value_into(pre, value)
+            pushed = terms.spread(slope, tangents, rows[:, samples:] if stacked else None)
+            hidden.append(Hidden(pre, value, slope, tangents, pushed, rows))
+            product = following.product(rows)
+            if stacked:
+                product, tangents = product.tensor_split([samples], 1)
+            else:
+                tangents = self._mixed(index, pushed)
+        trace = self._trace(hidden[-1].pushed)
+        return (self._layers[-1].add_offset(product, t), trace), Tape(t, z, hidden)
+
+    def _stacks(self, index: int) -> bool:
+        """Whether tangents pass, with the values, from hidden layer `index` through the next layer."""
+        return index < len(self._layers) - 2 and self._terms.inner is None
+
+    def _mixed(self, index: int, pushed: Tensor) -> Tensor | None:
+        """Return the tangents above hidden layer `index` where a matrix stands between the slopes of two layers."""
+        return pushed @ self._terms.inner if index == 0 and self._terms.inner is not None else None
+
+    def _trace(self, pushed: Tensor) -> Tensor:
+        weighted = pushed if self._terms.end is None else pushed * self._terms.end
+        return self._terms.gather(weighted.sum(-1, keepdim=True))
+
+    def pull_back(self, tape: object, value: Tensor, integrals: Tensor, *, of_tensors: bool = True) -> Tensor:
+        tape = cast(Tape, tape)
+        terms, last = self._terms, self._layers[-1]
+        gradients = self._gradients_so_far() if of_tensors else None
+        of_value, of_pushed = last.transposed_product(value), integrals.repeat(1, terms.probes, 1)
+        if gradients is not None:
+            gradients.layers[-1].add(tape.t, tape.hidden[-1].rows, value, value)
+            if gradients.end is not None:
+                gradients.end += (tape.hidden[-1].pushed * of_pushed).sum_to_size(gradients.end.shape)
+        if terms.end is not None:
+            of_pushed = of_pushed * terms.end
+        for index in reversed(range(len(tape.hidden))):
+            of_value, of_pushed = self._pull_back_layer(tape, index, of_value, of_pushed, gradients)
+        return of_value
+
+    def _pull_back_layer(
+        self, tape: Tape, index: int, of_value: Tensor, of_pushed: Tensor, gradients: _Gradients | None
+    ) -> tuple[Tensor, Tensor]:
+        """Go from the cotangents of σ(p) and τ ∘ σ'(p) of hidden layer `index` to those of the layer below.
+
+        At the first layer these are the cotangents of z and, unused, of the first tangents.
+        """
+        terms, layer, hidden, samples = self._terms, self._layers[index], tape.hidden[index], tape.z.shape[1]
+        stacked = index > 0 and self._stacks(index - 1)
+        rows = hidden.pre.new_empty((len(of_value), samples * (1 + stacked * terms.probes), of_value.shape[-1]))
+        of_pre = rows[:, :samples]
+        of_slope = of_pushed if hidden.tangents is None else terms.gather(of_pushed * hidden.tangents)
+        self._activation.pull_back(hidden.pre, hidden.value, hidden.slope, of_value, of_slope, of_pre)
+        of_tangents = terms.spread(hidden.slope, of_pushed, rows[:, samples:] if stacked else None)
+        if gradients is not None:
+            gradients.layers[index].add(tape.t, tape.hidden[index - 1].rows if index else tape.z, rows, of_pre)
+        below = layer.transposed_product(rows)
+        if stacked:
+            of_value, of_pushed = below.tensor_split([samples], 1)
+            return of_value, of_pushed
+        if index and terms.inner is not None:
+            if gradients is not None and gradients.inner is not None:
+                gradients.inner += _outer_sum(tape.hidden[0].pushed, of_tangents, terms.inner.dim())
+            return below, of_tangents @ terms.inner.mT
+        if gradients is not None and gradients.start is not None:
+            gradients.start += of_tangents
+        return below, of_tangents
+
+    def _gradients_so_far(self) -> _Gradients:
+        if self._gradients is None:
+            self._gradients = _Gradients(self._layers, self._terms)
+        return self._gradients
 
     def collect(self) -> list[Tensor]:
-        gradients = self._gradients or _Gradients(self._layers, self._terms)
-        self._gradients = None
+        gradients, self._gradients = self._gradients_so_far(), None
         return gradients.tensors()
 
 

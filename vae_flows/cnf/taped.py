@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vae_flows.cnf.fields import AugmentedField, TapedField
+from vae_flows.cnf.fields import AugmentedField, TapedField, Time
 from vae_flows.cnf.runge_kutta import Step, SteppingSettings, combine, integrate
 from vae_flows.cnf.work import SolveProgress
 
@@ -137,28 +137,28 @@ class AutogradTape(TapedField):
     def tensors(self) -> Sequence[Tensor]:
         return self._tensors
 
-    def evaluate(self, t: Any, z: Tensor) -> tuple[Tensor, Tensor]:
+    def evaluate(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
         return self._field.evaluate(t, z)
 
-    def record(self, t: float, z: Tensor) -> tuple[tuple[Tensor, Tensor], object]:
+    def isolated(self) -> AutogradTape:
+        return AutogradTape(self._field.isolated())
+
+    def record(self, t: Time, z: Tensor) -> tuple[tuple[Tensor, Tensor], object]:
         with torch.enable_grad():
             leaf = z.detach().requires_grad_()
             value, integrals = self._field.evaluate(t, leaf)
         return (value.detach(), integrals.detach()), (leaf, value, integrals)
 
-    def pull_back(self, tape: Any, value: Tensor, integrals: Tensor) -> Tensor:
+    def pull_back(self, tape: Any, value: Tensor, integrals: Tensor, *, of_tensors: bool = True) -> Tensor:
         leaf, *outputs = tape
         pairs = zip(outputs, (value, integrals), strict=True)
         outputs, cotangents = zip(*((output, given) for output, given in pairs if output.requires_grad), strict=True)
+        tensors = [tensor for tensor in self._tensors if tensor.requires_grad] if of_tensors else []
         of_z, *gradients = torch.autograd.grad(
-            outputs,
-            [leaf, *(tensor for tensor in self._tensors if tensor.requires_grad)],
-            cotangents,
-            retain_graph=True,
-            allow_unused=True,
-            materialize_grads=True,
+            outputs, [leaf, *tensors], cotangents, retain_graph=True, allow_unused=True, materialize_grads=True
         )
-        self._sums = gradients if self._sums is None else [a + b for a, b in zip(self._sums, gradients, strict=True)]
+        if of_tensors:
+            self._sums = [a + b for a, b in zip(self._sums, gradients, strict=True)] if self._sums else gradients
         return of_z
 
     def collect(self) -> list[Tensor]:

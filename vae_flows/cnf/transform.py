@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Size, Tensor
@@ -13,6 +13,7 @@ from vae_flows.cnf.divergence import Divergence, Noise, divergence_from
 from vae_flows.cnf.fields import AugmentedField, ConditionedDynamics, FunctionField, VectorField
 from vae_flows.cnf.integrate import ODESolver
 from vae_flows.cnf.regularization import RegularizedField, Regularizer
+from vae_flows.cnf.score import ScoredField
 from vae_flows.cnf.work import WorkCount
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.transforms.base import FusedTransform
@@ -94,17 +95,33 @@ class ContinuousTransform(FusedTransform):
         return self._regularization
 
     def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self._integrate(x, forward=True)
+        y, log_det, _ = self._integrate(x, forward=True)
+        return y, log_det
 
     def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        x, log_det = self._integrate(y, forward=False)
+        x, log_det, _ = self._integrate(y, forward=False)
         return x, -log_det
+
+    def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map x as `forward_with_log_det` does, and carry the score along the same solve.
+
+        Arguments:
+            x: Latents `(*sample, *batch, D)`.
+            score: ∂ log q₀(x) / ∂x, of that shape.
+
+        Returns:
+            y, the log-determinant, and ∂ log q(y) / ∂y with the parameters held fixed, a constant to gradients.
+        """
+        y, log_det, carried = self._integrate(x, forward=True, score=score.detach())
+        return y, log_det, cast(Tensor, carried)
 
     def dependencies(self) -> Sequence[Tensor]:
         of_time = [self.integration_time] if isinstance(self.integration_time, Tensor) else []
         return [*self._dynamics.dependencies(), *of_time]
 
-    def _integrate(self, z: Tensor, *, forward: bool) -> tuple[Tensor, Tensor]:
+    def _integrate(
+        self, z: Tensor, *, forward: bool, score: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Solve between 0 and T; the second value is the integral of the trace in that direction."""
         shape = self.broadcast_shape(z)
         field = self._dynamics.prepare(shape)
@@ -112,14 +129,20 @@ class ContinuousTransform(FusedTransform):
             field = field.self_contained()
         packed = field.pack(z, shape)
         if packed.numel() == 0:
-            return z.expand(shape + z.shape[-1:]), z.new_zeros(shape)
+            return z.expand(shape + z.shape[-1:]), z.new_zeros(shape), score
         augmented = self._augmented(field, packed, shape)
         self.last_solve = WorkCount()
         if self._on_solve is not None:
             self._on_solve(self.last_solve)
         end_time = _number(self.integration_time)
         moved = _shift_of_time(self.integration_time, end_time, augmented)
-        if forward:
+        if score is not None:
+            states = torch.cat([packed, field.pack(score, shape)], -1)
+            states, integrals = self.solver.solve(ScoredField(augmented), states, (0.0, end_time), self.last_solve)
+            values, carried = states.chunk(2, -1)
+            score = field.unpack(carried.detach(), shape)
+            values, integrals = moved(values, integrals, 1.0)
+        elif forward:
             values, integrals = self.solver.solve(augmented, packed, (0.0, end_time), self.last_solve)
             values, integrals = moved(values, integrals, 1.0)
         else:
@@ -129,7 +152,7 @@ class ContinuousTransform(FusedTransform):
         if self.regularizers:
             weights = integrals.new_tensor([regularizer.weight for regularizer in self.regularizers])
             self._regularization = field.unpack((integrals[..., 1:] * weights).sum(-1), shape) * (1 if forward else -1)
-        return field.unpack(values, shape), field.unpack(integrals[..., 0], shape)
+        return field.unpack(values, shape), field.unpack(integrals[..., 0], shape), score
 
     def _augmented(self, field: VectorField, packed: Tensor, shape: Size) -> AugmentedField:
         """Bind the field to its divergence and regularisers, with the noise of latents of this shape."""
