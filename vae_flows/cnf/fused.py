@@ -41,17 +41,27 @@ class Layer(NamedTuple):
 
     def product(self, rows: Tensor) -> Tensor:
         """Return `rows (N, R, in)` times A."""
-        result = F.linear(rows, self.weight)
+        return self.product_by_rank(rows)[0]
+
+    def product_by_rank(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return `rows (N, R, in)` times A and, on the way, times left."""
+        result, narrow = F.linear(rows, self.weight), None
         if self.left is not None and self.right is not None:
-            result = torch.baddbmm(result, rows @ self.left, self.right)
-        return result if self.dense is None else torch.baddbmm(result, rows, self.dense)
+            narrow = rows @ self.left
+            result = torch.baddbmm(result, narrow, self.right)
+        return (result if self.dense is None else torch.baddbmm(result, rows, self.dense)), narrow
 
     def transposed_product(self, rows: Tensor) -> Tensor:
         """Return `rows (N, R, out)` times Aᵀ."""
-        result = rows @ self.weight
+        return self.transposed_product_by_rank(rows)[0]
+
+    def transposed_product_by_rank(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return `rows (N, R, out)` times Aᵀ and, on the way, times rightᵀ."""
+        result, narrow = rows @ self.weight, None
         if self.left is not None and self.right is not None:
-            result = torch.baddbmm(result, rows @ self.right.mT, self.left.mT)
-        return result if self.dense is None else torch.baddbmm(result, rows, self.dense.mT)
+            narrow = rows @ self.right.mT
+            result = torch.baddbmm(result, narrow, self.left.mT)
+        return (result if self.dense is None else torch.baddbmm(result, rows, self.dense.mT)), narrow
 
     def matrix(self) -> Tensor:
         """Return A, `(N, in, out)`, or `(in, out)` where all examples share it."""
@@ -147,15 +157,22 @@ class Hidden(NamedTuple):
     slope: Tensor  # σ'(p)
     tangents: Tensor | None  # τ, (N, P S, H); ones where there are none
     pushed: Tensor  # τ ∘ σ'(p)
-    rows: Tensor  # what the next layer multiplied: σ(p), and below another hidden layer τ ∘ σ'(p)
+
+
+class Input(NamedTuple):
+    """What a layer multiplied in one evaluation."""
+
+    rows: Tensor  # (N, R, in): z, or σ(p), and below another hidden layer τ ∘ σ'(p)
+    narrow: Tensor | None  # the same times left
 
 
 class Tape(NamedTuple):
     """The activations of one evaluation."""
 
     t: Time
-    z: Tensor  # (N, S, D)
-    hidden: list[Hidden]
+    samples: int
+    inputs: list[Input]  # one a layer
+    hidden: list[Hidden]  # one a hidden layer
 
 
 class _LayerGradient:
@@ -169,16 +186,25 @@ class _LayerGradient:
         self._left = None if layer.left is None else torch.zeros_like(layer.left)
         self._right = None if layer.right is None else torch.zeros_like(layer.right)
         self._dense = None if layer.dense is None else torch.zeros_like(layer.dense)
-        self._waiting: list[tuple[Tensor, Tensor]] = []
+        self._waiting: list[tuple[Tensor, ...]] = []
 
-    def add(self, t: Time, inputs: Tensor, outputs: Tensor, of_pre: Tensor) -> None:
-        """Add one evaluation: what the layer multiplied, `(N, R, in)`, and the cotangents of product and offset."""
-        self._weight.addmm_(outputs.flatten(0, 1).mT, inputs.flatten(0, 1))
+    def add(self, t: Time, inputs: Input, outputs: Tensor, narrow: Tensor | None, of_pre: Tensor) -> None:
+        """Add one evaluation.
+
+        Arguments:
+            t: Its time.
+            inputs: What the layer multiplied.
+            outputs: The cotangent of the product, `(N, R, out)`.
+            narrow: That times rightᵀ, where there is one.
+            of_pre: The cotangent of the offset, `(N, S, out)`.
+        """
+        self._weight.addmm_(outputs.flatten(0, 1).mT, inputs.rows.flatten(0, 1))
         self._shift += of_pre.sum_to_size(self._shift.shape)
         if self._time_weight is not None:
             self._time_weight += t * of_pre.sum_to_size(self._time_weight.shape)
         if self._left is not None or self._dense is not None:
-            self._waiting.append((inputs, outputs))
+            factors = (inputs.rows, outputs, inputs.narrow, narrow)
+            self._waiting.append(tuple(factor for factor in factors if factor is not None))
             if len(self._waiting) == _WAITING:
                 self._flush()
 
@@ -192,13 +218,13 @@ class _LayerGradient:
         """Add the per-example gradients of several evaluations at once: each product reads and writes all of them."""
         if not self._waiting:
             return
-        x, g = (torch.cat(entries, 1) for entries in zip(*self._waiting, strict=True))
-        left, right = self._layer.left, self._layer.right
-        if left is not None and right is not None and self._left is not None and self._right is not None:
-            self._left.baddbmm_(x.mT, g @ right.mT)
-            self._right.baddbmm_((x @ left).mT, g)
+        inputs, outputs, *narrow = (torch.cat(entries, 1) for entries in zip(*self._waiting, strict=True))
+        if self._left is not None and self._right is not None:
+            narrow_inputs, narrow_outputs = narrow
+            self._left.baddbmm_(inputs.mT, narrow_outputs)
+            self._right.baddbmm_(narrow_inputs.mT, outputs)
         if self._dense is not None:
-            self._dense.baddbmm_(x.mT, g)
+            self._dense.baddbmm_(inputs.mT, outputs)
         self._waiting = []
 
 
@@ -256,23 +282,26 @@ class FusedField(TapedField):
 
     def record(self, t: Time, z: Tensor) -> tuple[tuple[Tensor, Tensor], Tape]:
         """Evaluate as `evaluate` does, in place where it can be, and return the tape as well."""
-        terms, samples, hidden = self._terms, z.shape[1], []
-        product, tangents = self._layers[0].product(z), terms.start
+        terms, samples, inputs, hidden = self._terms, z.shape[1], [], []
+        product, narrow = self._layers[0].product_by_rank(z)
+        rows, tangents = z, terms.start
         for index, (layer, following) in enumerate(pairwise(self._layers)):
+            inputs.append(Input(rows, narrow))
             stacked = self._stacks(index)
             pre = layer.add_offset(product, t)
             rows = pre.new_empty((len(pre), samples * (1 + stacked * terms.probes), pre.shape[-1]))
             value = rows[:, :samples]
             slope = self._activation.value_into(pre, value)
             pushed = terms.spread(slope, tangents, rows[:, samples:] if stacked else None)
-            hidden.append(Hidden(pre, value, slope, tangents, pushed, rows))
-            product = following.product(rows)
+            hidden.append(Hidden(pre, value, slope, tangents, pushed))
+            product, narrow = following.product_by_rank(rows)
             if stacked:
                 product, tangents = product.tensor_split([samples], 1)
             else:
                 tangents = self._mixed(index, pushed)
+        inputs.append(Input(rows, narrow))
         trace = self._trace(hidden[-1].pushed)
-        return (self._layers[-1].add_offset(product, t), trace), Tape(t, z, hidden)
+        return (self._layers[-1].add_offset(product, t), trace), Tape(t, samples, inputs, hidden)
 
     def _stacks(self, index: int) -> bool:
         """Whether tangents pass, with the values, from hidden layer `index` through the next layer."""
@@ -288,11 +317,12 @@ class FusedField(TapedField):
 
     def pull_back(self, tape: object, value: Tensor, integrals: Tensor, *, of_tensors: bool = True) -> Tensor:
         tape = cast(Tape, tape)
-        terms, last = self._terms, self._layers[-1]
+        terms = self._terms
         gradients = self._gradients_so_far() if of_tensors else None
-        of_value, of_pushed = last.transposed_product(value), integrals.repeat(1, terms.probes, 1)
+        of_value, narrow = self._layers[-1].transposed_product_by_rank(value)
+        of_pushed = integrals.repeat(1, terms.probes, 1)
         if gradients is not None:
-            gradients.layers[-1].add(tape.t, tape.hidden[-1].rows, value, value)
+            gradients.layers[-1].add(tape.t, tape.inputs[-1], value, narrow, value)
             if gradients.end is not None:
                 gradients.end += (tape.hidden[-1].pushed * of_pushed).sum_to_size(gradients.end.shape)
         if terms.end is not None:
@@ -308,16 +338,16 @@ class FusedField(TapedField):
 
         At the first layer these are the cotangents of z and, unused, of the first tangents.
         """
-        terms, layer, hidden, samples = self._terms, self._layers[index], tape.hidden[index], tape.z.shape[1]
+        terms, samples, hidden = self._terms, tape.samples, tape.hidden[index]
         stacked = index > 0 and self._stacks(index - 1)
         rows = hidden.pre.new_empty((len(of_value), samples * (1 + stacked * terms.probes), of_value.shape[-1]))
         of_pre = rows[:, :samples]
         of_slope = of_pushed if hidden.tangents is None else terms.gather(of_pushed * hidden.tangents)
         self._activation.pull_back(hidden.pre, hidden.value, hidden.slope, of_value, of_slope, of_pre)
         of_tangents = terms.spread(hidden.slope, of_pushed, rows[:, samples:] if stacked else None)
+        below, narrow = self._layers[index].transposed_product_by_rank(rows)
         if gradients is not None:
-            gradients.layers[index].add(tape.t, tape.hidden[index - 1].rows if index else tape.z, rows, of_pre)
-        below = layer.transposed_product(rows)
+            gradients.layers[index].add(tape.t, tape.inputs[index], rows, narrow, of_pre)
         if stacked:
             of_value, of_pushed = below.tensor_split([samples], 1)
             return of_value, of_pushed
