@@ -6,15 +6,17 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from experiments.environment import describe_commit, describe_hardware, describe_versions
 from experiments.settings import from_plain
 from experiments.speed.competitors import BASELINE, PUBLISHED, entries_for
 from experiments.speed.problems import INTEGRATION_TIME, SIZES, TINY_SIZES, TOLERANCE, Size
-from experiments.speed.records import Comparison, Measurement, Products, ScalingPoint, SizeResult
+from experiments.speed.records import Comparison, Measurement, Products, ScalingPoint, SizeResult, StepsPoint
+from experiments.speed.steps import METHOD, MODES
 from experiments.speed.worker import WorkerError, run_task
 
 __all__ = ["FULL", "QUICK", "Plan", "compare"]
@@ -22,6 +24,7 @@ __all__ = ["FULL", "QUICK", "Plan", "compare"]
 PEERS = ("zuko", "jax", "jaxlib", "diffrax")
 _TASK_SECONDS = 300.0
 
+_Found = TypeVar("_Found")
 RunTask = Callable[[Mapping[str, Any]], Any]
 
 
@@ -39,6 +42,9 @@ class Plan:
         scaling_rounds: Rounds for that.
         products_size: Size at which products with the Jacobian are measured.
         products_rounds: Rounds for that.
+        steps_size: Size at which the gradient modes are measured against the number of steps.
+        steps: Those numbers.
+        steps_rounds: Rounds for that.
     """
 
     sizes: tuple[Size, ...]
@@ -50,6 +56,9 @@ class Plan:
     scaling_rounds: int
     products_size: Size
     products_rounds: int
+    steps_size: Size
+    steps: tuple[int, ...]
+    steps_rounds: int
 
 
 FULL = Plan(
@@ -62,6 +71,9 @@ FULL = Plan(
     scaling_rounds=3,
     products_size=Size((512, 512), "bias"),
     products_rounds=100,
+    steps_size=Size((512, 512), "bias"),
+    steps=(4, 16, 64),
+    steps_rounds=3,
 )
 QUICK = Plan(
     sizes=TINY_SIZES,
@@ -73,6 +85,9 @@ QUICK = Plan(
     scaling_rounds=1,
     products_size=TINY_SIZES[0],
     products_rounds=2,
+    steps_size=TINY_SIZES[1],
+    steps=(2, 4),
+    steps_rounds=1,
 )
 
 
@@ -90,12 +105,31 @@ def compare(plan: Plan, *, threads: int | None = None, say: Callable[[str], None
         def run(task: Mapping[str, Any]) -> Any:
             return run_task(task, threads=threads, seconds=_TASK_SECONDS, cache=Path(cache))
 
+        failures: list[str] = []
+
+        def attempt(what: str, measure: Callable[[], _Found], otherwise: _Found) -> _Found:
+            say(what)
+            try:
+                return measure()
+            except WorkerError as error:
+                failures.append(f"{what}: {error}")
+                say(failures[-1])
+                return otherwise
+
         sizes = tuple(_measure_size(plan, size, run, say) for size in plan.sizes)
-        say("cost against the dimension")
-        scaling = {"dims": plan.dims, "hidden_dims": plan.hidden_dims, "batch": plan.batch}
-        points = run({"kind": "scaling", **scaling, "rounds": plan.scaling_rounds})
-        say("products with the Jacobian")
-        products = run({"kind": "products", "size": plan.products_size.name, "rounds": plan.products_rounds})
+        steps = [
+            point
+            for count in plan.steps
+            for point in attempt(f"gradient modes over {count} steps", partial(_measure_steps, plan, count, run), [])
+        ]
+        scaling = {"hidden_dims": plan.hidden_dims, "batch": plan.batch, "rounds": plan.scaling_rounds}
+        points = [
+            from_plain(ScalingPoint, point)
+            for dim in plan.dims
+            for point in attempt(f"cost at D = {dim}", partial(run, {"kind": "scaling", "dim": dim, **scaling}), [])
+        ]
+        task = {"kind": "products", "size": plan.products_size.name, "rounds": plan.products_rounds}
+        products = attempt("products with the Jacobian", partial(run, task), None)
     return Comparison(
         settings={
             "tolerance": TOLERANCE,
@@ -103,14 +137,17 @@ def compare(plan: Plan, *, threads: int | None = None, say: Callable[[str], None
             "rounds": plan.rounds,
             "threads": threads,
             "precision": "float32",
-            "scaling": {**scaling, "rounds": plan.scaling_rounds},
+            "scaling": scaling,
+            "steps": {"size": plan.steps_size.name, "method": METHOD, "rounds": plan.steps_rounds},
         },
         versions=describe_versions() | {package: _version(package) for package in PEERS},
         hardware=describe_hardware(),
         commit=describe_commit(),
         sizes=sizes,
-        scaling=tuple(from_plain(ScalingPoint, point) for point in points),
-        products=from_plain(Products, products),
+        steps=tuple(steps),
+        scaling=tuple(points),
+        products=None if products is None else from_plain(Products, products),
+        failures=tuple(failures),
     )
 
 
@@ -129,6 +166,14 @@ def _measure_size(plan: Plan, size: Size, run: RunTask, say: Callable[[str], Non
         for entry in result.measurements
     )
     return replace(result, measurements=measured)
+
+
+def _measure_steps(plan: Plan, count: int, run: RunTask) -> list[StepsPoint]:
+    """Measure all gradient modes over `count` steps."""
+    task = {"size": plan.steps_size.name, "steps": count}
+    seconds = run({"kind": "steps time", **task, "rounds": plan.steps_rounds})
+    memory = {mode: run({"kind": "steps memory", **task, "mode": mode}) for mode in MODES}
+    return [StepsPoint(mode, count, seconds[mode], memory[mode]) for mode in MODES]
 
 
 def _with_memory(entry: Measurement, size: Size, run: RunTask) -> Measurement:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -19,7 +20,16 @@ from experiments.speed.competitors import BASELINE, Competitor, Entry, Ours, Out
 from experiments.speed.problems import TINY_SIZES, Problem, Size, make_problem, multiply_adds
 from experiments.speed.records import Measurement, SizeResult
 
-__all__ = ["errors_between", "first_step", "interleave", "measure_memory", "peak_bytes", "time_size"]
+__all__ = [
+    "Peak",
+    "errors_between",
+    "first_step",
+    "interleave",
+    "measure_memory",
+    "peak_bytes",
+    "peak_of_steps",
+    "time_size",
+]
 
 MATMUL_WIDTH = 2048
 _MEMORY_STEPS = 2
@@ -93,9 +103,22 @@ def measure_memory(size: Size, name: str) -> Measurement:
     entry = entries_for(size)[name]
     if missing := entry.missing():
         return Measurement(name, _not_installed(missing))
+    peak = peak_of_steps(lambda: entry.build(make_problem(size)))
+    return Measurement(name, step_bytes=peak.step_bytes, process_bytes=peak.process_bytes)
+
+
+class Peak(NamedTuple):
+    """Peak memory of some steps: above what was held before them, and of the whole process."""
+
+    step_bytes: int
+    process_bytes: int
+
+
+def peak_of_steps(build: Callable[[], Competitor]) -> Peak:
+    """Build a competitor and return the peak memory of its steps; to be called in a process of its own."""
     # What PyTorch takes at its first use is not the step's.
     Ours(make_problem(TINY_SIZES[0])).step()
-    competitor = entry.build(make_problem(size))
+    competitor = build()
     gc.collect()
     _give_back_free_memory()
     _forget_peak()
@@ -103,7 +126,7 @@ def measure_memory(size: Size, name: str) -> Measurement:
     for _ in range(_MEMORY_STEPS):
         competitor.step()
     peak = peak_bytes()
-    return Measurement(name, step_bytes=peak - before, process_bytes=peak)
+    return Peak(peak - before, peak)
 
 
 def errors_between(outcome: Outcome, truth: Outcome) -> dict[str, float]:

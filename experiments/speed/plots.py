@@ -61,11 +61,12 @@ def _draw_sizes(axes: Axes, sizes: tuple[SizeResult, ...]) -> None:
 
 def _draw_scaling(axes: Axes, comparison: Comparison) -> None:
     for place, method in enumerate(METHODS):
-        points = [(point.dim, point.seconds) for point in comparison.scaling if point.method == method]
-        dims, seconds = zip(*points, strict=True)
+        points = [point for point in comparison.scaling if point.method == method]
+        dims, seconds = [point.dim for point in points], [point.seconds for point in points]
         axes.plot(dims, seconds, color=COLOURS[place], marker="o", markersize=4, linewidth=1.6, label=method)
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
+    if comparison.scaling:  # without any, there is nothing that a logarithm could scale
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
     axes.set_xlabel("D")
     axes.set_ylabel("s an evaluation, forward and backward")
     axes.set_title("Change of log-density", loc="left", fontsize=11, color=INK)

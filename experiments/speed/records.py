@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-__all__ = ["Comparison", "Measurement", "Products", "ScalingPoint", "SizeResult"]
+__all__ = ["Comparison", "Measurement", "Products", "ScalingPoint", "SizeResult", "StepsPoint"]
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,23 @@ class Products:
 
 
 @dataclass(frozen=True)
+class StepsPoint:
+    """Cost of a forward and backward pass in one gradient mode over a number of fixed steps.
+
+    Arguments:
+        mode: Its name.
+        steps: Number of steps.
+        seconds: Median time of a pass.
+        step_bytes: Peak memory above what was held before the first pass.
+    """
+
+    mode: str
+    steps: int
+    seconds: float
+    step_bytes: int
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The whole comparison.
 
@@ -139,8 +156,10 @@ class Comparison:
         hardware: Of the machine.
         commit: Of this code.
         sizes: One entry a size.
+        steps: Cost of the gradient modes against the number of steps.
         scaling: Cost against D.
-        products: Products with the Jacobian.
+        products: Products with the Jacobian, `None` where measuring them failed.
+        failures: What failed of these three, in words.
     """
 
     settings: Mapping[str, Any]
@@ -148,8 +167,10 @@ class Comparison:
     hardware: Mapping[str, Any]
     commit: Mapping[str, Any]
     sizes: tuple[SizeResult, ...]
+    steps: tuple[StepsPoint, ...]
     scaling: tuple[ScalingPoint, ...]
-    products: Products
+    products: Products | None
+    failures: tuple[str, ...] = ()
 
     def find(self, size: str) -> SizeResult:
         """Return the results of a size; empty ones where it was not measured."""

@@ -16,11 +16,13 @@ from experiments.speed.competitors import BASELINE, ZUKO
 from experiments.speed.plots import plot_comparison
 from experiments.speed.records import Comparison, Measurement, SizeResult
 from experiments.speed.scaling import ASYMPTOTIC, METHODS, loglog_slope
+from experiments.speed.steps import MODES, growth
 from experiments.speed.targets import GIGABYTE, judge
 from vae_flows.reporting.tables import Entry, Table
 
 __all__ = ["make_tables", "write_comparison"]
 
+MEGABYTE = 1e6
 _JSON, _MARKDOWN, _PLOT = "speed.json", "speed.md", "speed.png"
 _NONE = "–"
 _COLUMNS = (
@@ -44,7 +46,8 @@ _LITERATURE = {
 def make_tables(comparison: Comparison) -> list[Table]:
     """Return what the terminal and the Markdown file show: targets first, then what they come from."""
     sizes = [_size_table(result) for result in comparison.sizes]
-    return [_targets_table(comparison), *sizes, _scaling_table(comparison), _products_table(comparison)]
+    others = [_steps_table(comparison), _scaling_table(comparison), _products_table(comparison)]
+    return [_targets_table(comparison), *sizes, *others]
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> tuple[list[Table], list[Path]]:
@@ -110,6 +113,23 @@ def _size_notes(result: SizeResult) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _steps_table(comparison: Comparison) -> Table:
+    points = comparison.steps
+    counts = sorted({point.steps for point in points})
+    rows = []
+    for mode in MODES:
+        of_mode = {point.steps: point for point in points if point.mode == mode}
+        seconds = [_number(1000 * of_mode[count].seconds) for count in counts]
+        memory = [_number(of_mode[count].step_bytes / MEGABYTE) for count in counts]
+        increase = growth(points, mode)
+        rows.append(_row(mode, *seconds, *memory, _NONE if increase is None else _number(increase / MEGABYTE)))
+    settings = comparison.settings["steps"]
+    times, sizes = [f"ms, {count} steps" for count in counts], [f"MB, {count} steps" for count in counts]
+    note = f"{settings['size']}, fixed steps of {settings['method']}, each of which makes four evaluations."
+    columns = ("", *times, *sizes, "MB a further step")
+    return Table("Gradient modes against the number of steps", columns, tuple(rows), (note,))
+
+
 def _scaling_table(comparison: Comparison) -> Table:
     points = comparison.scaling
     dims = sorted({point.dim for point in points})
@@ -129,9 +149,12 @@ def _scaling_table(comparison: Comparison) -> Table:
 
 def _products_table(comparison: Comparison) -> Table:
     products = comparison.products
+    title, columns = "Products with the Jacobian of f, over f alone", ("", "× f")
+    if products is None:
+        return Table(title, columns, (), comparison.failures)
     rows = [_row(name, f"{ratio:.2f}") for name, ratio in products.ratios.items()]
     note = f"f takes {_number(1000 * products.value_seconds)} ms at {products.size}. The literature bounds both by 4."
-    return Table("Products with the Jacobian of f, over f alone", ("", "× f"), tuple(rows), (note,))
+    return Table(title, columns, tuple(rows), (note, *comparison.failures))
 
 
 def _row(*texts: str, bold: bool = False) -> tuple[Entry, ...]:

@@ -59,27 +59,22 @@ _DIVERGENCES: Mapping[str, Divergence] = {
 METHODS = (_LOG_DETERMINANT, *_DIVERGENCES)
 
 
-def measure_scaling(
-    dims: Sequence[int], hidden_dims: tuple[int, ...], *, batch: int, rounds: int
-) -> list[ScalingPoint]:
-    """Time one evaluation of value and change of log-density at each dimension.
+def measure_scaling(dim: int, hidden_dims: tuple[int, ...], *, batch: int, rounds: int) -> list[ScalingPoint]:
+    """Time one evaluation of value and change of log-density at a dimension, by each method.
 
     Arguments:
-        dims: D, one after the other.
+        dim: D.
         hidden_dims: Widths of the hidden layers.
         batch: Examples.
         rounds: Interleaved rounds, after one that is not counted.
     """
-    points = []
-    for dim in dims:
-        field, z = make_field(dim, hidden_dims, batch), torch.randn(batch, 1, dim)
-        cotangents = torch.randn(batch, 1, dim), torch.randn(batch, 1)
-        evaluations = {name: make_evaluation(name, field, z) for name in METHODS}
-        alone = _medians({name: evaluation.forward(z) for name, evaluation in evaluations.items()}, rounds)
-        whole = {name: evaluation.differentiated(z, cotangents) for name, evaluation in evaluations.items()}
-        together = _medians(whole, rounds)
-        points += [ScalingPoint(name, dim, alone[name], together[name]) for name in METHODS]
-    return points
+    field, z = make_field(dim, hidden_dims, batch), torch.randn(batch, 1, dim)
+    cotangents = torch.randn(batch, 1, dim), torch.randn(batch, 1)
+    evaluations = {name: make_evaluation(name, field, z) for name in METHODS}
+    alone = _medians({name: evaluation.forward(z) for name, evaluation in evaluations.items()}, rounds)
+    whole = {name: evaluation.differentiated(z, cotangents) for name, evaluation in evaluations.items()}
+    together = _medians(whole, rounds)
+    return [ScalingPoint(name, dim, alone[name], together[name]) for name in METHODS]
 
 
 def measure_products(size: Size, *, rounds: int) -> Products:

@@ -29,7 +29,7 @@ def run_task(task: Mapping[str, Any], *, threads: int, seconds: float, cache: Pa
     """Run a task in a new process and return its plain result.
 
     Arguments:
-        task: `kind` (`time`, `memory`, `scaling` or `products`) and the arguments of that kind.
+        task: `kind`, one of those that `perform` knows, and the arguments of that kind.
         threads: Threads of PyTorch and of XLA.
         seconds: After which the process is ended.
         cache: Folder in which JAX keeps what it compiled, so that a second process need not.
@@ -63,7 +63,7 @@ def perform(task: Mapping[str, Any]) -> Any:
     """Perform a task in this process and return its result."""
     import torch
 
-    from experiments.speed import measure, scaling
+    from experiments.speed import measure, scaling, steps
     from experiments.speed.problems import find_size
 
     torch.set_num_threads(task["threads"])
@@ -72,11 +72,15 @@ def perform(task: Mapping[str, Any]) -> Any:
             return measure.time_size(find_size(task["size"]), task["rounds"])
         case "memory":
             return measure.measure_memory(find_size(task["size"]), task["competitor"])
+        case "steps time":
+            return steps.measure_steps_time(find_size(task["size"]), task["steps"], rounds=task["rounds"])
+        case "steps memory":
+            return steps.measure_steps_memory(find_size(task["size"]), task["mode"], task["steps"])
         case "products":
             return scaling.measure_products(find_size(task["size"]), rounds=task["rounds"])
         case _:
             return scaling.measure_scaling(
-                task["dims"], tuple(task["hidden_dims"]), batch=task["batch"], rounds=task["rounds"]
+                task["dim"], tuple(task["hidden_dims"]), batch=task["batch"], rounds=task["rounds"]
             )
 
 

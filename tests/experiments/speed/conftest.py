@@ -4,8 +4,9 @@ import pytest
 
 from experiments.speed.competitors import BASELINE, DIFFRAX, EXACT, PUBLISHED, ZUKO
 from experiments.speed.problems import SIZES
-from experiments.speed.records import Comparison, Measurement, Products, ScalingPoint, SizeResult
+from experiments.speed.records import Comparison, Measurement, Products, ScalingPoint, SizeResult, StepsPoint
 from experiments.speed.scaling import METHODS
+from experiments.speed.steps import MODES
 
 
 def _result(size: str) -> SizeResult:
@@ -29,11 +30,21 @@ def _result(size: str) -> SizeResult:
 @pytest.fixture
 def comparison() -> Comparison:
     return Comparison(
-        settings={"tolerance": 1e-5, "threads": 2, "scaling": {"batch": 32, "hidden_dims": (512, 512)}},
+        settings={
+            "tolerance": 1e-5,
+            "threads": 2,
+            "scaling": {"batch": 32, "hidden_dims": (512, 512)},
+            "steps": {"size": "512-512 bias", "method": "rk4"},
+        },
         versions={"torch": "2", "diffrax": None},
         hardware={"processor": "A processor"},
         commit={"commit": "abc", "dirty": False},
         sizes=tuple(_result(size.name) for size in SIZES),
+        steps=tuple(
+            StepsPoint(mode, count, 1e-3 * count, 10_000_000 + 500_000 * count * number)
+            for number, mode in enumerate(MODES)
+            for count in (4, 64)
+        ),
         scaling=tuple(
             ScalingPoint(method, dim, 1e-3, 1e-6 * dim**power)
             for power, method in enumerate(METHODS)

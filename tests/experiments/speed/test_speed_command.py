@@ -14,6 +14,7 @@ from experiments.speed.competitors import BASELINE, PUBLISHED, entries_for
 from experiments.speed.problems import TINY_SIZES, find_size
 from experiments.speed.records import Measurement, Products, ScalingPoint, SizeResult
 from experiments.speed.scaling import METHODS
+from experiments.speed.steps import MODES
 from experiments.speed.worker import WorkerError, run_task
 
 
@@ -30,7 +31,11 @@ def canned(task, **_options):
             raise WorkerError("took more than 300 s")
         return to_plain(Measurement(task["competitor"], step_bytes=10, process_bytes=20))
     if task["kind"] == "scaling":
-        return to_plain([ScalingPoint(name, dim, 1e-3, 1e-3) for dim in task["dims"] for name in METHODS])
+        return to_plain([ScalingPoint(name, task["dim"], 1e-3, 1e-3) for name in METHODS])
+    if task["kind"] == "steps time":
+        return dict.fromkeys(MODES, 1e-3 * task["steps"])
+    if task["kind"] == "steps memory":
+        return 1000 * task["steps"]
     return to_plain(Products(task["size"], 1e-3, {"vector-Jacobian product": 2.0}))
 
 
@@ -61,6 +66,22 @@ def test_a_size_that_fails_does_not_stop_the_others(no_colour, monkeypatch, caps
     sizes = json.loads(Path("speed/speed.json").read_text())["sizes"]
     assert {entry["absent"] for entry in sizes[0]["measurements"]} == {"failed: MemoryError"}
     assert sizes[1]["measurements"][0]["seconds"]
+
+
+@pytest.mark.parametrize("kind", ["steps memory", "scaling", "products"])
+def test_another_task_that_fails_is_told_and_loses_nothing(kind, no_colour, monkeypatch, capsys):
+    def failing(task, **options):
+        if task["kind"] == kind:
+            raise WorkerError("took more than 300 s")
+        return canned(task, **options)
+
+    monkeypatch.setattr(compare, "run_task", failing)
+    assert main(["speed", "--quick", "--folder", "speed"]) == 0
+    stored = json.loads(Path("speed/speed.json").read_text())
+    assert stored["failures"]
+    assert all("took more than 300 s" in failure for failure in stored["failures"])
+    assert stored["failures"][0] in Path("speed/speed.md").read_text()
+    assert stored["sizes"][0]["measurements"][0]["seconds"]
 
 
 def test_a_task_that_takes_too_long_is_ended(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from experiments.speed.competitors import BASELINE
 from experiments.speed.measure import interleave, measure_memory, peak_bytes
 from experiments.speed.problems import TINY_SIZES, Size
-from experiments.speed.records import ScalingPoint
+from experiments.speed.records import ScalingPoint, StepsPoint
 from experiments.speed.scaling import (
     METHODS,
     loglog_slope,
@@ -18,6 +18,7 @@ from experiments.speed.scaling import (
     measure_products,
     measure_scaling,
 )
+from experiments.speed.steps import MODES, growth, measure_steps_memory, measure_steps_time
 
 MEGABYTES = 1 << 20
 
@@ -44,9 +45,10 @@ def test_memory_of_a_competitor():
     assert 0 <= measured.step_bytes < measured.process_bytes
 
 
-def test_scaling_has_a_point_for_each_method_and_dimension():
-    points = measure_scaling((3, 5), (8, 8), batch=4, rounds=1)
-    assert [(point.dim, point.method) for point in points] == [(dim, name) for dim in (3, 5) for name in METHODS]
+@pytest.mark.parametrize("dim", [3, 5])
+def test_scaling_has_a_point_for_each_method(dim):
+    points = measure_scaling(dim, (8, 8), batch=4, rounds=1)
+    assert [(point.dim, point.method) for point in points] == [(dim, name) for name in METHODS]
     assert all(point.forward_seconds > 0 and point.seconds > 0 for point in points)
 
 
@@ -69,3 +71,16 @@ def test_products_are_compared_with_f():
     products = measure_products(Size((8, 8), "bias", latent_dim=4, batch=3), rounds=3)
     assert len(products.ratios) == 3
     assert all(ratio > 0 for ratio in products.ratios.values())
+
+
+def test_every_gradient_mode_is_measured_over_steps():
+    seconds = measure_steps_time(TINY_SIZES[1], 3, rounds=2)
+    assert list(seconds) == list(MODES)
+    assert all(taken > 0 for taken in seconds.values())
+    assert measure_steps_memory(TINY_SIZES[1], "recompute", 3) >= 0
+
+
+def test_memory_grows_by_a_step():
+    points = [StepsPoint("a", steps, 1.0, 100 + 7 * steps) for steps in (64, 4, 16)]
+    assert growth(points, "a") == 7
+    assert growth(points[:1], "a") is None

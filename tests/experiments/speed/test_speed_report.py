@@ -73,6 +73,12 @@ def test_exponents_are_in_the_table(comparison):
     assert {row[0].text: row[-2].text for row in table.rows}["closed form"] == "3.00"
 
 
+def test_memory_by_steps_is_in_the_table(comparison):
+    table = next(table for table in make_tables(comparison) if "number of steps" in table.title)
+    assert [row[-1].text for row in table.rows] == ["0", "0.500", "1.00", "1.50"]
+    assert [cell.text for cell in table.rows[1]][1:5] == ["4.00", "64.0", "12.0", "42.0"]
+
+
 def test_files_hold_everything(comparison, tmp_path):
     tables, paths = write_comparison(comparison, tmp_path / "speed")
     assert [path.name for path in paths] == ["speed.json", "speed.md", "speed.png"]
