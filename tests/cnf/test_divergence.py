@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from torch import Size
@@ -11,6 +13,7 @@ from vae_flows.cnf import (
     MLPDynamics,
     ODESolver,
 )
+from vae_flows.cnf import divergence as divergence_module
 from vae_flows.cnf.divergence import divergence_from
 from vae_flows.errors import InvalidInputError, UnknownNameError
 
@@ -152,3 +155,28 @@ def test_variance_is_what_the_documentation_says(noise):
         estimates = divergence.bind(field, divergence.draw_probes(field, z)).value_and_trace(0.0, z)[1]
     # Relative standard error of a variance: ((kurtosis - 1) / n)^0.5, kurtosis below 15 for these quadratic forms.
     assert float(estimates.var()) == pytest.approx(float(expected), rel=STANDARD_ERRORS * (14 / DRAWS) ** 0.5)
+
+
+@pytest.mark.parametrize("line", [line for line in divergence_module.__doc__.splitlines() if re.match(r"\| \d", line)])
+def test_figures_of_the_documentation(line):
+    """Each standard deviation within 5 standard errors, of 4 % with a kurtosis of 13: a false alarm in 10⁵ runs."""
+    hidden, *expected = (cell.strip() for cell in line.strip("| ").split("|"))
+    torch.manual_seed(0)
+    dynamics = MLPDynamics(64, tuple(map(int, hidden.split("-"))), activation="tanh")
+    with torch.no_grad():
+        for layer in dynamics.layers:
+            layer.weight.mul_(3)
+        z = torch.randn(1, 64).expand(1000, 64)
+        field = dynamics.condition().prepare(Size([1000]))
+        packed = field.pack(z, Size([1000]))
+        estimators = [
+            HutchinsonDivergence("gaussian"),
+            HutchinsonDivergence("rademacher"),
+            HutchinsonDivergence("rademacher", num_probes=4),
+            BottleneckDivergence("gaussian"),
+            BottleneckDivergence("rademacher"),
+        ]
+        for estimator, figure in zip(estimators, expected, strict=True):
+            probes = estimator.draw_probes(field, packed)
+            estimates = estimator.bind(field, probes).value_and_trace(0.2, packed)[1]
+            assert float(estimates.std()) == pytest.approx(float(figure), rel=0.2)

@@ -12,8 +12,16 @@ once a solve (Grathwohl et al. 2019, section 3.1), so the solver sees a smooth r
 
 **Which one where.** Take `exact` where it is closed: with shared weights (`bias` amortisation) it costs what an
 estimate costs. Take `hutchinson` for low-rank amortisation in training; Rademacher noise never has the larger variance.
-The bottleneck estimator pays off where a hidden layer is narrower than the latent space; its noise then has fewer
-entries, though a smaller variance is not guaranteed: compare both on your dynamics.
+The bottleneck estimator pays off where a hidden layer is much narrower than the latent space.
+
+Measured: standard deviation of one estimate of tr J, which is −1 to 1, for D = 64, tanh, weights three times those of
+fresh layers (4,000 draws; a test repeats it):
+
+| hidden layers | Gaussian | Rademacher | Rademacher, 4 probes | bottleneck, Gaussian | bottleneck, Rademacher |
+|---|---|---|---|---|---|
+| 512-512 | 12.8 | 12.7 | 6.3 | 36.7 | 36.2 |
+| 256-16 | 11.7 | 11.1 | 5.6 | 6.6 | 6.3 |
+| 512-8 | 12.6 | 12.2 | 6.1 | 4.0 | 3.1 |
 """
 
 from __future__ import annotations
