@@ -8,7 +8,7 @@ from pyro.infer import SVI, Trace_ELBO
 from torch import nn
 
 import vae_flows as vf
-from vae_flows.errors import InvalidInputError
+from vae_flows.errors import InvalidInputError, UnknownNameError
 from vae_flows.likelihoods import BernoulliLikelihood, CategoricalLikelihood, Likelihood
 from vae_flows.networks import MLPDecoder, MLPEncoder
 
@@ -164,10 +164,15 @@ def test_bad_arguments_are_refused():
     for call in (
         lambda: vae.elbo(x, num_particles=0),
         lambda: vae.importance_weighted_bound(x, 4, chunk_size=0),
+        lambda: vae.renyi_bound(x, 0.5, 0),
         lambda: vae.generate(0),
     ):
         with pytest.raises(InvalidInputError, match="positive integer"):
             call()
+    with pytest.raises(InvalidInputError, match="alpha: expected a finite number"):
+        vae.renyi_bound(x, math.inf, 4)
+    with pytest.raises(UnknownNameError, match="Did you mean 'path'"):
+        vae.elbo(x, gradient="pathwise")
     with pytest.raises(InvalidInputError, match=r"\(\*batch, 3\)"):
         vae.decode(torch.zeros(2, 4))
     with pytest.raises(InvalidInputError, match="one batch dimension"):
@@ -206,3 +211,59 @@ def test_regularisation_counts_against_the_objective_but_not_the_bound():
     loss = Trace_ELBO().loss(vae.model, vae.guide, x)
     assert -loss == pytest.approx(float(terms.objective.detach().sum()), rel=1e-5)
     assert vae.eval().elbo(x).regularization is None
+
+
+OBJECTIVES = {
+    "elbo": lambda vae, x, gradient: vae.elbo(x, 3, 0.7, gradient).elbo,
+    "importance-weighted": lambda vae, x, gradient: vae.importance_weighted_bound(x, 3, 2, gradient),
+    "renyi": lambda vae, x, gradient: vae.renyi_bound(x, 0.5, 3, gradient=gradient),
+}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("flow", ["planar", "ffjord"])
+def test_path_gradients_change_what_the_encoder_learns_from_and_nothing_else(flow, objective):
+    vae, x, results = make(flow).double(), torch.rand(7, *SHAPE, dtype=torch.float64), []
+    for gradient in ("reparameterized", "path"):
+        torch.manual_seed(2)
+        vae.zero_grad()
+        value = OBJECTIVES[objective](vae, x, gradient)
+        value.sum().backward()
+        gradients = [torch.cat([p.grad.flatten() for p in part.parameters()]) for part in (vae.decoder, vae.encoder)]
+        results.append([value, *gradients])
+    (value, of_decoder, of_encoder), (path_value, path_of_decoder, path_of_encoder) = results
+    torch.testing.assert_close(path_value, value)
+    torch.testing.assert_close(path_of_decoder, of_decoder)
+    assert path_of_encoder.isfinite().all()
+    assert (path_of_encoder - of_encoder).abs().max() > 1e-3
+
+
+def test_bounds_of_every_order_are_one_family():
+    vae, x, values = make("planar").double(), torch.rand(7, *SHAPE, dtype=torch.float64), []
+    for bound in (
+        lambda: vae.renyi_bound(x, 1.0, 5),
+        lambda: vae.elbo(x, 5).elbo,
+        lambda: vae.renyi_bound(x, 0.0, 5, chunk_size=5),
+        lambda: vae.importance_weighted_bound(x, 5),
+    ):
+        torch.manual_seed(3)
+        values.append(bound())
+    torch.testing.assert_close(values[0], values[1])
+    assert torch.equal(values[2], values[3])
+    assert (values[2] > values[0]).all()
+
+
+def test_path_gradients_leave_those_of_regularisers_alone():
+    flow = vf.FFJORD(3, 6, hidden_dims=(8,), rank=2, regularizers=[vf.cnf.KineticEnergy(3.0)])
+    vae = make()
+    vae.posterior = vf.AmortizedPosterior(3, 6, flow)
+    x, results = torch.rand(7, *SHAPE), []
+    for gradient in ("reparameterized", "path"):
+        torch.manual_seed(1)
+        vae.zero_grad()
+        regularization = vae.elbo(x, 2, gradient=gradient).regularization
+        regularization.sum().backward()
+        results.append([regularization, *(p.grad for p in flow.parameters() if p.grad is not None)])
+    assert len(results[0]) > 1
+    for ordinary, path in zip(*results, strict=True):
+        torch.testing.assert_close(path, ordinary)

@@ -6,7 +6,7 @@ The names below are the library; `vae_flows.training` and `vae_flows.reporting` 
 from importlib import import_module
 from typing import Any
 
-from vae_flows import cnf, data, evaluation, likelihoods, networks, transforms
+from vae_flows import cnf, data, evaluation, likelihoods, networks, objectives, transforms
 from vae_flows.cnf.integrate import ODESolver
 from vae_flows.distributions import FlowDistribution
 from vae_flows.errors import (
@@ -20,9 +20,10 @@ from vae_flows.errors import (
 )
 from vae_flows.flows import FFJORD, AmortizedFlow, available_flows, make_flow, register_flow
 from vae_flows.guides import FlowGuide
+from vae_flows.objectives import ELBO
 from vae_flows.posterior import AmortizedPosterior
 from vae_flows.priors import FlowPrior
-from vae_flows.vae import ELBO, VAE
+from vae_flows.vae import VAE
 
 __version__ = "0.1.0"
 
@@ -50,6 +51,7 @@ __all__ = [
     "likelihoods",
     "make_flow",
     "networks",
+    "objectives",
     "register_flow",
     "transforms",
 ]

@@ -15,7 +15,7 @@ from torch import Size, Tensor
 
 from vae_flows.errors import InvalidInputError, complaint
 
-__all__ = ["Folded", "broadcast_batch", "check_context", "fold_samples"]
+__all__ = ["Folded", "broadcast_batch", "check_context", "fold_samples", "sum_rightmost"]
 
 
 class Folded(NamedTuple):
@@ -91,3 +91,13 @@ def fold_samples(z: Tensor, batch: Size, shape: Size) -> Folded:
     sample, batch = shape[:split], shape[split:]
     flat = z.expand(shape + z.shape[-1:]).reshape((math.prod(sample), *batch, z.shape[-1]))
     return Folded(flat.movedim(0, -2), sample, batch)
+
+
+def sum_rightmost(value: Tensor, dims: int) -> Tensor:
+    """Sum `value` over its last `dims` dimensions.
+
+    Example:
+        >>> sum_rightmost(torch.ones(5, 3, 2), 2)
+        tensor([6., 6., 6., 6., 6.])
+    """
+    return value.sum(tuple(range(-dims, 0))) if dims else value

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 import pyro
@@ -14,38 +12,17 @@ from pyro.distributions import Normal, TorchDistribution
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
+from vae_flows import objectives
 from vae_flows.distributions import FlowDistribution
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.likelihoods import Likelihood
+from vae_flows.objectives import ELBO, GradientEstimator
 from vae_flows.posterior import AmortizedPosterior
 from vae_flows.pyro_modules import register_module
 
 __all__ = ["ELBO", "VAE"]
 
 Prior = Distribution | Callable[[], TorchDistribution]
-
-
-@dataclass(frozen=True)
-class ELBO:
-    r"""The terms of :math:`\mathrm{ELBO} = E_q[\log p(x|z)] - \beta\,\mathrm{KL}`, in nats, one entry an example.
-
-    Arguments:
-        elbo: The bound.
-        log_likelihood: log p(x | z), averaged over particles.
-        kl: log q(z | x) − log p(z), averaged over particles: an estimate, which may be negative.
-        regularization: What the flow's regularisers add to the loss in training, `None` without any. It is no part of
-            the bound.
-    """
-
-    elbo: Tensor
-    log_likelihood: Tensor
-    kl: Tensor
-    regularization: Tensor | None = None
-
-    @property
-    def objective(self) -> Tensor:
-        """What training maximises: the bound, less the regularisation."""
-        return self.elbo if self.regularization is None else self.elbo - self.regularization
 
 
 class VAE(nn.Module):
@@ -111,25 +88,33 @@ class VAE(nn.Module):
             return cast(TorchDistribution, self.prior_model)
         return self.prior_model()
 
-    def elbo(self, x: Tensor, num_particles: int = 1, beta: float = 1.0) -> ELBO:
+    def elbo(
+        self, x: Tensor, num_particles: int = 1, beta: float = 1.0, gradient: GradientEstimator = "reparameterized"
+    ) -> ELBO:
         """Estimate the evidence lower bound of each image from `num_particles` draws of z.
 
         Arguments:
             x: Images `(*batch, *event)`.
             num_particles: Draws an image.
             beta: Weight of the KL term, 1 for the bound itself.
+            gradient: `reparameterized`, or `path` for sticking the landing; see `vae_flows.objectives`.
 
         Raises:
             InvalidInputError: Bad images, sizes that disagree, or fewer than one particle.
+            UnknownNameError: There is no such gradient.
         """
-        require_positive("VAE", num_particles=num_particles)
         q = self.encode(x)
-        log_likelihood, log_prior, log_q = self._log_densities(x, q, num_particles)
-        reconstruction, kl = log_likelihood.mean(0), (log_q - log_prior).mean(0)
-        regularization = None if q.regularization is None else q.regularization.mean(0)
-        return ELBO(reconstruction - beta * kl, reconstruction, kl, regularization)
+        return objectives.elbo(
+            self._log_likelihood_of(x), self._log_prior, q, num_particles, beta=beta, gradient=gradient
+        )
 
-    def importance_weighted_bound(self, x: Tensor, num_particles: int, chunk_size: int | None = None) -> Tensor:
+    def importance_weighted_bound(
+        self,
+        x: Tensor,
+        num_particles: int,
+        chunk_size: int | None = None,
+        gradient: GradientEstimator = "reparameterized",
+    ) -> Tensor:
         r"""Estimate :math:`\log \frac1K \sum_k p(x, z_k) / q(z_k | x)` of each image (Burda et al. 2016, equation 8).
 
         In expectation a lower bound of log p(x), tighter with each particle, provided that log q is exact: call
@@ -138,18 +123,51 @@ class VAE(nn.Module):
         Arguments:
             x: Images `(*batch, *event)`.
             num_particles: K.
-            chunk_size: Particles computed at once; all by default.
+            chunk_size: Particles computed at once; all by default. It saves memory where gradients are disabled.
+            gradient: `reparameterized`, or `path` for doubly reparameterised gradients; see `vae_flows.objectives`.
 
         Returns:
             The bound in nats, shape `(*batch)`.
+
+        Raises:
+            InvalidInputError: Bad images, or a size below one.
+            UnknownNameError: There is no such gradient.
         """
-        require_positive("VAE", num_particles=num_particles)
-        chunk_size = num_particles if chunk_size is None else chunk_size
-        require_positive("VAE", chunk_size=chunk_size)
-        q = self.encode(x)
-        chunks = torch.arange(num_particles).split(chunk_size)
-        total = torch.stack([self._log_weight_sum(x, q, len(chunk)) for chunk in chunks]).logsumexp(0)
-        return total - math.log(num_particles)
+        return self.renyi_bound(x, 0.0, num_particles, chunk_size, gradient)
+
+    def renyi_bound(
+        self,
+        x: Tensor,
+        alpha: float,
+        num_particles: int,
+        chunk_size: int | None = None,
+        gradient: GradientEstimator = "reparameterized",
+    ) -> Tensor:
+        r"""Estimate the Rényi bound of order α of each image (Li & Turner 2016): the ELBO at α = 1, Burda's at α = 0.
+
+        Arguments:
+            x: Images `(*batch, *event)`.
+            alpha: Any finite number.
+            num_particles: K.
+            chunk_size: Particles computed at once; all by default. It saves memory where gradients are disabled.
+            gradient: `reparameterized`, or `path` for doubly reparameterised gradients; see `vae_flows.objectives`.
+
+        Returns:
+            The bound in nats, shape `(*batch)`.
+
+        Raises:
+            InvalidInputError: Bad images, a size below one, or an α that is not finite.
+            UnknownNameError: There is no such gradient.
+        """
+        log_likelihood = self._log_likelihood_of(x)
+        return objectives.renyi_bound(
+            lambda z: log_likelihood(z) + self._log_prior(z),
+            self.encode(x),
+            alpha,
+            num_particles,
+            chunk_size=chunk_size,
+            gradient=gradient,
+        )
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Return the mean of p(x' | z) for one draw of z from q(z | x), of the shape of x."""
@@ -194,14 +212,11 @@ class VAE(nn.Module):
         parameters = self.decoder(z.reshape(-1, z.shape[-1]))
         return parameters.reshape(z.shape[:-1] + parameters.shape[1:])
 
-    def _log_densities(self, x: Tensor, q: FlowDistribution, num_particles: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return log p(x | z), log p(z) and log q(z | x), each `(num_particles, *batch)`."""
-        z, log_q = q.rsample_with_log_prob((num_particles,))
-        return self.likelihood.log_prob(self._decoder_output(z), x), self.prior(z).log_prob(z), log_q
+    def _log_likelihood_of(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda z: self.likelihood.log_prob(self._decoder_output(z), x)
 
-    def _log_weight_sum(self, x: Tensor, q: FlowDistribution, num_particles: int) -> Tensor:
-        log_likelihood, log_prior, log_q = self._log_densities(x, q, num_particles)
-        return (log_likelihood + log_prior - log_q).logsumexp(0)
+    def _log_prior(self, z: Tensor) -> Tensor:
+        return self.prior(z).log_prob(z)
 
     def _plate_size(self, x: Tensor) -> int:
         if x.dim() != self.likelihood.event_dim + 1:

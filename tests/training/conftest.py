@@ -77,10 +77,10 @@ def spoil_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[VAE, int, Callable[
     def spoil_step(vae: VAE, number: int, spoil: Callable[[ELBO], ELBO]) -> None:
         original, steps = vae.elbo, 0
 
-        def elbo(x: Tensor, num_particles: int = 1, beta: float = 1.0) -> ELBO:
+        def elbo(x: Tensor, *arguments: Any) -> ELBO:
             nonlocal steps
             steps += vae.training
-            terms = original(x, num_particles, beta)
+            terms = original(x, *arguments)
             return spoil(terms) if vae.training and steps == number else terms
 
         monkeypatch.setattr(vae, "elbo", elbo)
@@ -95,10 +95,10 @@ def worsen_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[VAE, int], None]:
     def worsen_after(vae: VAE, last_good: int) -> None:
         original, steps = vae.elbo, 0
 
-        def elbo(x: Tensor, num_particles: int = 1, beta: float = 1.0) -> ELBO:
+        def elbo(x: Tensor, *arguments: Any) -> ELBO:
             nonlocal steps
             steps += vae.training
-            terms = original(x, num_particles, beta)
+            terms = original(x, *arguments)
             return terms if vae.training or steps <= last_good else replace(terms, kl=terms.kl + 100)
 
         monkeypatch.setattr(vae, "elbo", elbo)

@@ -53,18 +53,19 @@ def test_every_image_is_seen_once_an_epoch_in_another_order(
     assert not torch.equal(epochs[0], epochs[1])
 
 
-def test_the_loss_weighs_the_kl_term_by_beta(make_vae: MakeVAE, fit: Fit, monkeypatch: pytest.MonkeyPatch):
-    vae, betas = make_vae(), []
+def test_the_loss_is_the_elbo_that_the_settings_ask_for(make_vae: MakeVAE, fit: Fit, monkeypatch: pytest.MonkeyPatch):
+    vae, calls = make_vae(), []
     original = vae.elbo
 
-    def elbo(x: Tensor, num_particles: int = 1, beta: float = 1.0) -> ELBO:
-        betas.append((vae.training, num_particles, beta))
-        return original(x, num_particles, beta)
+    def elbo(x: Tensor, *arguments: Any) -> ELBO:
+        calls.append((vae.training, *arguments))
+        return original(x, *arguments)
 
     monkeypatch.setattr(vae, "elbo", elbo)
-    fit(vae, max_epochs=2, warmup_epochs=4, num_particles=3)
-    assert [beta for training, *beta in betas if training] == [[3, 0.25]] * BATCHES + [[3, 0.5]] * BATCHES
-    assert [beta for training, *beta in betas if not training] == [[1, 1.0]] * 4
+    fit(vae, max_epochs=2, warmup_epochs=4, num_particles=3, gradient="path")
+    expected = [(3, 0.25, "path")] * BATCHES + [(3, 0.5, "path")] * BATCHES
+    assert [tuple(arguments) for training, *arguments in calls if training] == expected
+    assert [tuple(arguments) for training, *arguments in calls if not training] == [()] * 4
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(make_vae: MakeVAE, fit: Fit, tmp_path: Path, spoil_step: SpoilStep):

@@ -35,9 +35,9 @@ class MeanVAE(VAE):
     noisy = False
     spoiled_rank = None
 
-    def elbo(self, x, num_particles=1, beta=1.0):
+    def elbo(self, x, num_particles=1, beta=1.0, gradient="reparameterized"):
         if self.noisy:
-            return super().elbo(x, num_particles, beta)
+            return super().elbo(x, num_particles, beta, gradient)
         base = self.posterior.base(self.encoder(x))
         log_likelihood = self.likelihood.log_prob(self.decoder(base.mean), x)
         kl = (base.mean**2 + base.variance - base.variance.log() - 1).sum(-1) / 2

@@ -44,6 +44,12 @@ def test_values_out_of_range_are_refused(name: str, value: Any):
         TrainingSettings(**{name: value})
 
 
+def test_an_unknown_gradient_is_refused():
+    wrong: Any = "pathwise"
+    with pytest.raises(UnknownNameError, match=r"gradient: expected one of .*Did you mean 'path'"):
+        TrainingSettings(gradient=wrong)
+
+
 def test_compute_settings_are_checked():
     with pytest.raises(InvalidInputError, match="ComputeSettings devices: expected an integer of at least 1, got 0"):
         ComputeSettings(devices=0)

@@ -38,14 +38,14 @@ __all__ = ["EpochRunner"]
 class _Objective(nn.Module):
     """The loss as the forward pass of one module, which is what data-parallel training synchronises."""
 
-    def __init__(self, vae: VAE, num_particles: int) -> None:
+    def __init__(self, vae: VAE, settings: TrainingSettings) -> None:
         super().__init__()
         self.vae = vae
-        self.num_particles = num_particles
+        self.settings = settings
 
     def forward(self, x: Tensor, beta: float) -> Tensor:
         """Return the sums over images of the loss, of the log-likelihood and of the KL term."""
-        terms = self.vae.elbo(x, self.num_particles, beta)
+        terms = self.vae.elbo(x, self.settings.num_particles, beta, self.settings.gradient)
         columns = torch.stack([-terms.objective, terms.log_likelihood, terms.kl])
         return columns.sum(-1, dtype=torch.promote_types(columns.dtype, torch.float32))
 
@@ -86,7 +86,7 @@ class EpochRunner:
         self.scaled = getattr(fabric.strategy.precision, "scaler", None) is not None
         self.parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
         self.optimizer = Adamax(self.parameters, lr=settings.learning_rate, eps=settings.optimizer_epsilon)
-        self.module, self.stepper = fabric.setup(_Objective(vae, settings.num_particles), self.optimizer)
+        self.module, self.stepper = fabric.setup(_Objective(vae, settings), self.optimizer)
         self.train_images = data.train.to(fabric.device)
         self.validation_images = data.validation.to(fabric.device)
 

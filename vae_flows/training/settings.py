@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from vae_flows.errors import InvalidInputError, complaint, unknown_name
+from vae_flows.objectives import GradientEstimator
 
 __all__ = ["ComputeSettings", "Precision", "Strategy", "TrainingSettings"]
 
@@ -35,11 +36,13 @@ class TrainingSettings:
             count.
         max_gradient_norm: Length to which longer gradients are cut, `None` for no limit.
         num_particles: Samples an image in training.
+        gradient: Estimator of the ELBO's gradient: `reparameterized`, or `path` for sticking the landing.
         evaluation_batch_size: Images scored at once in validation, a process.
         seed: Decides the order of the images and every random draw; the model's initial weights are the caller's.
 
     Raises:
         InvalidInputError: A value is out of range.
+        UnknownNameError: An unknown gradient.
 
     Example:
         >>> settings = TrainingSettings(warmup_epochs=10)
@@ -55,6 +58,7 @@ class TrainingSettings:
     patience: int = 35
     max_gradient_norm: float | None = None
     num_particles: int = 1
+    gradient: GradientEstimator = "reparameterized"
     evaluation_batch_size: int = 100
     seed: int = 0
 
@@ -67,6 +71,7 @@ class TrainingSettings:
         _check_positive(self, "optimizer_epsilon")
         if self.max_gradient_norm is not None:
             _check_positive(self, "max_gradient_norm")
+        _check_name("gradient", self.gradient, get_args(GradientEstimator))
 
     def beta(self, epoch: int) -> float:
         """Return the weight of the KL term in `epoch`, counted from 1: min(epoch / warmup_epochs, 1)."""
@@ -95,9 +100,8 @@ class ComputeSettings:
 
     def __post_init__(self) -> None:
         _check_integer(self, "devices", least=1)
-        for name, names in (("precision", get_args(Precision)), ("strategy", get_args(Strategy))):
-            if getattr(self, name) not in names:
-                raise unknown_name(name, str(getattr(self, name)), names)
+        _check_name("precision", self.precision, get_args(Precision))
+        _check_name("strategy", self.strategy, get_args(Strategy))
 
 
 def _check_integer(settings: Any, name: str, least: int) -> None:
@@ -112,3 +116,8 @@ def _check_positive(settings: Any, name: str) -> None:
     value = getattr(settings, name)
     if not isinstance(value, float | int) or not (0 < value < math.inf):
         raise InvalidInputError(complaint(f"{type(settings).__name__} {name}", "a positive number", repr(value)))
+
+
+def _check_name(kind: str, name: str, names: tuple[str, ...]) -> None:
+    if name not in names:
+        raise unknown_name(kind, str(name), names)

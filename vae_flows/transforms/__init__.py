@@ -1,7 +1,13 @@
 """Transforms: tensors in, value and log-determinant out, no learned state."""
 
 from vae_flows.transforms.autoregressive import InverseAutoregressiveTransform
-from vae_flows.transforms.base import ChainTransform, FusedTransform, IdentityTransform, ReverseTransform
+from vae_flows.transforms.base import (
+    ChainTransform,
+    FusedTransform,
+    IdentityTransform,
+    ReverseTransform,
+    forward_with_score,
+)
 from vae_flows.transforms.orthogonal import householder_product, orthonormalize
 from vae_flows.transforms.planar import PlanarTransform
 from vae_flows.transforms.sylvester import SylvesterTransform
@@ -14,6 +20,7 @@ __all__ = [
     "PlanarTransform",
     "ReverseTransform",
     "SylvesterTransform",
+    "forward_with_score",
     "householder_product",
     "orthonormalize",
 ]

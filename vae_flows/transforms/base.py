@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Size, Tensor
@@ -14,8 +14,9 @@ from torch.distributions.transforms import Transform
 
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.shapes import broadcast_batch
+from vae_flows.transforms.scores import evaluate_with_score
 
-__all__ = ["ChainTransform", "FusedTransform", "IdentityTransform", "ReverseTransform"]
+__all__ = ["ChainTransform", "FusedTransform", "IdentityTransform", "ReverseTransform", "forward_with_score"]
 
 
 class _Evaluation(NamedTuple):
@@ -68,6 +69,24 @@ class FusedTransform(Transform):
     @abstractmethod
     def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Map `y` back to `x`; the log-determinant is that of the *forward* map at `x`."""
+
+    def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        r"""Map x to y and its log-determinant, and carry the score of x to that of y, in one forward evaluation.
+
+        Subclasses that know a shorter way than D vector-Jacobian products override this.
+
+        Source: Vaitl et al. (2024), "Fast and unified path gradient estimators for normalizing flows".
+
+        Arguments:
+            x: `(*sample, *batch, D)`.
+            score: :math:`\partial \log q_0(x) / \partial x`, of the shape of x.
+
+        Returns:
+            y, the log-determinant and :math:`J^{-T}(\partial \log q_0/\partial x - \partial \log|\det J|/\partial
+            x)`, which is the score of y, without a graph.
+        """
+        shape = self.broadcast_shape(x) + x.shape[-1:]
+        return evaluate_with_score(self.forward_with_log_det, x.expand(shape), score.expand(shape))
 
     @property
     def regularization(self) -> Tensor | None:
@@ -157,6 +176,10 @@ class IdentityTransform(FusedTransform):
         shape = self.broadcast_shape(x)
         return x.expand(shape + x.shape[-1:]), x.new_zeros(shape)
 
+    def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y, log_det = self.forward_with_log_det(x)
+        return y, log_det, score.detach().expand(y.shape)
+
     def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         return self.forward_with_log_det(y)
 
@@ -167,6 +190,10 @@ class ReverseTransform(FusedTransform):
     def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         shape = self.broadcast_shape(x)
         return x.flip(-1).expand(shape + x.shape[-1:]), x.new_zeros(shape)
+
+    def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y, log_det = self.forward_with_log_det(x)
+        return y, log_det, score.detach().flip(-1).expand(y.shape)
 
     def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         return self.forward_with_log_det(y)
@@ -196,6 +223,13 @@ class ChainTransform(FusedTransform):
             total = total + log_det
         return x, total
 
+    def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        total = x.new_zeros(self.broadcast_shape(x))
+        for part in self.parts:
+            x, log_det, score = part.forward_with_score(x, score)
+            total = total + log_det
+        return x, total, score
+
     def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         total = y.new_zeros(self.broadcast_shape(y))
         for part in reversed(self.parts):
@@ -210,3 +244,44 @@ class ChainTransform(FusedTransform):
 
     def dependencies(self) -> Sequence[Tensor]:
         return [tensor for part in self.parts for tensor in part.dependencies()]
+
+
+def forward_with_score(transform: Transform, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Apply any transform, of this library, PyTorch, Pyro or another, and carry the score of x to that of y.
+
+    Fused transforms remember the evaluation as they do when called. Of other transforms, x is taken in the shape that
+    they broadcast it to, and the Jacobian is that of one event.
+
+    Arguments:
+        transform: The transform.
+        x: `(*shape, *event)`.
+        score: :math:`\partial \log q_0(x) / \partial x`, of the shape of x.
+
+    Returns:
+        y, the log-determinant, and the score of y, of the shape of y and without a graph. Where y has more numbers than
+        x, as on a simplex, it is the score in the tangent space.
+
+    Raises:
+        InvalidInputError: x or the score has a wrong shape.
+
+    Example:
+        >>> from torch.distributions.transforms import ExpTransform
+        >>> y, log_det, score = forward_with_score(ExpTransform(), torch.zeros(2), torch.zeros(2))
+        >>> y, score  # the density of y is 1 / y, up to a constant
+        (tensor([1., 1.]), tensor([-1., -1.]))
+    """
+    if score.shape != x.shape:
+        raise InvalidInputError(complaint("score", f"the shape of x, {tuple(x.shape)}", f"shape {tuple(score.shape)}"))
+    with _full_precision(x):
+        if isinstance(transform, FusedTransform):
+            y, log_det, score = transform.forward_with_score(x, score)
+            transform._remember(x, y, log_det)
+            return y, log_det, score
+
+        def evaluate(point: Tensor) -> tuple[Tensor, Tensor]:
+            y = cast(Tensor, transform(point))
+            return y, transform.log_abs_det_jacobian(point, y)
+
+        shape = transform.inverse_shape(transform.forward_shape(x.shape))
+        dims = {"domain_dim": transform.domain.event_dim, "codomain_dim": transform.codomain.event_dim}
+        return evaluate_with_score(evaluate, x.expand(shape), score.expand(shape), **dims)

@@ -52,14 +52,27 @@ class PlanarTransform(FusedTransform):
         self._offset = b
 
     def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        tanh = torch.tanh((x * self._normal).sum(-1) + self._offset)
+        tanh = self._tanh(x)
         return x + tanh.unsqueeze(-1) * self._direction, self._log_det(tanh)
+
+    def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        tanh = self._tanh(x)
+        y, log_det = x + tanh.unsqueeze(-1) * self._direction, self._log_det(tanh)
+        with torch.no_grad():
+            slope_over_det = (1 - tanh * tanh) / log_det.exp()
+            residual = score + (2 * self._gain * tanh * slope_over_det).unsqueeze(-1) * self._normal
+            # J = I + û tanh' wᵀ is inverted by the Sherman-Morrison formula.
+            along = slope_over_det * (residual * self._direction).sum(-1)
+            return y, log_det, residual - along.unsqueeze(-1) * self._normal
 
     def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         projected = (y * self._normal).sum(-1)
         alpha = solve_monotone(projected, self._gain, torch.ones_like(self._gain), self._offset)
         tanh = torch.tanh(alpha + self._offset)
         return y - tanh.unsqueeze(-1) * self._direction, self._log_det(tanh)
+
+    def _tanh(self, x: Tensor) -> Tensor:
+        return torch.tanh((x * self._normal).sum(-1) + self._offset)
 
     def _log_det(self, tanh: Tensor) -> Tensor:
         # log(1 + wᵀû (1 - tanh²)) with both terms positive.

@@ -6,7 +6,7 @@ import torch
 from torch import Size, Tensor
 
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.shapes import fold_samples
+from vae_flows.shapes import Folded, fold_samples
 from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.monotone import solve_monotone
 
@@ -48,11 +48,22 @@ class SylvesterTransform(FusedTransform):
 
     def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z = fold_samples(x, self.batch_shape, self.broadcast_shape(x))
-        tanh = torch.tanh(z.values @ self._Q @ self._R2.mT + self._b)
-        y = z.values + tanh @ self._R1.mT @ self._Q.mT
-        products = (self._R1.diagonal(dim1=-2, dim2=-1) * self._R2.diagonal(dim1=-2, dim2=-1)).unsqueeze(-2)
-        log_det = (1 + (1 - tanh * tanh) * products).abs().log().sum(-1)
-        return z.unfold(y), z.unfold(log_det)
+        return self._evaluate(z, self._tanh(z))
+
+    def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        shape = self.broadcast_shape(x)
+        z, of_x = (fold_samples(values, self.batch_shape, shape) for values in (x, score))
+        tanh = self._tanh(z)
+        y, log_det = self._evaluate(z, tanh)
+        with torch.no_grad():
+            slope, products = 1 - tanh * tanh, self._products()
+            residual = of_x.values + (2 * tanh * slope * products / (1 + slope * products)) @ self._R2 @ self._Q.mT
+            # J = I + Q A Qᵀ with the upper triangular A = R1 diag(tanh') R2, inverted by the Woodbury formula.
+            transposed = (self._R2.mT.unsqueeze(-3) * slope.unsqueeze(-2)) @ self._R1.mT.unsqueeze(-3)
+            triangular = transposed + torch.eye(slope.shape[-1], dtype=slope.dtype, device=slope.device)
+            projected = residual @ self._Q
+            solved = torch.linalg.solve_triangular(triangular, projected.unsqueeze(-1), upper=False).squeeze(-1)
+            return y, log_det, z.unfold(residual + (solved - projected) @ self._Q.mT)
 
     def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         folded = fold_samples(y, self.batch_shape, self.broadcast_shape(y))
@@ -61,6 +72,16 @@ class SylvesterTransform(FusedTransform):
         reproduced, log_det = self.forward_with_log_det(x)
         self._check_inverse(x.detach(), y.detach(), reproduced.detach())
         return x, log_det
+
+    def _tanh(self, z: Folded) -> Tensor:
+        return torch.tanh(z.values @ self._Q @ self._R2.mT + self._b)
+
+    def _evaluate(self, z: Folded, tanh: Tensor) -> tuple[Tensor, Tensor]:
+        log_det = (1 + (1 - tanh * tanh) * self._products()).abs().log().sum(-1)
+        return z.unfold(z.values + tanh @ self._R1.mT @ self._Q.mT), z.unfold(log_det)
+
+    def _products(self) -> Tensor:
+        return (self._R1.diagonal(dim1=-2, dim2=-1) * self._R2.diagonal(dim1=-2, dim2=-1)).unsqueeze(-2)
 
     def _solve_triangular_system(self, v: Tensor) -> Tensor:
         """Return tanh(R2 a + b) for the `a` with a + R1 tanh(R2 a + b) = v, where `v` is `(*batch, S, M)`."""

@@ -1,0 +1,200 @@
+"""The score of a flow's sample, against differences of log-densities, and that it costs one evaluation."""
+
+from __future__ import annotations
+
+import copy
+
+import pyro.distributions as dist
+import pytest
+import torch
+import torch.distributions as td
+from torch import Tensor
+
+import vae_flows as vf
+from vae_flows.distributions import rsample_with_score
+from vae_flows.errors import InvalidInputError
+
+D, C, B, S = 3, 4, 2, 5
+
+TIGHT = vf.ODESolver(rtol=1e-9, atol=1e-9)
+OPTIONS = {
+    "ffjord": {"hidden_dims": (6,), "rank": 2, "num_blocks": 2, "solver": TIGHT},
+    "iaf": {"num_layers": 2, "hidden_dim": 8},
+    "planar": {"num_layers": 2},
+    "sylvester-orthogonal": {"num_layers": 2, "num_orthogonal": 2},
+    "sylvester-householder": {"num_layers": 2, "num_reflections": 2},
+    "sylvester-triangular": {"num_layers": 2},
+}
+FLOWS = [name for name in vf.available_flows() if name in OPTIONS or name == "none"]
+
+STEP = 1e-4
+DIFFERENCES = 1e-5  # truncation of central differences with STEP, and their rounding, and that of solves at TIGHT
+ROUNDING = 1e-9
+SINGLE = 1e-2  # float32, times the condition of a flow
+
+
+def posterior(flow: str, dtype: torch.dtype = torch.float64) -> vf.AmortizedPosterior:
+    module = vf.AmortizedPosterior(D, C, flow, **OPTIONS.get(flow, {})).to(dtype).eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return module
+
+
+def differences(q: td.Distribution, z: Tensor) -> Tensor:
+    """Central differences of log q at z, one component at a time."""
+    steps = STEP * torch.eye(z.shape[-1], dtype=z.dtype)
+    with torch.no_grad():
+        return torch.stack([(q.log_prob(z + step) - q.log_prob(z - step)) / (2 * STEP) for step in steps], -1)
+
+
+def close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_every_flow_of_the_library_is_tested() -> None:
+    assert {*FLOWS, "my-flow"} >= set(vf.available_flows())
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_the_score_is_the_gradient_of_the_log_density_of_a_frozen_copy(flow: str) -> None:
+    module, context = posterior(flow), torch.randn(B, C, dtype=torch.float64)
+    z, log_q, score = module(context).rsample_with_score((S,))
+    frozen = copy.deepcopy(module)(context)
+    assert (z.shape, log_q.shape, score.shape) == ((S, B, D), (S, B), (S, B, D))
+    close(score, differences(frozen, z.detach()), DIFFERENCES)
+    close(log_q, frozen.log_prob(z.detach()), DIFFERENCES)
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_values_and_gradients_are_those_of_an_ordinary_draw(flow: str) -> None:
+    module, context = posterior(flow), torch.randn(B, C, dtype=torch.float64)
+    results = []
+    for method in ("rsample_with_log_prob", "rsample_with_score"):
+        torch.manual_seed(1)
+        module.zero_grad()
+        z, log_q, *_ = getattr(module(context), method)((S,))
+        assert all(parameter.grad is None for parameter in module.parameters())
+        (z.sin().sum() + log_q.sum()).backward()
+        gradients = [parameter.grad for parameter in module.parameters()]
+        results.append([z, log_q, *(gradient for gradient in gradients if gradient is not None)])
+    assert len(results[0]) == len(results[1]) > 2
+    for scored, ordinary in zip(*results, strict=True):
+        close(scored, ordinary, ROUNDING)
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_the_score_has_no_graph_and_without_gradients_nothing_has(flow: str) -> None:
+    module, context = posterior(flow), torch.randn(B, C, dtype=torch.float64)
+    torch.manual_seed(1)
+    z, log_q, score = module(context).rsample_with_score((S,))
+    assert z.requires_grad
+    assert log_q.requires_grad
+    assert not score.requires_grad
+    torch.manual_seed(1)
+    with torch.no_grad():
+        without = module(context).rsample_with_score((S,))
+    torch.manual_seed(1)
+    frozen = module.requires_grad_(False)(context).rsample_with_score((S,))
+    for other in (without, frozen):
+        assert not any(tensor.requires_grad for tensor in other)
+        close(other.score, score, ROUNDING)
+
+
+def test_scoring_a_scored_draw_again_costs_no_second_solve() -> None:
+    module = posterior("ffjord")
+    q = module(torch.randn(B, C, dtype=torch.float64))
+    z, log_q, _ = q.rsample_with_score((S,))
+    work = module.last_solve
+    assert work is not None
+    evaluations = work.forward_evaluations
+    close(q.log_prob(z), log_q, ROUNDING)
+    assert module.last_solve is not None
+    assert module.last_solve.forward_evaluations == evaluations
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize(("sample", "batch"), [((), ()), ((), (B,)), ((2, 3), (2, 1)), ((0,), (B,)), ((S,), (0,))])
+def test_sample_and_batch_shapes(flow: str, sample: tuple[int, ...], batch: tuple[int, ...]) -> None:
+    q = posterior(flow)(torch.randn(*batch, C, dtype=torch.float64))
+    z, log_q, score = q.rsample_with_score(sample)
+    assert (z.shape, log_q.shape, score.shape) == ((*sample, *batch, D), sample + batch, (*sample, *batch, D))
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_single_precision(flow: str) -> None:
+    module, context = posterior(flow, torch.float32), torch.randn(B, C)
+    scored = module(context).rsample_with_score((S,))
+    assert {tensor.dtype for tensor in scored} == {torch.float32}
+    point = scored.z.detach().double().requires_grad_()
+    (expected,) = torch.autograd.grad(module.double()(context.double()).log_prob(point).sum(), point)
+    close(scored.score.double(), expected, SINGLE)
+
+
+def normal(*shape: int) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64)
+
+
+DISTRIBUTIONS = {
+    "normal": lambda: td.Normal(normal(B, D), normal(B, D).exp()),
+    "full covariance": lambda: td.MultivariateNormal(normal(B, D), torch.eye(D).double() + 0.5),
+    "gamma": lambda: dist.Gamma(normal(B).exp(), normal(B).exp()),
+    "log-normal": lambda: td.Independent(td.LogNormal(normal(B, D), normal(B, D).exp()), 1),
+    "half-normal": lambda: dist.HalfNormal(normal(B).exp()),
+    "uniform": lambda: td.Uniform(normal(B) - 5, normal(B) + 5),
+    "composed": lambda: td.TransformedDistribution(
+        td.Normal(normal(B, D), 1.0),
+        [td.ComposeTransform([td.SigmoidTransform(), td.AffineTransform(normal(D), 2.0)]), td.ExpTransform()],
+    ),
+    "triangular": lambda: dist.TransformedDistribution(
+        dist.Normal(normal(B, D), 1.0).to_event(1),
+        [dist.transforms.LowerCholeskyAffine(normal(D), torch.eye(D).double() + torch.tril(normal(D, D), -1))],
+    ),
+    "coupled after elementwise": lambda: td.TransformedDistribution(
+        td.Normal(normal(B, D), 1.0),
+        [td.ExpTransform(), dist.transforms.Permute(torch.arange(D).flip(0))],
+    ),
+    "flow of a flow": lambda: vf.FlowDistribution(
+        posterior("planar")(normal(B, C)), [vf.transforms.PlanarTransform(normal(D), normal(D), normal(1)[0])]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_other_distributions_have_scores_too(name: str) -> None:
+    q = DISTRIBUTIONS[name]()
+    z, log_q, score = rsample_with_score(q, (S,))
+    assert (log_q.shape, score.shape) == ((S, *q.batch_shape), z.shape)
+    point = z.detach().clone().requires_grad_()
+    expected_log_q = q.log_prob(point)
+    expected = torch.zeros_like(z)
+    if expected_log_q.requires_grad:
+        (expected,) = torch.autograd.grad(expected_log_q.sum(), point, allow_unused=True, materialize_grads=True)
+    close(log_q, expected_log_q, ROUNDING)
+    close(score, expected, ROUNDING)
+
+
+def test_on_a_simplex_the_score_is_tangential() -> None:
+    base = td.Normal(normal(B, D), 1.0)
+    q = td.TransformedDistribution(td.Independent(base, 1), [td.biject_to(td.constraints.simplex)])
+    z, log_q, score = rsample_with_score(q, (S,))
+    close(score.sum(-1), torch.zeros(S, B).double(), ROUNDING)
+    steps = normal(D + 1) * z.detach()
+    steps = STEP * (steps - z.detach() * steps.sum(-1, keepdim=True))  # tangents, which keep every component positive
+    with torch.no_grad():
+        expected = (q.log_prob(z + steps) - q.log_prob(z - steps)) / 2
+        close(log_q, q.log_prob(z), ROUNDING)
+    close((score * steps).sum(-1) / STEP, expected / STEP, DIFFERENCES)
+
+
+def test_matrices_whose_event_has_more_dimensions_than_their_base() -> None:
+    base = td.Normal(normal(B, 3), 0.5)
+    q = td.TransformedDistribution(td.Independent(base, 1), [td.biject_to(td.constraints.corr_cholesky)])
+    z, log_q, score = rsample_with_score(q, (S,))
+    assert z.shape == score.shape == (S, B, 3, 3)
+    close(log_q, q.log_prob(z), ROUNDING)
+
+
+def test_without_reparameterised_samples_there_is_no_score() -> None:
+    with pytest.raises(InvalidInputError, match=r"has_rsample.*Bernoulli"):
+        rsample_with_score(dist.Bernoulli(torch.tensor(0.5)))

@@ -1,0 +1,333 @@
+r"""What training maximises, in plain PyTorch, for any model and any reparameterised posterior.
+
+| bound of log p(x) | of weights w = p(x, z) / q(z) | α | source |
+|---|---|---|---|
+| `elbo` | E[log w] | 1 | Kingma & Welling 2014; with β, Higgins et al. 2017 |
+| `importance_weighted_bound` | E[log mean w] | 0 | Burda et al. 2016 |
+| `renyi_bound` | E[log mean w^(1 − α)] / (1 − α) | any | Li & Turner 2016 |
+
+Each has two unbiased estimators of its gradient in the parameters of q, chosen by `gradient`. The value and the
+gradient in the parameters of the model are the same with both.
+
+- `reparameterized` differentiates through all that z and log q depend on.
+- `path` follows z alone: :math:`\sum_k c_k\, \partial_z \log w_k\, \partial_\phi z_k`. For the ELBO, what is left out
+  has expectation zero and :math:`c_k = 1/K`: sticking the landing (Roeder et al. 2017; for flows Vaitl et al. 2022).
+  For the others it is reparameterised once more, which with the normalised :math:`\tilde w_k \propto w_k^{1-\alpha}`
+  makes :math:`c_k = \alpha \tilde w_k + (1 - \alpha) \tilde w_k^2`: the doubly reparameterised gradient (Tucker et al.
+  2019 for α = 0; for other α it follows likewise, from :math:`\partial_z \tilde w_k = (1 - \alpha)\, \tilde w_k (1 -
+  \tilde w_k)\, \partial_z \log w_k`). Where q is the posterior, its variance is zero. It takes the score of q, which
+  flows carry along with the sample.
+
+Regularisers of a flow are no part of a bound; `elbo` returns them beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Size, Tensor
+from torch.distributions import Distribution
+
+from vae_flows.distributions import require_reparameterized, rsample_with_score
+from vae_flows.errors import InvalidInputError, complaint, require_positive, unknown_name
+from vae_flows.shapes import sum_rightmost
+
+__all__ = [
+    "ELBO",
+    "Draws",
+    "GradientEstimator",
+    "draw",
+    "elbo",
+    "importance_weighted_bound",
+    "renyi_average",
+    "renyi_bound",
+]
+
+GradientEstimator = Literal["reparameterized", "path"]
+LogDensity = Callable[[Tensor], Tensor]
+
+
+class Draws(NamedTuple):
+    """Draws from q.
+
+    Arguments:
+        z: `(num_particles, *batch, *event)`.
+        log_q: log q(z), `(num_particles, *batch)`.
+    """
+
+    z: Tensor
+    log_q: Tensor
+
+
+@dataclass(frozen=True)
+class ELBO:
+    r"""The terms of :math:`\mathrm{ELBO} = E_q[\log p(x|z)] - \beta\,\mathrm{KL}`, in nats, one entry an example.
+
+    Arguments:
+        elbo: The bound.
+        log_likelihood: log p(x | z), averaged over particles.
+        kl: log q(z | x) − log p(z), averaged over particles: an estimate, which may be negative.
+        regularization: What the flow's regularisers add to the loss in training, `None` without any. It is no part of
+            the bound.
+    """
+
+    elbo: Tensor
+    log_likelihood: Tensor
+    kl: Tensor
+    regularization: Tensor | None = None
+
+    @property
+    def objective(self) -> Tensor:
+        """What training maximises: the bound, less the regularisation."""
+        return self.elbo if self.regularization is None else self.elbo - self.regularization
+
+
+def draw(q: Distribution, num_particles: int = 1, gradient: GradientEstimator = "reparameterized") -> Draws:
+    r"""Draw from q and score the draws; with `path`, the gradient of log q runs through z alone.
+
+    The building block of objectives of one's own that are linear in log q, as the ELBO is. In others, such as those of
+    importance weighting, `path` draws need the coefficients given above: take `renyi_bound`.
+
+    Arguments:
+        q: Any reparameterised distribution of PyTorch or Pyro.
+        num_particles: Draws an example.
+        gradient: `reparameterized` or `path`.
+
+    Raises:
+        InvalidInputError: q has no reparameterised samples, or fewer than one particle.
+        UnknownNameError: There is no such gradient.
+
+    Example:
+        >>> from torch.distributions import Normal
+        >>> scale = torch.tensor(2.0, requires_grad=True)
+        >>> z, log_q = draw(Normal(0.0, scale), gradient="path")
+        >>> log_q.sum().backward()
+        >>> torch.allclose(scale.grad, (-z / 4 * z / 2).sum())  # the score, times the derivative of z
+        True
+    """
+    require_positive("draw", num_particles=num_particles)
+    if gradient not in get_args(GradientEstimator):
+        raise unknown_name("gradient", str(gradient), get_args(GradientEstimator))
+    require_reparameterized(q)
+    if gradient == "path" and torch.is_grad_enabled():
+        z, log_q, score = rsample_with_score(q, (num_particles,))
+        # Zero, with the score for a derivative.
+        through_z = sum_rightmost(score * (z - z.detach()), len(q.event_shape))
+        return Draws(z, log_q.detach() + through_z)
+    z = q.rsample(Size([num_particles]))
+    return Draws(z, q.log_prob(z))
+
+
+def elbo(
+    log_likelihood: LogDensity,
+    log_prior: LogDensity,
+    q: Distribution,
+    num_particles: int = 1,
+    *,
+    beta: float = 1.0,
+    gradient: GradientEstimator = "reparameterized",
+) -> ELBO:
+    r"""Estimate :math:`E_q[\log p(x|z)] - \beta\, E_q[\log q(z) - \log p(z)]` of each example.
+
+    Source: Kingma and Welling (2014), "Auto-encoding variational Bayes"; for β, Higgins et al. (2017), "beta-VAE:
+    learning basic visual concepts with a constrained variational framework"; for the `path` gradient, Roeder et al.
+    (2017), "Sticking the landing: simple, lower-variance gradient estimators for variational inference".
+
+    Arguments:
+        log_likelihood: Maps z `(num_particles, *batch, *event)` to log p(x | z) `(num_particles, *batch)`.
+        log_prior: Maps z to log p(z), likewise, such as `prior.log_prob`.
+        q: The approximate posterior, a `FlowDistribution` or any reparameterised distribution of PyTorch or Pyro.
+        num_particles: Draws an example.
+        beta: Weight of the KL term, 1 for the bound itself.
+        gradient: `reparameterized`, or `path` for sticking the landing.
+
+    Returns:
+        The terms, `(*batch)`, with the flow's regularisation where it has any.
+
+    Raises:
+        InvalidInputError: Fewer than one particle, a log-density of another shape, or a q without reparameterised
+            samples.
+        UnknownNameError: There is no such gradient.
+
+    Example:
+        >>> from torch.distributions import Independent, Normal
+        >>> x, prior = torch.randn(5, 3), Independent(Normal(torch.zeros(3), 1.0), 1)
+        >>> q = Independent(Normal(x / 2, 0.5**0.5), 1)  # the true posterior
+        >>> terms = elbo(lambda z: Normal(z, 1.0).log_prob(x).sum(-1), prior.log_prob, q)
+        >>> torch.allclose(terms.elbo, Normal(0.0, 2**0.5).log_prob(x).sum(-1))
+        True
+    """
+    z, log_q = draw(q, num_particles, gradient)
+    reconstruction = _evaluate("log_likelihood", log_likelihood, z, log_q.shape).mean(0)
+    kl = (log_q - _evaluate("log_prior", log_prior, z, log_q.shape)).mean(0)
+    regularization: Tensor | None = getattr(q, "regularization", None)
+    return ELBO(
+        reconstruction - beta * kl, reconstruction, kl, None if regularization is None else regularization.mean(0)
+    )
+
+
+def importance_weighted_bound(
+    log_joint: LogDensity,
+    q: Distribution,
+    num_particles: int,
+    *,
+    chunk_size: int | None = None,
+    gradient: GradientEstimator = "reparameterized",
+) -> Tensor:
+    r"""Estimate :math:`\log \frac1K \sum_k p(x, z_k) / q(z_k)` of each example: `renyi_bound` at α = 0.
+
+    In expectation a lower bound of log p(x), tighter with each particle, provided that log q is exact.
+
+    Source: Burda et al. (2016), "Importance weighted autoencoders", equation 8; for the `path` gradient, Tucker et al.
+    (2019), "Doubly reparameterized gradient estimators for Monte Carlo objectives".
+
+    Arguments:
+        log_joint: Maps z `(K, *batch, *event)` to log p(x, z) `(K, *batch)`.
+        q: The approximate posterior, any reparameterised distribution.
+        num_particles: K.
+        chunk_size: Particles computed at once; all by default. It saves memory where gradients are disabled.
+        gradient: `reparameterized`, or `path` for doubly reparameterised gradients.
+
+    Returns:
+        The bound in nats, `(*batch)`.
+
+    Raises:
+        InvalidInputError: As `renyi_bound`.
+        UnknownNameError: There is no such gradient.
+
+    Example:
+        >>> from torch.distributions import Normal
+        >>> x = torch.randn(5)
+        >>> bound = importance_weighted_bound(
+        ...     lambda z: Normal(z, 1.0).log_prob(x) + Normal(0.0, 1.0).log_prob(z), Normal(x / 2, 0.5**0.5), 3
+        ... )
+        >>> torch.allclose(bound, Normal(0.0, 2**0.5).log_prob(x))  # exact, since q is the posterior
+        True
+    """
+    return renyi_bound(log_joint, q, 0.0, num_particles, chunk_size=chunk_size, gradient=gradient)
+
+
+def renyi_bound(
+    log_joint: LogDensity,
+    q: Distribution,
+    alpha: float,
+    num_particles: int,
+    *,
+    chunk_size: int | None = None,
+    gradient: GradientEstimator = "reparameterized",
+) -> Tensor:
+    r"""Estimate :math:`\frac{1}{1-\alpha} \log \frac1K \sum_k (p(x, z_k) / q(z_k))^{1-\alpha}` of each example.
+
+    With K growing it approaches :math:`\log p(x) - D_\alpha(q \,\|\, p(z|x))`: the ELBO at α = 1, the
+    importance-weighted bound of log p(x) at α = 0, and an upper bound of log p(x) for negative α. For finite K the
+    estimate is biased, downwards for α < 1.
+
+    Source: Li and Turner (2016), "Rényi divergence variational inference", sections 3 and 4.
+
+    Arguments:
+        log_joint: Maps z `(K, *batch, *event)` to log p(x, z) `(K, *batch)`.
+        q: The approximate posterior, any reparameterised distribution.
+        alpha: Order of the divergence, any finite number.
+        num_particles: K.
+        chunk_size: Particles computed at once; all by default. It saves memory where gradients are disabled.
+        gradient: `reparameterized`, or `path` for doubly reparameterised gradients.
+
+    Returns:
+        The bound in nats, `(*batch)`.
+
+    Raises:
+        InvalidInputError: A size below one, an α that is not finite, a log-density of another shape, or a q without
+            reparameterised samples.
+        UnknownNameError: There is no such gradient.
+
+    Example:
+        >>> from torch.distributions import Normal
+        >>> joint, q = Normal(0.0, 1.0).log_prob, Normal(torch.zeros(5), 1.0)
+        >>> renyi_bound(joint, q, alpha=0.5, num_particles=3)  # log p(x) = 0, and q is the posterior
+        tensor([0., 0., 0., 0., 0.])
+    """
+    chunk_size = num_particles if chunk_size is None else chunk_size
+    require_positive("renyi_bound", num_particles=num_particles, chunk_size=chunk_size)
+    _check_alpha(alpha)
+    parts = []
+    cotangent_scale = _CotangentScale()
+    for start in range(0, num_particles, chunk_size):
+        particles = slice(start, min(start + chunk_size, num_particles))
+        z, log_q = draw(q, particles.stop - start, gradient)
+        if gradient == "path" and z.requires_grad:
+            cotangent_scale.apply_to(z, particles)
+        parts.append(_evaluate("log_joint", log_joint, z, log_q.shape) - log_q)
+    log_weights = torch.cat(parts)
+    # Each particle's part of the gradient comes with the factor w̃ from the average; these make it α w̃ + (1 − α) w̃².
+    cotangent_scale.factors = alpha + (1 - alpha) * ((1 - alpha) * log_weights.detach()).softmax(0)
+    return renyi_average(log_weights, alpha)
+
+
+def renyi_average(log_weights: Tensor, alpha: float) -> Tensor:
+    r"""Return :math:`\frac{1}{1-\alpha} \log \frac1K \sum_k w_k^{1-\alpha}`, at α = 1 its limit, the mean of log w.
+
+    Exact to rounding for every α, also where 1 − α is so small that the sum is almost K.
+
+    Arguments:
+        log_weights: log w, `(K, *batch)`.
+        alpha: Order, any finite number.
+
+    Returns:
+        The average, `(*batch)`; its derivative in log w is the normalised weight.
+
+    Raises:
+        InvalidInputError: α is not finite.
+
+    Example:
+        >>> log_weights = torch.tensor([0.0, 1.0])
+        >>> [f"{renyi_average(log_weights, alpha):.4f}" for alpha in (0.0, 0.999999, 1.0, 2.0)]
+        ['0.6201', '0.5000', '0.5000', '0.3799']
+    """
+    _check_alpha(alpha)
+    if alpha == 1:
+        return log_weights.mean(0)
+    exponents = (1 - alpha) * log_weights
+    far = exponents.logsumexp(0) - math.log(len(exponents))
+    # Of exponents near zero the logarithm of the mean would lose the digits that division by 1 − α asks for.
+    is_near = exponents.abs().amax(0) <= 1
+    near = torch.where(is_near, exponents, 0.0).expm1().mean(0).log1p()
+    return torch.where(is_near, near, far) / (1 - alpha)
+
+
+class _CotangentScale:
+    """Multiplies gradients that reach draws by factors which are known only once the draws have been scored."""
+
+    def __init__(self) -> None:
+        self.factors = torch.empty(0)
+
+    def apply_to(self, z: Tensor, particles: slice) -> None:
+        """Scale whatever gradient reaches `z`, which holds these of the draws."""
+
+        def scaled(cotangent: Tensor) -> Tensor:
+            factors = self.factors[particles]
+            return cotangent * factors.reshape(factors.shape + (1,) * (cotangent.dim() - factors.dim()))
+
+        z.register_hook(scaled)
+
+
+def _check_alpha(alpha: float) -> None:
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise InvalidInputError(complaint("alpha", "a finite number", repr(alpha)))
+
+
+def _evaluate(name: str, log_density: LogDensity, z: Tensor, shape: Size) -> Tensor:
+    value = log_density(z)
+    if value.shape != shape:
+        raise InvalidInputError(
+            complaint(
+                name,
+                f"one number for each draw and example, shape {tuple(shape)}",
+                f"shape {tuple(value.shape)} for z of shape {tuple(z.shape)}",
+                "Sum over the dimensions of an event, or declare them with to_event.",
+            )
+        )
+    return value
