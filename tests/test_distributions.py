@@ -150,6 +150,9 @@ DISTRIBUTIONS = {
         dist.Normal(normal(B, D), 1.0).to_event(1),
         [dist.transforms.LowerCholeskyAffine(normal(D), torch.eye(D).double() + torch.tril(normal(D, D), -1))],
     ),
+    "coupling": lambda: dist.TransformedDistribution(
+        dist.Normal(normal(B, D), 1.0).to_event(1), [dist.transforms.affine_coupling(D, hidden_dims=[4]).double()]
+    ),
     "coupled after elementwise": lambda: td.TransformedDistribution(
         td.Normal(normal(B, D), 1.0),
         [td.ExpTransform(), dist.transforms.Permute(torch.arange(D).flip(0))],
@@ -172,6 +175,17 @@ def test_other_distributions_have_scores_too(name: str) -> None:
         (expected,) = torch.autograd.grad(expected_log_q.sum(), point, allow_unused=True, materialize_grads=True)
     close(log_q, expected_log_q, ROUNDING)
     close(score, expected, ROUNDING)
+
+
+def test_transforms_without_an_inverse_have_scores_too() -> None:
+    planar, base = dist.transforms.Planar(D).double(), td.Independent(td.Normal(normal(B, D), 1.0), 1)
+    own = vf.transforms.PlanarTransform(planar.u, planar.w, planar.bias[0])
+    results = []
+    for transform in (planar, own):
+        torch.manual_seed(1)
+        results.append(rsample_with_score(td.TransformedDistribution(base, [transform]), (S,)))
+    for actual, expected in zip(*results, strict=True):
+        close(actual, expected, ROUNDING)
 
 
 def test_on_a_simplex_the_score_is_tangential() -> None:
