@@ -87,3 +87,13 @@ def test_one_solve_for_value_and_score():
     x = torch.randn(4, 2, dtype=torch.float64)
     transform.forward_with_score(x, -x)
     assert len(work) == 1
+
+
+@pytest.mark.parametrize("samples", [(3,), (0,)])
+def test_latents_and_scores_broadcast_against_the_parameters(samples):
+    transform = ContinuousTransform(conditioned(), divergence="exact", solver=ODESolver(**TIGHT))
+    x = torch.randn(*samples, 1, 2, dtype=torch.float64)
+    broadcast = transform.forward_with_score(x, -x)
+    expanded = transform.forward_with_score(x.expand(*samples, 4, 2), -x.expand(*samples, 4, 2))
+    for got, expected in zip(broadcast, expanded, strict=True):
+        torch.testing.assert_close(got, expected)

@@ -103,15 +103,6 @@ class ContinuousTransform(FusedTransform):
         return x, -log_det
 
     def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map x as `forward_with_log_det` does, and carry the score along the same solve.
-
-        Arguments:
-            x: Latents `(*sample, *batch, D)`.
-            score: ∂ log q₀(x) / ∂x, of that shape.
-
-        Returns:
-            y, the log-determinant, and ∂ log q(y) / ∂y with the parameters held fixed, a constant to gradients.
-        """
         y, log_det, carried = self._integrate(x, forward=True, score=score.detach())
         return y, log_det, cast(Tensor, carried)
 
@@ -129,7 +120,11 @@ class ContinuousTransform(FusedTransform):
             field = field.self_contained()
         packed = field.pack(z, shape)
         if packed.numel() == 0:
-            return z.expand(shape + z.shape[-1:]), z.new_zeros(shape), score
+            return (
+                z.expand(shape + z.shape[-1:]),
+                z.new_zeros(shape),
+                None if score is None else score.expand(shape + z.shape[-1:]),
+            )
         augmented = self._augmented(field, packed, shape)
         self.last_solve = WorkCount()
         if self._on_solve is not None:
