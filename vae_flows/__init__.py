@@ -8,7 +8,7 @@ from typing import Any
 
 from vae_flows import cnf, data, evaluation, likelihoods, networks, objectives, transforms
 from vae_flows.cnf.integrate import ODESolver
-from vae_flows.distributions import FlowDistribution
+from vae_flows.distributions import DiagonalNormal, FlowDistribution
 from vae_flows.errors import (
     CheckpointError,
     DataError,
@@ -35,6 +35,7 @@ __all__ = [
     "AmortizedPosterior",
     "CheckpointError",
     "DataError",
+    "DiagonalNormal",
     "FlowDistribution",
     "FlowGuide",
     "FlowPrior",

@@ -87,6 +87,13 @@ class Likelihood(nn.Module):
         return f"parameters_per_pixel={self.parameters_per_pixel}, event_dim={self.event_dim}"
 
 
+class _IndependentPixels(dist.Independent):  # pyright: ignore[reportAttributeAccessIssue]
+    """`Independent` that can also sum over the pixels of no images at all."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.base_dist.log_prob(value).sum(tuple(range(-self.reinterpreted_batch_ndims, 0)))
+
+
 class BernoulliLikelihood(Likelihood):
     r"""Independent Bernoulli pixels given logits: :math:`\log p(x) = \sum_i x_i l_i - \log(1 + e^{l_i})`.
 
@@ -107,7 +114,8 @@ class BernoulliLikelihood(Likelihood):
 
     def forward(self, parameters: Tensor) -> TorchDistribution:
         # Unvalidated: Bernoulli refuses values between 0 and 1, and its log_prob is the fused, stable cross entropy.
-        return dist.Bernoulli(logits=parameters, validate_args=False).to_event(self.event_dim)
+        pixels = dist.Bernoulli(logits=parameters, validate_args=False)
+        return _IndependentPixels(pixels, self.event_dim, validate_args=False)
 
 
 class CategoricalLikelihood(Likelihood):

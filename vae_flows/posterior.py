@@ -6,13 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pyro.distributions import Normal
 from torch import Tensor, nn
 from torch.distributions.transforms import Transform
 from torch.nn import functional as F
 
 from vae_flows.cnf.work import WorkCount
-from vae_flows.distributions import FlowDistribution
+from vae_flows.distributions import DiagonalNormal, FlowDistribution
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.registry import make_flow
@@ -88,22 +87,26 @@ class AmortizedPosterior(nn.Module):
         """Work of the flow's latest ODE solve, `None` for flows that make none."""
         return getattr(self.flow, "last_solve", None)
 
-    def base(self, context: Tensor) -> Normal:
-        """Return the Gaussian that the flow starts from, elementwise: batch shape `(*batch, D)`."""
+    def base(self, context: Tensor) -> DiagonalNormal:
+        """Return the Gaussian that the flow starts from, with batch shape `*batch` and event shape `(D,)`."""
         mean, raw_variance = self.gaussian(context).chunk(2, -1)
         # The floor is far below any variance that matters; it keeps log σ finite where softplus underflows.
         variance = F.softplus(raw_variance) + torch.finfo(context.dtype).tiny ** 0.5
         if self.variance_bounds is not None:
             variance = variance.clamp(*self.variance_bounds)
-        return Normal(mean, variance.sqrt(), validate_args=False)
+        return DiagonalNormal(mean, variance.sqrt(), validate_args=False)
 
     def forward(self, context: Tensor) -> FlowDistribution:
         """Return q(z | h) for a context `(*batch, C)`."""
         check_context(type(self).__name__, context, self.context_dim)
         # Under automatic mixed precision the encoder's features may have 16 bits; densities need 32.
-        context = context.to(torch.promote_types(context.dtype, self.gaussian.weight.dtype))
+        own = self.gaussian.weight.dtype
+        if torch.promote_types(context.dtype, own) != own:
+            subject, remedy = f"{type(self).__name__} context", "Convert the context, or this module by .to(dtype)."
+            raise InvalidInputError(complaint(subject, f"at most {own}", context.dtype, remedy))
+        context = context.to(own)
         with torch.autocast(context.device.type, enabled=False):
-            return FlowDistribution(self.base(context).to_event(1), [self.flow(context)], validate_args=False)
+            return FlowDistribution(self.base(context), [self.flow(context)], validate_args=False)
 
     def extra_repr(self) -> str:
         return f"latent_dim={self.latent_dim}, context_dim={self.context_dim}, variance_bounds={self.variance_bounds}"

@@ -15,7 +15,7 @@ from torch import Size, Tensor
 
 from vae_flows.errors import InvalidInputError, complaint
 
-__all__ = ["Folded", "broadcast_batch", "check_context", "fold_samples", "sum_rightmost"]
+__all__ = ["Folded", "broadcast_batch", "broadcast_latents", "check_context", "fold_samples", "sum_rightmost"]
 
 
 class Folded(NamedTuple):
@@ -59,16 +59,25 @@ def broadcast_batch(name: str, z: Tensor, latent_dim: int | None, batch: Size) -
     """
     if not z.is_floating_point():
         raise InvalidInputError(complaint(name, "a floating-point tensor", z.dtype, "Convert it with .float()."))
-    if z.dim() == 0 or latent_dim not in (None, z.shape[-1]):
-        raise InvalidInputError(complaint(name, f"latents of shape (..., {latent_dim})", f"shape {tuple(z.shape)}"))
+    return broadcast_latents(name, z.shape, latent_dim, batch)
+
+
+def broadcast_latents(name: str, shape: Size, latent_dim: int | None, batch: Size) -> Size:
+    """Do what `broadcast_batch` does for latents of which the shape alone is known.
+
+    Raises:
+        InvalidInputError: The last dimension is not `latent_dim`, or the batch shapes do not broadcast.
+    """
+    if not shape or latent_dim not in (None, shape[-1]):
+        raise InvalidInputError(complaint(name, f"latents of shape (..., {latent_dim})", f"shape {tuple(shape)}"))
     try:
-        return torch.broadcast_shapes(z.shape[:-1], batch)
+        return torch.broadcast_shapes(shape[:-1], batch)
     except RuntimeError:
         raise InvalidInputError(
             complaint(
                 name,
                 f"latents of shape (*sample, *batch, {latent_dim}) with *batch = {tuple(batch)} from the context",
-                f"shape {tuple(z.shape)}",
+                f"shape {tuple(shape)}",
                 "Condition on a context whose batch shape is that of the latents' last dimensions.",
             )
         ) from None

@@ -8,12 +8,12 @@ from typing import cast
 import pyro
 import torch
 from pyro import poutine
-from pyro.distributions import Normal, TorchDistribution
+from pyro.distributions import TorchDistribution
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
 from vae_flows import objectives
-from vae_flows.distributions import FlowDistribution
+from vae_flows.distributions import DiagonalNormal, FlowDistribution
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.likelihoods import Likelihood
 from vae_flows.objectives import ELBO, GradientEstimator
@@ -83,7 +83,7 @@ class VAE(nn.Module):
         """Return p(z), on the device and in the dtype of the latents `like`."""
         if self.prior_model is None:
             zeros = like.new_zeros(like.shape[-1])
-            return Normal(zeros, torch.ones_like(zeros), validate_args=False).to_event(1)
+            return DiagonalNormal(zeros, torch.ones_like(zeros), validate_args=False)
         if isinstance(self.prior_model, Distribution):
             return cast(TorchDistribution, self.prior_model)
         return self.prior_model()
@@ -227,4 +227,6 @@ class VAE(nn.Module):
                     f"shape {tuple(x.shape)}",
                 )
             )
-        return x.shape[0]
+        if not len(x):
+            raise InvalidInputError(complaint("images of VAE.model and VAE.guide", "one or more", "none", "See elbo."))
+        return len(x)

@@ -22,6 +22,7 @@ from vae_flows.cnf.fused import FusedField, Layer, TraceTerms
 from vae_flows.cnf.layers import LayerUpdate, TimeConditioning, TimeLinear, make_layer
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.shapes import Folded, fold_samples
+from vae_flows.tracing import bound
 
 __all__ = ["ConditionedMLP", "MLPDynamics", "MLPField"]
 
@@ -88,7 +89,7 @@ class ConditionedMLP(ConditionedDynamics):
 
     def __init__(self, dynamics: MLPDynamics, updates: Sequence[LayerUpdate], batch_shape: Size) -> None:
         super().__init__(dynamics.latent_dim, batch_shape)
-        self._dynamics = dynamics
+        self._dynamics = bound(dynamics)
         self._updates = updates
 
     def prepare(self, shape: Size) -> MLPField:

@@ -19,6 +19,7 @@ from vae_flows.cnf.tableaus import TABLEAUS
 from vae_flows.cnf.taped import AutogradTape, solve_taped
 from vae_flows.cnf.work import SolveProgress, WorkCount
 from vae_flows.errors import IntegrationError, InvalidInputError, complaint, unknown_name
+from vae_flows.tracing import functorch_is_active
 
 __all__ = ["Gradient", "IntegrationWarning", "ODESolver"]
 
@@ -155,7 +156,7 @@ class ODESolver:
             if self.gradient == "recompute":
                 taped = field if isinstance(field, TapedField) else AutogradTape(field)
                 return solve_taped(taped, state, interval, settings, progress, keep=False)
-            if self.fused and isinstance(field, TapedField):
+            if self.fused and isinstance(field, TapedField) and not functorch_is_active():
                 return solve_taped(field, state, interval, settings, progress, keep=True)
         return integrate(_derivative(field, latent_dim, progress), state, interval, settings, progress)[0]
 

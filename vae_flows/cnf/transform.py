@@ -44,7 +44,8 @@ class ContinuousTransform(FusedTransform):
         cache_size: 0 or 1.
 
     Raises:
-        InvalidInputError: `integration_time` is not positive, or latents have a wrong shape.
+        InvalidInputError: `integration_time` is not positive, latents have a wrong shape, or `torch.func.vmap` hides a
+            dimension of theirs: a solver looks at values to choose and check its steps, which vmap refuses.
         IntegrationError: Raised by a solve; says where and what to try.
 
     Example:
@@ -107,24 +108,37 @@ class ContinuousTransform(FusedTransform):
         return y, log_det, cast(Tensor, carried)
 
     def dependencies(self) -> Sequence[Tensor]:
-        of_time = [self.integration_time] if isinstance(self.integration_time, Tensor) else []
-        return [*self._dynamics.dependencies(), *of_time]
+        others = (self.integration_time, self._given_probes)
+        return [*self._dynamics.dependencies(), *(tensor for tensor in others if isinstance(tensor, Tensor))]
 
     def _integrate(
         self, z: Tensor, *, forward: bool, score: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Solve between 0 and T; the second value is the integral of the trace in that direction."""
+        try:
+            return self._solve(z, forward=forward, score=score)
+        except RuntimeError as error:
+            if not str(error).startswith("vmap:"):
+                raise
+            raise InvalidInputError(
+                complaint(
+                    type(self).__name__,
+                    "latents and context with all their dimensions, as a solver chooses its steps by their values",
+                    "a dimension hidden by torch.func.vmap",
+                    "Both take any batch shape as they are; for gradients of each example, loop over the examples.",
+                )
+            ) from error
+
+    def _solve(self, z: Tensor, *, forward: bool, score: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         shape = self.broadcast_shape(z)
         field = self._dynamics.prepare(shape)
         if self.regularizers:
             field = field.self_contained()
         packed = field.pack(z, shape)
         if packed.numel() == 0:
-            return (
-                z.expand(shape + z.shape[-1:]),
-                z.new_zeros(shape),
-                None if score is None else score.expand(shape + z.shape[-1:]),
-            )
+            self._regularization = z.new_zeros(shape) if self.regularizers else None
+            empty = z.expand(shape + z.shape[-1:])
+            return empty, z.new_zeros(shape), empty
         augmented = self._augmented(field, packed, shape)
         self.last_solve = WorkCount()
         if self._on_solve is not None:
@@ -152,13 +166,12 @@ class ContinuousTransform(FusedTransform):
     def _augmented(self, field: VectorField, packed: Tensor, shape: Size) -> AugmentedField:
         """Bind the field to its divergence and regularisers, with the noise of latents of this shape."""
         if packed.shape not in self._drawn_probes:
-            if self._given_probes is None:
-                of_trace = self.divergence.draw_probes(field, packed)
-            else:
-                of_trace = torch.stack([field.pack(probe, shape) for probe in self._given_probes])
+            of_trace = self.divergence.draw_probes(field, packed) if self._given_probes is None else None
             of_regularizers = [regularizer.draw_probes(field, packed) for regularizer in self.regularizers]
             self._drawn_probes[packed.shape] = _Noise(of_trace, of_regularizers)
         noise = self._drawn_probes[packed.shape]
+        if self._given_probes is not None:
+            noise = noise._replace(of_trace=torch.stack([field.pack(probe, shape) for probe in self._given_probes]))
         augmented = self.divergence.bind(field, noise.of_trace)
         if self.regularizers:
             return RegularizedField(augmented, field, self.regularizers, noise.of_regularizers)

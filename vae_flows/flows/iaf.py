@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from vae_flows.errors import require_positive
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.registry import register_flow
+from vae_flows.tracing import bound
 from vae_flows.transforms.autoregressive import InverseAutoregressiveTransform
 from vae_flows.transforms.base import ChainTransform, FusedTransform, ReverseTransform
 
@@ -125,7 +126,7 @@ class IAFFlow(AmortizedFlow):
         features = self.features(context)
         batch = context.shape[:-1]
         parts: list[FusedTransform] = []
-        for layer, network in enumerate(self.networks):
+        for layer, network in enumerate(bound(self.networks)):
             if layer % 2:
                 parts.append(ReverseTransform(self.latent_dim, batch))
             parts.append(

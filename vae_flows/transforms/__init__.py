@@ -5,18 +5,22 @@ from vae_flows.transforms.base import (
     ChainTransform,
     FusedTransform,
     IdentityTransform,
+    InverseTransform,
     ReverseTransform,
     forward_with_score,
 )
+from vae_flows.transforms.cached import CachedTransform
 from vae_flows.transforms.orthogonal import householder_product, orthonormalize
 from vae_flows.transforms.planar import PlanarTransform
 from vae_flows.transforms.sylvester import SylvesterTransform
 
 __all__ = [
+    "CachedTransform",
     "ChainTransform",
     "FusedTransform",
     "IdentityTransform",
     "InverseAutoregressiveTransform",
+    "InverseTransform",
     "PlanarTransform",
     "ReverseTransform",
     "SylvesterTransform",

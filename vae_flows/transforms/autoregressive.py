@@ -9,6 +9,7 @@ from torch import Size, Tensor
 from torch.nn import functional as F
 
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.tracing import known
 from vae_flows.transforms.base import FusedTransform
 
 __all__ = ["AutoregressiveNetwork", "InverseAutoregressiveTransform"]
@@ -76,7 +77,7 @@ class InverseAutoregressiveTransform(FusedTransform):
             mean, log_gate = (output[..., d] for output in self._mean_and_log_gate(x))
             x = torch.select_scatter(x, mean + (y[..., d] - mean) * torch.exp(-log_gate), dim=-1, index=d)
             log_det = log_det + log_gate
-        if not x.isfinite().all():
+        if known(x.isfinite()) is False:
             raise InvalidInputError(
                 complaint(
                     "inverse of InverseAutoregressiveTransform",

@@ -6,6 +6,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
+from weakref import ref
 
 import torch
 from torch import Size, Tensor
@@ -13,10 +14,17 @@ from torch.distributions import constraints
 from torch.distributions.transforms import Transform
 
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.shapes import broadcast_batch
+from vae_flows.shapes import broadcast_batch, broadcast_latents
 from vae_flows.transforms.scores import evaluate_with_score
 
-__all__ = ["ChainTransform", "FusedTransform", "IdentityTransform", "ReverseTransform", "forward_with_score"]
+__all__ = [
+    "ChainTransform",
+    "FusedTransform",
+    "IdentityTransform",
+    "InverseTransform",
+    "ReverseTransform",
+    "forward_with_score",
+]
 
 
 class _Evaluation(NamedTuple):
@@ -27,7 +35,8 @@ class _Evaluation(NamedTuple):
 
 
 def _version(tensor: Tensor) -> int:
-    return -1 if tensor.is_inference() else tensor._version
+    # Inference tensors have none, and a graph being compiled knows it only as a symbol.
+    return -1 if torch.compiler.is_compiling() or tensor.is_inference() else tensor._version
 
 
 def _full_precision(x: Tensor) -> torch.autocast:
@@ -45,6 +54,7 @@ class FusedTransform(Transform):
 
     The latest evaluation is kept when `cache_size` is 1, so that scoring a sample just drawn costs nothing. It is used
     only while the identical tensors come back and neither they nor a tensor of `dependencies` was changed in place.
+    (Inside one function compiled by `torch.compile`, changes in place cannot be noticed.)
 
     Arguments:
         latent_dim: D, or `None` where any will do.
@@ -61,6 +71,7 @@ class FusedTransform(Transform):
         self.latent_dim = latent_dim
         self.batch_shape = batch_shape
         self._latest: _Evaluation | None = None
+        self._inverse_made: ref[InverseTransform] | None = None
 
     @abstractmethod
     def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,7 +142,8 @@ class FusedTransform(Transform):
             return self.forward_with_log_det(x)[1]
 
     def forward_shape(self, shape: Sequence[int]) -> Size:
-        return torch.broadcast_shapes(tuple(shape), (*self.batch_shape, 1))
+        shape = Size(shape)
+        return broadcast_latents(type(self).__name__, shape, self.latent_dim, self.batch_shape) + shape[-1:]
 
     def inverse_shape(self, shape: Sequence[int]) -> Size:
         return self.forward_shape(shape)
@@ -146,8 +158,18 @@ class FusedTransform(Transform):
         other._cache_size = cache_size
         return other
 
+    @property
+    def inv(self) -> FusedTransform:
+        """The inverse, which shares the remembered evaluation."""
+        # Held weakly: a cycle would keep the graph of the latest evaluation until the garbage collector comes by.
+        inverse = None if self._inverse_made is None else self._inverse_made()
+        if inverse is None:
+            inverse = InverseTransform(self)
+            self._inverse_made = ref(inverse)
+        return inverse
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_latest": None}
+        return {**super().__getstate__(), "_latest": None, "_inverse_made": None}
 
     def _call(self, x: Tensor) -> Tensor:
         return self.forward_with_log_det(x)[0]
@@ -167,6 +189,66 @@ class FusedTransform(Transform):
         if latest is not None and latest.versions != self._versions(latest.x, latest.y):
             self._latest = latest = None
         return latest
+
+
+class InverseTransform(FusedTransform):
+    """The inverse of a fused transform, `transform.inv`; it keeps nothing itself.
+
+    Arguments:
+        transform: What is inverted.
+    """
+
+    def __init__(self, transform: FusedTransform) -> None:
+        super().__init__(transform.latent_dim, transform.batch_shape, cache_size=transform._cache_size)
+        self.transform = transform
+
+    @constraints.dependent_property(is_discrete=False)
+    def domain(self) -> constraints.Constraint:
+        return self.transform.codomain
+
+    @constraints.dependent_property(is_discrete=False)
+    def codomain(self) -> constraints.Constraint:
+        return self.transform.domain
+
+    @property
+    def inv(self) -> FusedTransform:
+        return self.transform
+
+    @property
+    def regularization(self) -> Tensor | None:
+        return self.transform.regularization
+
+    def dependencies(self) -> Sequence[Tensor]:
+        return self.transform.dependencies()
+
+    def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y, log_det = self.transform.inverse_with_log_det(x)
+        return y, -log_det
+
+    def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        x, log_det = self.transform.forward_with_log_det(y)
+        return x, -log_det
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.transform._inv_call(x)
+
+    def _inv_call(self, y: Tensor) -> Tensor:
+        return self.transform(y)
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        return -self.transform.log_abs_det_jacobian(y, x)
+
+    def with_cache(self, cache_size: int = 1) -> FusedTransform:
+        return self.transform.with_cache(cache_size).inv
+
+    def forward_shape(self, shape: Sequence[int]) -> Size:
+        return self.transform.inverse_shape(shape)
+
+    def inverse_shape(self, shape: Sequence[int]) -> Size:
+        return self.transform.forward_shape(shape)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, InverseTransform) and self.transform == other.transform
 
 
 class IdentityTransform(FusedTransform):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -43,7 +45,7 @@ def solve_monotone(v: Tensor, r: Tensor, s: Tensor, c: Tensor) -> Tensor:
     """
     v, r, s, c = torch.broadcast_tensors(v, r, s, c)
     with torch.no_grad():
-        root = _bracketed_newton(v, r, s, c)
+        root = _Root.apply(v, r, s, c)
     # A Newton step from the root leaves its value and has the derivative of the implicit function; the second step
     # also corrects the derivatives of order two and three, as the error of the first is quadratic.
     for _ in range(2):
@@ -55,6 +57,30 @@ def solve_monotone(v: Tensor, r: Tensor, s: Tensor, c: Tensor) -> Tensor:
 def _residual_and_slope(a: Tensor, v: Tensor, r: Tensor, s: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     tanh = torch.tanh(s * a + c)
     return a + r * tanh - v, 1 + r * s * (1 - tanh * tanh)
+
+
+class _Root(torch.autograd.Function):
+    """The root without derivatives, as one operation: `torch.func.vmap` may not look into a search of that kind."""
+
+    @staticmethod
+    def forward(v: Tensor, r: Tensor, s: Tensor, c: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _bracketed_newton(v, r, s, c)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        del inputs
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        del ctx, grad_outputs
+        return None, None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Tensor, int]:
+        del info
+        moved = [x if dim is None else x.movedim(dim, 0) for x, dim in zip(tensors, in_dims, strict=True)]
+        return _Root.apply(*torch.broadcast_tensors(*moved)), 0
 
 
 def _bracketed_newton(v: Tensor, r: Tensor, s: Tensor, c: Tensor) -> Tensor:

@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.tracing import known
 
 __all__ = ["householder_product", "orthonormalize"]
 
 # Far from orthonormality every step multiplies the smallest singular value by 1.5, so that this reaches 1 from 1e-17.
 MAX_STEPS = 120
 STEPS_AT_ONCE = 4
+# Where values cannot be looked at: enough for the smallest singular value to be 1e-6 of the norm.
+BLIND_STEPS = 40
 
 
 def orthonormalize(matrix: Tensor) -> Tensor:
@@ -32,7 +35,8 @@ def orthonormalize(matrix: Tensor) -> Tensor:
         `(*batch, D, M)` with :math:`Q^TQ = I` to the precision of the dtype.
 
     Raises:
-        InvalidInputError: Columns are linearly dependent, or values are not finite.
+        InvalidInputError: Columns are linearly dependent, or values are not finite. Under `torch.compile` and
+            `torch.func.vmap`, where values cannot be looked at, the result is NaN instead.
 
     Example:
         >>> Q = orthonormalize(torch.tensor([[3.0, 0.0], [0.0, 4.0], [0.0, 0.0]]))
@@ -43,11 +47,15 @@ def orthonormalize(matrix: Tensor) -> Tensor:
     Q = matrix / torch.linalg.matrix_norm(matrix, keepdim=True)
     # A step from distance d leaves at most d², so the step from here is the last one needed.
     last_step = math.sqrt(torch.finfo(matrix.dtype).eps)
-    for _ in range(MAX_STEPS // STEPS_AT_ONCE):
+    for step in range(0, MAX_STEPS, STEPS_AT_ONCE):
         gram = Q.mT @ Q
         factor = product = 1.5 * identity - 0.5 * gram
-        if (torch.linalg.matrix_norm(gram.detach() - identity) <= last_step).all():
+        near = torch.linalg.matrix_norm(gram.detach() - identity, keepdim=True) <= last_step
+        all_near = known(near)
+        if all_near:
             return Q @ product
+        if all_near is None and step == BLIND_STEPS:
+            return torch.where(near, Q @ product, torch.nan)
         # A step multiplies Q by a polynomial of its Gram matrix, so the next steps need only products of small ones.
         for _ in range(STEPS_AT_ONCE - 1):
             gram = gram @ factor @ factor

@@ -1,0 +1,58 @@
+"""What `torch.compile` and `torch.func` need: modules and values as they are at one moment."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["bound", "functorch_is_active", "known"]
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def bound(module: Module) -> Module:
+    """Return a view of a module that keeps the tensors that the module has now.
+
+    `torch.func.functional_call` lends a module other parameters while it is called, and a transform outlives the call
+    that made it. The tensors are shared, not copied: what an optimiser does to them in place is seen.
+
+    Example:
+        >>> layer = nn.Linear(1, 1, bias=False)
+        >>> view = bound(layer)
+        >>> layer.weight = nn.Parameter(torch.zeros(1, 1))
+        >>> bool(view.weight == 0)
+        False
+    """
+    view = object.__new__(type(module))  # copy.copy would do it as well, were it not for torch.compile
+    children = {name: None if child is None else bound(child) for name, child in module._modules.items()}
+    vars(view).update(
+        vars(module), _parameters=dict(module._parameters), _buffers=dict(module._buffers), _modules=children
+    )
+    return view
+
+
+def known(condition: Tensor) -> bool | None:
+    """Return whether `condition` holds everywhere; `None` where Python may not look at values.
+
+    These places are `torch.compile` and `torch.func.vmap`: iterations take a fixed number of steps there, and checks of
+    values are left out.
+
+    Example:
+        >>> known(torch.ones(3) > 0)
+        True
+        >>> torch.func.vmap(lambda x: x * (known(x > 0) is None))(torch.ones(3))
+        tensor([1., 1., 1.])
+    """
+    if torch.compiler.is_compiling():
+        return None
+    try:
+        return bool(condition.all())
+    except RuntimeError:  # what vmap raises, which has no public way to ask for it
+        return None
+
+
+def functorch_is_active() -> bool:
+    """Return whether a transform of `torch.func` is running: hand-written backward passes are unknown to it."""
+    return torch._C._are_functorch_transforms_active()

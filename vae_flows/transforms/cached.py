@@ -1,0 +1,73 @@
+"""Any transform of torch or Pyro with the cache of this library's transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from torch import Size, Tensor, nn
+from torch.distributions import constraints
+from torch.distributions.transforms import Transform
+
+from vae_flows.transforms.base import FusedTransform, forward_with_score
+
+__all__ = ["CachedTransform"]
+
+
+class CachedTransform(FusedTransform):
+    """A transform of another library behind the cache of `FusedTransform`, which cannot go stale.
+
+    Without a cache `exp` gives back another tensor than it was given, and the flow before it, which does not know that
+    tensor, makes a second solve.
+
+    Arguments:
+        transform: Any transform; one of single numbers gives a log-determinant for each.
+        cache_size: 0 or 1.
+
+    Example:
+        >>> import torch
+        >>> from torch.distributions.transforms import ExpTransform
+        >>> transform, x = CachedTransform(ExpTransform()), torch.randn(3)
+        >>> transform.inv(transform(x)) is x
+        True
+    """
+
+    def __init__(self, transform: Transform, *, cache_size: int = 1) -> None:
+        super().__init__(None, Size(), cache_size=cache_size)
+        self.transform = transform
+
+    @constraints.dependent_property(is_discrete=False)
+    def domain(self) -> constraints.Constraint:
+        return self.transform.domain
+
+    @constraints.dependent_property(is_discrete=False)
+    def codomain(self) -> constraints.Constraint:
+        return self.transform.codomain
+
+    @property
+    def bijective(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.transform.bijective
+
+    @property
+    def sign(self) -> int:
+        return self.transform.sign
+
+    def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = cast(Tensor, self.transform(x))
+        return y, self.transform.log_abs_det_jacobian(x, y)
+
+    def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        x = cast(Tensor, self.transform.inv(y))
+        return x, self.transform.log_abs_det_jacobian(x, y)
+
+    def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return forward_with_score(self.transform, x, score)
+
+    def dependencies(self) -> Sequence[Tensor]:
+        return tuple(self.transform.parameters()) if isinstance(self.transform, nn.Module) else ()
+
+    def forward_shape(self, shape: Sequence[int]) -> Size:
+        return Size(self.transform.forward_shape(Size(shape)))
+
+    def inverse_shape(self, shape: Sequence[int]) -> Size:
+        return Size(self.transform.inverse_shape(Size(shape)))
