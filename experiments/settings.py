@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from vae_flows import configuration
+from vae_flows.configuration import without_lists
 from vae_flows.errors import InvalidInputError, complaint, unknown_name
 from vae_flows.training import ComputeSettings, TrainingSettings
 
@@ -83,7 +85,7 @@ class CellSettings:
     max_images: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "posterior_options", _without_lists(self.posterior_options))
+        object.__setattr__(self, "posterior_options", without_lists(self.posterior_options))
 
     @property
     def seed(self) -> int:
@@ -98,13 +100,7 @@ def to_plain(value: Any) -> Any:
         >>> to_plain(NetworkSettings("mlp", (300, 200), 64))
         {'kind': 'mlp', 'hidden_dims': [300, 200], 'context_dim': 64}
     """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {entry.name: to_plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_plain(item) for item in value]
-    return value
+    return configuration.to_plain(value, _fields)
 
 
 def from_plain(kind: type[Record], plain: Any) -> Record:
@@ -207,13 +203,8 @@ def _restore(hint: Any, value: Any) -> Any:
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return from_plain(hint, value)
-    return _without_lists(value)
+    return without_lists(value)
 
 
-def _without_lists(value: Any) -> Any:
-    """Turn lists into tuples, at any depth, so that a record compares equal before and after JSON."""
-    if isinstance(value, Mapping):
-        return {key: _without_lists(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return tuple(_without_lists(item) for item in value)
-    return value
+def _fields(record: Any) -> dict[str, Any]:
+    return {entry.name: to_plain(getattr(record, entry.name)) for entry in dataclasses.fields(record)}

@@ -8,6 +8,7 @@ from typing import Any
 
 from vae_flows import cnf, data, evaluation, likelihoods, networks, objectives, transforms
 from vae_flows.cnf.integrate import ODESolver
+from vae_flows.configuration import register_class
 from vae_flows.distributions import DiagonalNormal, FlowDistribution
 from vae_flows.errors import (
     CheckpointError,
@@ -23,6 +24,7 @@ from vae_flows.guides import FlowGuide
 from vae_flows.objectives import ELBO
 from vae_flows.posterior import AmortizedPosterior
 from vae_flows.priors import FlowPrior
+from vae_flows.pyro_modules import load_param_store
 from vae_flows.vae import VAE
 
 __version__ = "0.1.0"
@@ -50,9 +52,11 @@ __all__ = [
     "data",
     "evaluation",
     "likelihoods",
+    "load_param_store",
     "make_flow",
     "networks",
     "objectives",
+    "register_class",
     "register_flow",
     "transforms",
 ]

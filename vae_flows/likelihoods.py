@@ -16,6 +16,7 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor, nn
 from torch.distributions import constraints
 
+from vae_flows.configuration import register_class
 from vae_flows.errors import InvalidInputError, complaint
 
 __all__ = ["BernoulliLikelihood", "CategoricalLikelihood", "GreyLevels", "Likelihood"]
@@ -94,6 +95,7 @@ class _IndependentPixels(dist.Independent):  # pyright: ignore[reportAttributeAc
         return self.base_dist.log_prob(value).sum(tuple(range(-self.reinterpreted_batch_ndims, 0)))
 
 
+@register_class("BernoulliLikelihood")
 class BernoulliLikelihood(Likelihood):
     r"""Independent Bernoulli pixels given logits: :math:`\log p(x) = \sum_i x_i l_i - \log(1 + e^{l_i})`.
 
@@ -118,6 +120,7 @@ class BernoulliLikelihood(Likelihood):
         return _IndependentPixels(pixels, self.event_dim, validate_args=False)
 
 
+@register_class("CategoricalLikelihood")
 class CategoricalLikelihood(Likelihood):
     """Independent categorical pixels over equidistant grey levels k / (levels - 1), given one logit a level.
 
@@ -141,6 +144,7 @@ class CategoricalLikelihood(Likelihood):
         if not isinstance(levels, int) or levels < 2:
             raise InvalidInputError(complaint("CategoricalLikelihood levels", "an integer above 1", repr(levels)))
         super().__init__(parameters_per_pixel=levels, event_dim=event_dim)
+        self.levels = levels
 
     def forward(self, parameters: Tensor) -> TorchDistribution:
         levels, dim = self.parameters_per_pixel, -self.event_dim

@@ -19,6 +19,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vae_flows.configuration import register_class
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 
 __all__ = [
@@ -183,6 +184,7 @@ class _ImageDecoder(nn.Module):
         return parameters.reshape(*z.shape[:-1], channels * self.parameters_per_pixel, height, width)
 
 
+@register_class("ConvEncoder")
 class ConvEncoder(_ImageEncoder):
     """The benchmark's encoder: six gated convolutions, the last of which sees the whole feature map.
 
@@ -216,6 +218,7 @@ class ConvEncoder(_ImageEncoder):
         super().__init__(shape, context_dim, body)
 
 
+@register_class("ConvDecoder")
 class ConvDecoder(_ImageDecoder):
     """The benchmark's decoder: six gated transposed convolutions and a head for the likelihood's parameters.
 
@@ -260,6 +263,7 @@ class ConvDecoder(_ImageDecoder):
         super().__init__(latent_dim, shape, parameters_per_pixel, body)
 
 
+@register_class("MLPEncoder")
 class MLPEncoder(_ImageEncoder):
     """Gated linear layers from flattened images to features.
 
@@ -283,8 +287,10 @@ class MLPEncoder(_ImageEncoder):
         shape = _checked_shape("MLPEncoder", image_shape)
         layers = _gated_layers("MLPEncoder", [math.prod(shape), *hidden_dims, context_dim])
         super().__init__(shape, context_dim, nn.Sequential(nn.Flatten(), *layers))
+        self.hidden_dims = tuple(hidden_dims)
 
 
+@register_class("MLPDecoder")
 class MLPDecoder(_ImageDecoder):
     """Gated linear layers from latents, and a linear layer to the likelihood's parameters.
 
@@ -316,6 +322,7 @@ class MLPDecoder(_ImageDecoder):
         layers = _gated_layers("MLPDecoder", widths)
         head = nn.Linear(widths[-1], math.prod(shape) * parameters_per_pixel)
         super().__init__(latent_dim, shape, parameters_per_pixel, nn.Sequential(*layers, head))
+        self.hidden_dims = tuple(hidden_dims)
 
 
 def _gated_layers(owner: str, widths: Sequence[int]) -> list[nn.Module]:

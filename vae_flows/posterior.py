@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,16 +11,19 @@ from torch.distributions.transforms import Transform
 from torch.nn import functional as F
 
 from vae_flows.cnf.work import WorkCount
+from vae_flows.configuration import config_of, register_class
 from vae_flows.distributions import DiagonalNormal, FlowDistribution
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.flows.base import AmortizedFlow
-from vae_flows.flows.registry import make_flow
+from vae_flows.flows.registry import make_flow, registered_name
+from vae_flows.saving import SavableModule
 from vae_flows.shapes import check_context
 
 __all__ = ["AmortizedPosterior"]
 
 
-class AmortizedPosterior(nn.Module):
+@register_class("AmortizedPosterior")
+class AmortizedPosterior(SavableModule):
     r"""q(z | h): a diagonal Gaussian :math:`N(\mu(h), \sigma^2(h))` carried by a flow conditioned on the context h.
 
     The mean is linear in h, the variance the softplus of a linear map (van den Berg et al. 2018, published settings).
@@ -81,6 +84,17 @@ class AmortizedPosterior(nn.Module):
         """Name of the flow: its registered name, or that of its class or function."""
         flow = self.flow
         return getattr(flow, "name", "") or getattr(flow, "__name__", type(flow).__name__)
+
+    def get_config(self) -> Mapping[str, Any]:
+        """Return the constructor's arguments, a flow that is known by name being given by name and options."""
+        name = registered_name(self.flow)
+        config = {
+            "latent_dim": self.latent_dim,
+            "context_dim": self.context_dim,
+            "flow": name or self.flow,
+            "variance_bounds": self.variance_bounds,
+        }
+        return {**config, **config_of(self.flow)} if name else config
 
     @property
     def last_solve(self) -> WorkCount | None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from torch import nn
 
 from vae_flows.cnf.density import ContinuousNormalizingFlow
+from vae_flows.configuration import register_class
 from vae_flows.distributions import FlowDistribution
 from vae_flows.errors import InvalidInputError, complaint
 
 __all__ = ["FlowPrior"]
 
 
+@register_class("FlowPrior")
 class FlowPrior(nn.Module):
     """A continuous normalizing flow as the prior of a `VAE`, in plain PyTorch and in Pyro, trained with the rest of it.
 

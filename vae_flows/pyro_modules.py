@@ -1,13 +1,71 @@
-"""Registering modules with Pyro's parameter store, without the silent clash of two models under one name."""
+"""Modules in Pyro's parameter store: registered without silent clashes, and loaded without unrestricted unpickling."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pyro
+import torch
+from pyro.distributions import constraints
 from torch import nn
+from torch.distributions import constraints as torch_constraints
 
-from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.errors import CheckpointError, InvalidInputError, complaint
+from vae_flows.weights import read_torch_file
 
-__all__ = ["register_module"]
+__all__ = ["load_param_store", "register_module"]
+
+
+def load_param_store(path: Path | str, map_location: str | torch.device = "cpu") -> None:
+    """Load what `pyro.get_param_store().save(path)` wrote, without running code that the file may hold.
+
+    Pyro's own `load` unpickles without restriction; here only tensors and the constraints of PyTorch and Pyro are read.
+    Parameters that the store has already take over the values in place, and with them the modules that they belong to:
+    run model and guide once before loading, and there is nothing else to do. The others are added to the store, as by
+    Pyro's `load`.
+
+    A model's or guide's parameters in the store are those of its modules, so that saving the modules, by `state_dict()`
+    or `save_pretrained`, saves the same. The `load` of Pyro's optimisers is unrestricted as well;
+    `optimizer.set_state(torch.load(path, weights_only=True))` reads what their `save` wrote.
+
+    Arguments:
+        path: The file.
+        map_location: The device of parameters that are added.
+
+    Raises:
+        CheckpointError: There is no such file, it is damaged or something else, or a parameter has another shape or
+            constraint than in the store, which is then as it was.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "parameters"
+        >>> with pyro.get_param_store().scope():
+        ...     scale = pyro.param("scale", torch.tensor(2.0), constraint=constraints.positive)
+        ...     pyro.get_param_store().save(path)
+        >>> with pyro.get_param_store().scope():
+        ...     load_param_store(path)
+        ...     pyro.param("scale").item()
+        2.0
+    """
+    with torch.serialization.safe_globals([*_constraint_classes()]):
+        loaded = read_torch_file(Path(path), map_location)
+    if not isinstance(loaded, dict) or loaded.keys() != {"params", "constraints"}:
+        raise CheckpointError(complaint(f"checkpoint {path}", "a parameter store saved by Pyro", "something else"))
+    store = pyro.get_param_store()
+    present, others = store.get_state(), {}
+    for name, value in loaded["params"].items():
+        if name not in present["params"]:
+            others[name] = value
+            continue
+        got = f"{loaded['constraints'][name]} of shape {tuple(value.shape)}"
+        expected = f"{present['constraints'][name]} of shape {tuple(present['params'][name].shape)}"
+        if got != expected:
+            raise CheckpointError(complaint(f"parameter {name!r} in {path}", expected, got))
+    with torch.no_grad():
+        for name in loaded["params"].keys() - others.keys():
+            present["params"][name].copy_(loaded["params"][name])
+    store.set_state({"params": others, "constraints": {name: loaded["constraints"][name] for name in others}})
 
 
 def register_module(name: str, module: nn.Module) -> None:
@@ -31,3 +89,9 @@ def register_module(name: str, module: nn.Module) -> None:
                 )
             )
         return
+
+
+def _constraint_classes() -> Iterator[type]:
+    for entry in (vars(torch_constraints) | vars(constraints)).values():
+        if isinstance(entry, type) and issubclass(entry, torch_constraints.Constraint):
+            yield entry

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import pyro
 import torch
@@ -19,13 +19,14 @@ from vae_flows.likelihoods import Likelihood
 from vae_flows.objectives import ELBO, GradientEstimator
 from vae_flows.posterior import AmortizedPosterior
 from vae_flows.pyro_modules import register_module
+from vae_flows.saving import SavableModule
 
 __all__ = ["ELBO", "VAE"]
 
 Prior = Distribution | Callable[[], TorchDistribution]
 
 
-class VAE(nn.Module):
+class VAE(SavableModule):
     """A variational autoencoder with any encoder, decoder, posterior, likelihood and prior.
 
     Arguments:
@@ -65,6 +66,11 @@ class VAE(nn.Module):
         self.posterior = posterior
         self.likelihood = likelihood
         self.prior_model = prior
+
+    def get_config(self) -> Mapping[str, Any]:
+        """Return the constructor's arguments."""
+        parts = {name: getattr(self, name) for name in ("encoder", "decoder", "posterior", "likelihood")}
+        return {**parts, "prior": self.prior_model}
 
     def encode(self, x: Tensor) -> FlowDistribution:
         """Return q(z | x) for images `(*batch, *event)`.

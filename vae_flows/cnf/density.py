@@ -19,6 +19,7 @@ from vae_flows.cnf.integrate import ODESolver
 from vae_flows.cnf.regularization import Regularizer
 from vae_flows.cnf.transform import ContinuousTransform, check_integration_time
 from vae_flows.cnf.work import WorkCount
+from vae_flows.configuration import register_class
 from vae_flows.distributions import DiagonalNormal
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.shapes import check_context
@@ -27,6 +28,7 @@ from vae_flows.transforms.base import ChainTransform, FusedTransform
 __all__ = ["ContinuousNormalizingFlow"]
 
 
+@register_class("ContinuousNormalizingFlow")
 class ContinuousNormalizingFlow(nn.Module):
     r"""p(x), or p(x | context): :math:`z(0) \sim N(0, I)` carried to :math:`x = z(T)` by :math:`dz/dt = f(t, z)`.
 
@@ -96,7 +98,10 @@ class ContinuousNormalizingFlow(nn.Module):
         if context_dim is not None:
             require_positive("ContinuousNormalizingFlow", context_dim=context_dim)
             self.amortizations.extend(make_amortization(amortization, b.widths, context_dim, rank) for b in blocks)
+        self.amortization = amortization
+        self.rank = rank
         self.integration_time = integration_time
+        self.train_integration_time = train_integration_time
         # The logarithm keeps a learned T positive.
         start = torch.full((len(blocks),), math.log(integration_time))
         self.log_integration_time = nn.Parameter(start) if train_integration_time else None

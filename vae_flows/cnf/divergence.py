@@ -34,6 +34,7 @@ import torch
 from torch import Tensor
 
 from vae_flows.cnf.fields import AugmentedField, ProductsField, VectorField
+from vae_flows.configuration import register_class
 from vae_flows.errors import InvalidInputError, complaint, require_positive, unknown_name
 
 __all__ = [
@@ -63,6 +64,7 @@ class Divergence(ABC):
         """Return f and the trace, or its estimate with `probes`, as one function."""
 
 
+@register_class("ExactDivergence")
 @dataclass(frozen=True)
 class ExactDivergence(Divergence):
     """tr J without noise, in closed form where there is one."""
@@ -75,6 +77,7 @@ class ExactDivergence(Divergence):
         return field.with_trace()
 
 
+@register_class("BruteForceDivergence")
 @dataclass(frozen=True)
 class BruteForceDivergence(Divergence):
     """tr J as the sum of D vector-Jacobian products, from nothing but f: the reference for the others."""
@@ -87,6 +90,7 @@ class BruteForceDivergence(Divergence):
         return ProductsField(field)
 
 
+@register_class("HutchinsonDivergence")
 @dataclass(frozen=True)
 class HutchinsonDivergence(Divergence):
     r"""The estimate :math:`\frac1P \sum_p \epsilon_p^\top J \epsilon_p` (Hutchinson 1990; Grathwohl et al. 2019).
@@ -127,6 +131,7 @@ class HutchinsonDivergence(Divergence):
         return probes
 
 
+@register_class("BottleneckDivergence")
 @dataclass(frozen=True)
 class BottleneckDivergence(HutchinsonDivergence):
     r"""The estimate at the narrowest hidden layer h of :math:`f = g \circ h`.

@@ -9,9 +9,9 @@ differentiated by `vae_flows.cnf.fused`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Size, Tensor, nn
@@ -20,6 +20,7 @@ from vae_flows.cnf.activations import Activation, activation, swish
 from vae_flows.cnf.fields import AugmentedField, ConditionedDynamics, Time, VectorField
 from vae_flows.cnf.fused import FusedField, Layer, TraceTerms
 from vae_flows.cnf.layers import LayerUpdate, TimeConditioning, TimeLinear, make_layer
+from vae_flows.configuration import register_class
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.shapes import Folded, fold_samples
 from vae_flows.tracing import bound
@@ -30,6 +31,7 @@ _CLOSED_TRACE_LAYERS = 3  # up to two hidden layers the trace has a closed form 
 _TRACE_CHUNK = 16  # basis vectors a pass where the trace has no closed form: bounds the memory, still one wide product
 
 
+@register_class("MLPDynamics")
 class MLPDynamics(nn.Module):
     """The shared part of dz/dt = f(t, z; updates): an MLP from D to D.
 
@@ -65,11 +67,21 @@ class MLPDynamics(nn.Module):
         self.latent_dim = latent_dim
         self.widths = (latent_dim, *hidden_dims, latent_dim)
         self.activation_name = activation
+        self.time_conditioning = time_conditioning
         self.swish_beta = nn.Parameter(torch.ones(())) if activation == "swish" else None
         self.activation()
         self.layers = nn.ModuleList(
             make_layer(time_conditioning, fan_in, fan_out) for fan_in, fan_out in pairwise(self.widths)
         )
+
+    def get_config(self) -> Mapping[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            "latent_dim": self.latent_dim,
+            "hidden_dims": self.widths[1:-1],
+            "activation": self.activation_name,
+            "time_conditioning": self.time_conditioning,
+        }
 
     def activation(self) -> Activation:
         """Return σ."""

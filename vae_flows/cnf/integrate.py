@@ -18,6 +18,7 @@ from vae_flows.cnf.runge_kutta import SteppingSettings, integrate
 from vae_flows.cnf.tableaus import TABLEAUS
 from vae_flows.cnf.taped import AutogradTape, solve_taped
 from vae_flows.cnf.work import SolveProgress, WorkCount
+from vae_flows.configuration import register_class
 from vae_flows.errors import IntegrationError, InvalidInputError, complaint, unknown_name
 from vae_flows.tracing import functorch_is_active
 
@@ -31,6 +32,7 @@ class IntegrationWarning(UserWarning):
     """A solve failed and was made again with the settings given as `fallback`."""
 
 
+@register_class("ODESolver")
 @dataclass(frozen=True)
 class ODESolver:
     """Settings of an ODE solve.

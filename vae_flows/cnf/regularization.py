@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vae_flows.cnf.divergence import HutchinsonDivergence, Noise
 from vae_flows.cnf.fields import AugmentedField, Time, VectorField, vector_jacobian_products
+from vae_flows.configuration import register_class
 from vae_flows.errors import InvalidInputError, complaint
 
 __all__ = ["JacobianNorm", "KineticEnergy", "RegularizedField", "Regularizer"]
@@ -49,6 +50,7 @@ class Regularizer(ABC):
         """Return r at `z (…, D)`, shape `(…)`, given f(t, z) as `dz`."""
 
 
+@register_class("KineticEnergy")
 @dataclass(frozen=True)
 class KineticEnergy(Regularizer):
     r""":math:`r = \|f(t, z)\|^2`: short, straight paths.
@@ -63,6 +65,7 @@ class KineticEnergy(Regularizer):
         return dz.square().sum(-1)
 
 
+@register_class("JacobianNorm")
 @dataclass(frozen=True)
 class JacobianNorm(Regularizer):
     r""":math:`r = \|J\|_F^2`, estimated without bias by :math:`\|\epsilon^\top J\|^2`: smooth dynamics.

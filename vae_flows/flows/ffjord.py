@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -92,6 +93,9 @@ class FFJORD(AmortizedFlow):
     ) -> None:
         super().__init__(latent_dim, context_dim)
         require_positive("FFJORD", num_blocks=num_blocks)
+        self.hidden_dims = tuple(hidden_dims)
+        self.activation = activation
+        self.time_conditioning = time_conditioning
         self.cnf = ContinuousNormalizingFlow(
             [
                 MLPDynamics(latent_dim, hidden_dims, activation=activation, time_conditioning=time_conditioning)
@@ -109,6 +113,27 @@ class FFJORD(AmortizedFlow):
             eval_solver=eval_solver,
             regularizers=regularizers,
         )
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that would build this flow again, with the settings as they are now."""
+        own = ("latent_dim", "context_dim", "hidden_dims", "activation", "time_conditioning")
+        of_flow = (
+            "amortization",
+            "rank",
+            "integration_time",
+            "train_integration_time",
+            "end_time_jitter",
+            "divergence",
+            "eval_divergence",
+            "solver",
+            "eval_solver",
+            "regularizers",
+        )
+        return {
+            **{name: getattr(self, name) for name in own},
+            "num_blocks": len(self.cnf.dynamics),
+            **{name: getattr(self.cnf, name) for name in of_flow},
+        }
 
     @property
     def last_solve(self) -> WorkCount | None:

@@ -116,6 +116,9 @@ class IAFFlow(AmortizedFlow):
     ) -> None:
         super().__init__(latent_dim, context_dim)
         require_positive("IAFFlow", num_layers=num_layers, hidden_dim=hidden_dim, num_hidden=num_hidden)
+        self.num_layers = num_layers
+        self.hidden_dim = hidden_dim
+        self.num_hidden = num_hidden
         self.forget_bias = forget_bias
         self.features = nn.Linear(context_dim, hidden_dim)
         self.networks = nn.ModuleList(

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from vae_flows.errors import InvalidInputError, complaint, unknown_name
 from vae_flows.flows.base import AmortizedFlow
 
-__all__ = ["available_flows", "make_flow", "register_flow"]
+__all__ = ["available_flows", "make_flow", "register_flow", "registered_name"]
 
 ENTRY_POINT_GROUP = "vae_flows.flows"
 FlowClass = TypeVar("FlowClass", bound=type[AmortizedFlow])
@@ -19,6 +19,9 @@ _registered: dict[str, type[AmortizedFlow]] = {}
 
 def register_flow(name: str) -> Callable[[FlowClass], FlowClass]:
     """Class decorator that makes a flow known to `make_flow`, `AmortizedPosterior` and the benchmark by `name`.
+
+    Saved models name the flow too, with its options: it keeps them as attributes of the same names, or returns them
+    from a method `get_config()`.
 
     Raises:
         InvalidInputError: The name is taken by another class, or the class is no `AmortizedFlow`.
@@ -43,6 +46,17 @@ def register_flow(name: str) -> Callable[[FlowClass], FlowClass]:
         return flow
 
     return register
+
+
+def registered_name(flow: object) -> str | None:
+    """Return the name by which `make_flow` builds flows of this one's class; not that of a class it derives from.
+
+    Example:
+        >>> from vae_flows.flows import PlanarFlow
+        >>> registered_name(PlanarFlow(4, 8)), registered_name(print)
+        ('planar', None)
+    """
+    return vars(type(flow)).get("name") if isinstance(flow, AmortizedFlow) else None
 
 
 def available_flows() -> tuple[str, ...]:

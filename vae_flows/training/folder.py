@@ -13,9 +13,10 @@ from torch import Tensor
 
 from vae_flows.errors import CheckpointError, complaint
 from vae_flows.evaluation.bounds import placement
-from vae_flows.training.checkpoint import check_weights, load_checkpoint, save_checkpoint
+from vae_flows.training.checkpoint import load_checkpoint, save_checkpoint
 from vae_flows.training.records import EpochRecord, best_record
 from vae_flows.training.settings import ComputeSettings, TrainingSettings
+from vae_flows.weights import check_weights
 
 if TYPE_CHECKING:
     from vae_flows.data import DataSet, Images

@@ -1,0 +1,450 @@
+"""Saved models come back as they were, from folders that are whole, and from nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+import vae_flows as vf
+from vae_flows.cnf import BottleneckDivergence, ContinuousNormalizingFlow, KineticEnergy, MLPDynamics
+from vae_flows.configuration import register_class
+from vae_flows.errors import CheckpointError, InvalidInputError
+from vae_flows.flows import AmortizedFlow, PlanarFlow
+from vae_flows.likelihoods import BernoulliLikelihood, CategoricalLikelihood
+from vae_flows.networks import MLPDecoder, MLPEncoder
+from vae_flows.saving import CONFIG_FILE, WEIGHTS_FILE
+
+D, C, SHAPE = 2, 6, (1, 2, 2)
+SOLVER = vf.ODESolver("rk4", options={"step_size": 0.25})
+OPTIONS: dict[str, dict[str, Any]] = {
+    "ffjord": {
+        "hidden_dims": (4, 5),
+        "num_blocks": 2,
+        "rank": 2,
+        "activation": "tanh",
+        "time_conditioning": "squash",
+        "integration_time": 0.75,
+        "train_integration_time": True,
+        "num_probes": 2,
+        "solver": SOLVER,
+        "eval_solver": vf.ODESolver(rtol=1e-3, atol=1e-3),
+        "regularizers": [KineticEnergy(0.1)],
+    },
+    "iaf": {"num_layers": 2, "hidden_dim": 5, "num_hidden": 2, "forget_bias": 0.5},
+    "sylvester-orthogonal": {"num_layers": 2, "num_orthogonal": 1},
+    "sylvester-householder": {"num_layers": 3, "num_reflections": 2},
+}
+FLOWS = [name for name in vf.available_flows() if name != "my-flow"]  # a doctest's
+
+
+def make_vae(flow: str | AmortizedFlow = "planar", **parts: Any) -> vf.VAE:
+    options = OPTIONS.get(flow, {}) if isinstance(flow, str) else {}
+    default = {
+        "encoder": MLPEncoder(SHAPE, (4,), C),
+        "decoder": MLPDecoder(D, SHAPE, (4,)),
+        "posterior": vf.AmortizedPosterior(D, C, flow, variance_bounds=(0.01, 7.0), **options),
+        "likelihood": BernoulliLikelihood(),
+    }
+    vae = vf.VAE(**{**default, **parts})
+    with torch.no_grad():  # off any start at zero, which a fresh model would share
+        for parameter in vae.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return vae
+
+
+def flow_prior() -> vf.FlowPrior:
+    dynamics = [MLPDynamics(D, (3,), activation="swish"), MLPDynamics(D, (4,), time_conditioning="ignore")]
+    divergence = BottleneckDivergence("rademacher")
+    return vf.FlowPrior(ContinuousNormalizingFlow(dynamics, divergence=divergence, solver=SOLVER))
+
+
+def elbo(vae: vf.VAE, *, training: bool, dtype: torch.dtype = torch.float32) -> Tensor:
+    images = torch.linspace(0, 1, 12, dtype=dtype).reshape(3, *SHAPE)
+    torch.manual_seed(7)
+    return vae.train(training).elbo(images).elbo
+
+
+def assert_same(vae: vf.VAE, other: vf.VAE, dtype: torch.dtype = torch.float32) -> None:
+    for training in (True, False):
+        expected = elbo(vae, training=training, dtype=dtype)
+        assert expected.dtype == dtype
+        assert torch.equal(elbo(other, training=training, dtype=dtype), expected)
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    change(config)
+    (folder / CONFIG_FILE).write_text(json.dumps(config))
+
+
+class OwnEncoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x.flatten(-3))
+
+
+class OwnFlow(PlanarFlow):
+    """Derived from a registered flow, and not registered itself."""
+
+
+@register_class("tests.OwnDecoder")
+class OwnDecoder(nn.Module):
+    def __init__(self, channels: Sequence[int], gain: float = 1.0) -> None:
+        super().__init__()
+        self.channels = channels
+        self.gain = gain
+        self.linear = nn.Linear(D, 4 * sum(channels))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.gain * self.linear(z).unflatten(-1, (sum(self.channels), 2, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("flow", FLOWS)
+def test_every_flow_gives_the_same_bound_after_loading(flow: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    vae = make_vae(flow).to(dtype)
+    vae.save_pretrained(tmp_path / "model")
+    loaded = vf.VAE.from_pretrained(tmp_path / "model")
+    assert not loaded.training
+    assert_same(vae, loaded, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_learned_prior_comes_back(dtype: torch.dtype, tmp_path: Path) -> None:
+    vae = make_vae(prior=flow_prior()).to(dtype)
+    vae.save_pretrained(tmp_path)
+    assert_same(vae, vf.VAE.from_pretrained(tmp_path), dtype)
+
+
+def test_grey_levels_come_back(tmp_path: Path) -> None:
+    likelihood = CategoricalLikelihood(levels=4)
+    vae = make_vae(likelihood=likelihood, decoder=MLPDecoder(D, SHAPE, (4,), parameters_per_pixel=4))
+    vae.save_pretrained(tmp_path)
+    assert_same(vae, vf.VAE.from_pretrained(tmp_path))
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_state_dicts_round_trip(flow: str, tmp_path: Path) -> None:
+    vae, other = make_vae(flow), make_vae(flow)
+    torch.save(vae.state_dict(), tmp_path / "weights.pt")
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    assert_same(vae, other)
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_a_posterior_is_saved_by_itself(flow: str, tmp_path: Path) -> None:
+    posterior = make_vae(flow).posterior.double().eval()
+    posterior.save_pretrained(tmp_path)
+    loaded = vf.AmortizedPosterior.from_pretrained(str(tmp_path))
+    context = torch.randn(3, C, dtype=torch.float64)
+    z = torch.randn(3, D, dtype=torch.float64)
+    assert torch.equal(loaded(context).log_prob(z), posterior(context).log_prob(z))
+
+
+def test_the_description_is_readable(tmp_path: Path) -> None:
+    make_vae("ffjord").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / CONFIG_FILE).read_text(encoding="utf-8"))
+    assert (config["library"], config["version"], config["format"]) == ("vae-flows", vf.__version__, 1)
+    model = config["model"]
+    assert model["encoder"] == {"class": "MLPEncoder", "image_shape": [1, 2, 2], "hidden_dims": [4], "context_dim": 6}
+    assert model["posterior"]["flow"] == "ffjord"
+    assert model["posterior"]["integration_time"] == 0.75
+    assert model["posterior"]["solver"]["options"] == {"step_size": 0.25}
+    assert model["posterior"]["regularizers"] == [{"class": "KineticEnergy", "weight": 0.1}]
+    assert (model["likelihood"], model["prior"]) == ({"class": "BernoulliLikelihood", "event_dim": 3}, None)
+
+
+def test_settings_changed_after_construction_are_the_ones_saved(tmp_path: Path) -> None:
+    vae = make_vae("ffjord")
+    assert isinstance(vae.posterior.flow, vf.FFJORD)
+    vae.posterior.flow.eval_solver = vf.ODESolver(rtol=1e-7)
+    vae.save_pretrained(tmp_path)
+    flow = vf.VAE.from_pretrained(tmp_path).posterior.flow
+    assert isinstance(flow, vf.FFJORD)
+    assert flow.eval_solver == vf.ODESolver(rtol=1e-7)
+
+
+def test_loading_leaves_the_random_state_alone(tmp_path: Path) -> None:
+    make_vae("ffjord").save_pretrained(tmp_path)
+    before = torch.get_rng_state()
+    vf.VAE.from_pretrained(tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_parts_that_cannot_be_described_are_passed(tmp_path: Path) -> None:
+    vae = make_vae(OwnFlow(D, C), encoder=OwnEncoder())
+    vae.save_pretrained(tmp_path)
+    message = r"encoder of the saved model .*: expected encoder=…, .* got none of class OwnEncoder\. Pass an object"
+    with pytest.raises(CheckpointError, match=message):
+        vf.VAE.from_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"posterior of the saved model .*: expected posterior=…"):
+        vf.VAE.from_pretrained(tmp_path, encoder=OwnEncoder())
+    posterior = vf.AmortizedPosterior(D, C, OwnFlow(D, C), variance_bounds=(0.01, 7.0))
+    assert_same(vae, vf.VAE.from_pretrained(tmp_path, encoder=OwnEncoder(), posterior=posterior))
+    vae.posterior.save_pretrained(tmp_path / "posterior")
+    with pytest.raises(CheckpointError, match=r"flow of the saved model .*: expected flow=…"):
+        vf.AmortizedPosterior.from_pretrained(tmp_path / "posterior")
+    loaded = vf.AmortizedPosterior.from_pretrained(tmp_path / "posterior", flow=OwnFlow(D, C))
+    assert torch.equal(loaded.gaussian.weight, vae.posterior.gaussian.weight)
+    with pytest.raises(InvalidInputError, match="some of encoder, decoder, posterior, likelihood, prior, got encodr"):
+        vf.VAE.from_pretrained(tmp_path, encodr=OwnEncoder())
+
+
+def test_a_distribution_as_prior_is_passed(tmp_path: Path) -> None:
+    prior = torch.distributions.Independent(torch.distributions.Normal(torch.ones(D), torch.ones(D)), 1)
+    vae = make_vae(prior=prior)
+    vae.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"expected prior=….*got none of class Independent"):
+        vf.VAE.from_pretrained(tmp_path)
+    assert_same(vae, vf.VAE.from_pretrained(tmp_path, prior=prior))
+
+
+def test_registered_classes_are_built(tmp_path: Path) -> None:
+    vae = make_vae(decoder=OwnDecoder((1,), gain=0.5))
+    vae.save_pretrained(tmp_path)
+    assert_same(vae, vf.VAE.from_pretrained(tmp_path))
+
+
+def test_a_derived_model_is_loaded_by_its_class(tmp_path: Path) -> None:
+    class OwnVAE(vf.VAE):
+        pass
+
+    vae = make_vae()
+    OwnVAE(**vae.get_config()).save_pretrained(tmp_path)
+    assert type(OwnVAE.from_pretrained(tmp_path)) is OwnVAE
+    with pytest.raises(CheckpointError, match="expected class VAE, got class OwnVAE"):
+        vf.VAE.from_pretrained(tmp_path)
+
+
+def test_tied_buffered_and_uncontiguous_weights_come_back(tmp_path: Path) -> None:
+    class Tied(OwnEncoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.again = self.linear
+            self.register_buffer("count", torch.tensor(0))
+            self.register_buffer("mean", torch.zeros(3, 2, dtype=torch.float64).T)
+
+    vae = make_vae(encoder=Tied())
+    encoder = vae.encoder
+    encoder.count, encoder.mean = torch.tensor(5), torch.randn(3, 2, dtype=torch.float64).T
+    vae.save_pretrained(tmp_path)
+    loaded = vf.VAE.from_pretrained(tmp_path, encoder=Tied())
+    for name, tensor in vae.state_dict().items():
+        other = loaded.state_dict()[name]
+        assert other.dtype == tensor.dtype, name
+        assert torch.equal(other, tensor), name
+    assert loaded.encoder.again is loaded.encoder.linear
+    assert_same(vae, loaded)
+
+
+def test_parts_of_different_precision_keep_theirs(tmp_path: Path) -> None:
+    vae = make_vae("iaf")
+    vae.posterior.double()
+    vae.save_pretrained(tmp_path)
+    loaded = vf.VAE.from_pretrained(tmp_path)
+    dtypes = {name: tensor.dtype for name, tensor in vae.named_buffers()}
+    dtypes |= {name: tensor.dtype for name, tensor in vae.named_parameters()}
+    for name, tensor in [*loaded.named_parameters(), *loaded.named_buffers()]:
+        assert tensor.dtype == dtypes[name], name
+
+
+def test_the_device_is_chosen(tmp_path: Path) -> None:
+    make_vae().save_pretrained(tmp_path)
+    loaded = vf.VAE.from_pretrained(tmp_path, map_location="meta")
+    assert {parameter.device.type for parameter in loaded.parameters()} == {"meta"}
+    with pytest.raises(RuntimeError, match="nowhere"):
+        vf.VAE.from_pretrained(tmp_path, map_location="nowhere")
+
+
+def test_saving_again_replaces(tmp_path: Path) -> None:
+    make_vae("iaf").save_pretrained(tmp_path)
+    vae = make_vae("planar")
+    vae.save_pretrained(tmp_path)
+    assert_same(vae, vf.VAE.from_pretrained(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == [CONFIG_FILE, WEIGHTS_FILE]
+
+
+@pytest.mark.parametrize("failing", [WEIGHTS_FILE, CONFIG_FILE])
+@pytest.mark.parametrize("before", [True, False])
+def test_an_interrupted_save_is_not_loaded_as_whole(
+    failing: str, before: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, old = tmp_path / "model", make_vae()
+    if before:
+        old.save_pretrained(folder)
+    replace = os.replace
+
+    def interrupted(source: Path, target: Path) -> None:
+        if target.name == failing:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make_vae().save_pretrained(folder)
+    assert not [name for name in os.listdir(folder) if name.startswith(".")]
+    if before and failing == WEIGHTS_FILE:
+        assert_same(old, vf.VAE.from_pretrained(folder))
+        return
+    expected = "the weights that config.json belongs to" if before else "a folder with config.json"
+    with pytest.raises(CheckpointError, match=f"expected {expected}"):
+        vf.VAE.from_pretrained(folder)
+
+
+def test_what_cannot_be_saved_leaves_no_files(tmp_path: Path) -> None:
+    class Stateful(OwnEncoder):
+        def get_extra_state(self) -> str:
+            return "state"
+
+    @register_class("tests.Forgetful")
+    class Forgetful(OwnEncoder):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+
+    folder = tmp_path / "model"
+    with pytest.raises(InvalidInputError, match=r"expected tensors alone, got encoder\._extra_state"):
+        make_vae(encoder=Stateful()).save_pretrained(folder)
+    with pytest.raises(InvalidInputError, match=r"configuration of .*Forgetful: .*got none for width"):
+        make_vae(encoder=Forgetful(3)).save_pretrained(folder)
+    with pytest.raises(InvalidInputError, match="expected finite numbers"):
+        make_vae(posterior=vf.AmortizedPosterior(D, C, "none", variance_bounds=(0.1, float("inf")))).save_pretrained(
+            folder
+        )
+    assert not folder.exists()
+    folder.write_text("a file")
+    with pytest.raises(InvalidInputError, match="expected a folder, got a file"):
+        make_vae().save_pretrained(folder)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    make_vae().save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_missing_files_are_named(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"elsewhere: expected a folder with config\.json, got none"):
+        vf.VAE.from_pretrained(folder / "elsewhere")
+    with pytest.raises(CheckpointError, match=r"expected a folder with config\.json, got none"):
+        vf.VAE.from_pretrained(folder / CONFIG_FILE)
+    (folder / WEIGHTS_FILE).unlink()
+    with pytest.raises(CheckpointError, match=r"expected a file model\.safetensors, got none"):
+        vf.VAE.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "\x00", "[" * 100_000, b"\xff"])
+def test_a_damaged_description_is_refused(folder: Path, text: str | bytes) -> None:
+    (folder / CONFIG_FILE).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(CheckpointError, match=r"expected JSON in config\.json, got something else"):
+        vf.VAE.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"library": "other"}, r"expected a config\.json of vae-flows, got that of something else"),
+        (
+            {"format": 2, "version": "9.9"},
+            r"expected format 1 or earlier, got 2, written by version 9\.9\. Install that",
+        ),
+        ({"format": None}, "expected format 1 or earlier, got None"),
+        ({"model": 3}, "expected entries model and weights"),
+        ({"weights": {}}, r"expected the weights that config\.json belongs to"),
+    ],
+)
+def test_descriptions_of_others_are_refused(folder: Path, change: dict[str, Any], message: str) -> None:
+    rewrite(folder, lambda config: config.update(change))
+    with pytest.raises(CheckpointError, match=message):
+        vf.VAE.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "description", "message"),
+    [
+        (
+            "encoder",
+            {"class": "os.system", "command": "true"},
+            r"encoder of .* \(registered class: .*'os.sys",
+        ),
+        (
+            "encoder",
+            {"class": "MLPEncoder", "image_shape": [1, 2, 2], "depth": 3},
+            "unexpected keyword argument 'depth'",
+        ),
+        ("encoder", {"class": "MLPEncoder", "image_shape": [1, 2]}, "image_shape"),
+        ("posterior", {"class": "AmortizedPosterior", "latent_dim": 2, "context_dim": 6, "flow": "absent"}, "'absent'"),
+        ("likelihood", {"unregistered": "Other"}, "expected likelihood=…"),
+        ("depth", 3, r"got an error \(.*'depth'"),
+    ],
+)
+def test_descriptions_that_cannot_be_built_are_refused(
+    folder: Path, part: str, description: dict[str, Any], message: str
+) -> None:
+    rewrite(folder, lambda config: config["model"].update({part: description}))
+    with pytest.raises(CheckpointError, match=message):
+        vf.VAE.from_pretrained(folder)
+
+
+def test_another_class_is_refused(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="expected class AmortizedPosterior, got class VAE"):
+        vf.AmortizedPosterior.from_pretrained(folder)
+
+
+def test_weights_of_another_model_are_named_and_the_parts_stay_as_they_were(folder: Path) -> None:
+    class Other(OwnEncoder):
+        pass
+
+    encoder = Other().double()
+    before = encoder.linear.weight.clone()
+    with pytest.raises(
+        CheckpointError, match=r"weights of this VAE, got missing: encoder\.linear\.weight, .*unexpected"
+    ):
+        vf.VAE.from_pretrained(folder, encoder=encoder)
+    assert torch.equal(encoder.linear.weight, before)
+
+
+def test_damaged_weights_are_refused(folder: Path) -> None:
+    path = folder / WEIGHTS_FILE
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="got damaged ones or those of another save"):
+        vf.VAE.from_pretrained(folder)
+    path.write_bytes(b"no tensors")
+    rewrite(folder, lambda config: config.update(weights={"sha256": hashlib.sha256(b"no tensors").hexdigest()}))
+    with pytest.raises(CheckpointError, match="expected a safetensors file"):
+        vf.VAE.from_pretrained(folder)
+
+
+def test_other_programs_read_the_weights(folder: Path) -> None:
+    weights = safetensors.torch.load_file(folder / WEIGHTS_FILE)
+    assert weights.keys() == make_vae().state_dict().keys()
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_folder_is_read_without_a_network_and_its_client(
+    folder: Path, as_text: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a network was asked for")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # whose import then fails
+    monkeypatch.setitem(sys.modules, "vae_flows.hub", None)
+    vf.VAE.from_pretrained(str(folder) if as_text else folder).save_pretrained(folder)

@@ -1,0 +1,169 @@
+"""Descriptions: objects as plain values that JSON can hold, and objects built from such values, by registered names.
+
+An object is described by its class's registered name and its configuration: the arguments that would build it again.
+They are read from the object's attributes of the same names, or from its method `get_config()` where it has one. To
+build from a description, classes are looked up among those registered, and nowhere else: a description cannot make
+Python import or run anything that the program has not loaded by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from inspect import Parameter, signature
+from typing import Any, TypeVar, cast
+
+from torch import nn
+
+from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint, unknown_name
+
+__all__ = ["UnregisteredClassError", "build", "config_of", "describe", "register_class", "to_plain", "without_lists"]
+
+CLASS = "class"
+_COLLECTING = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+Class = TypeVar("Class", bound=type)
+
+_registered: dict[str, type] = {}
+_names: dict[type, str] = {}
+
+
+class UnregisteredClassError(VAEFlowsError):
+    """An object of a class that is not registered was to be described; the message is the class's name."""
+
+
+def register_class(name: str) -> Callable[[Class], Class]:
+    """Class decorator that lets saved models name a class, so that they are loaded without its objects being passed.
+
+    The class keeps its constructor's arguments as attributes of the same names, or returns them from a method
+    `get_config()`. They may be numbers, strings, `None`, objects of registered classes, and sequences and mappings of
+    these; sequences come back as tuples.
+
+    Arguments:
+        name: What descriptions call the class. It is part of files: keep it when the class is renamed.
+
+    Raises:
+        InvalidInputError: The name is taken by another class.
+
+    Example:
+        >>> @register_class("ShiftEncoder")
+        ... class ShiftEncoder(nn.Module):
+        ...     def __init__(self, shift: float = 1.0) -> None:
+        ...         super().__init__()
+        ...         self.shift = shift
+        >>> describe(ShiftEncoder(0.5))
+        {'class': 'ShiftEncoder', 'shift': 0.5}
+        >>> build({"class": "ShiftEncoder", "shift": 0.25}).shift
+        0.25
+    """
+
+    def register(cls: Class) -> Class:
+        taken = _registered.get(name)
+        if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise InvalidInputError(complaint(f"class {name!r}", "a free name", f"one taken by {taken.__qualname__}"))
+        _registered[name] = cls
+        _names[cls] = name
+        return cls
+
+    return register
+
+
+def describe(value: Any) -> Any:
+    """Return the description of an object, or of a plain value or a collection of them.
+
+    Raises:
+        UnregisteredClassError: It is, or holds, an object whose class is not registered.
+        InvalidInputError: An object does not tell its configuration.
+
+    Example:
+        >>> from vae_flows.cnf import KineticEnergy
+        >>> describe([KineticEnergy(0.01), None])
+        [{'class': 'KineticEnergy', 'weight': 0.01}, None]
+    """
+    return to_plain(value, _describe_object)
+
+
+def build(description: Any) -> Any:
+    """Build what `describe` described; lists become tuples.
+
+    Raises:
+        UnknownNameError: No class is registered under a name.
+        TypeError: A class does not take the arguments.
+
+    Example:
+        >>> build({"class": "ODESolver", "method": "rk4", "options": {"step_size": 0.1}}).options
+        {'step_size': 0.1}
+    """
+    if isinstance(description, list | tuple):
+        return tuple(build(item) for item in description)
+    if not isinstance(description, Mapping):
+        return description
+    arguments = {key: build(item) for key, item in description.items() if key != CLASS}
+    if CLASS not in description:
+        return arguments
+    name = str(description[CLASS])
+    if name not in _registered:
+        raise unknown_name("registered class", name, _registered)
+    return _registered[name](**arguments)
+
+
+def config_of(value: Any) -> Mapping[str, Any]:
+    """Return the arguments that would build an object again: those of `get_config()`, or else its attributes.
+
+    Raises:
+        InvalidInputError: An argument is not kept as an attribute.
+
+    Example:
+        >>> from vae_flows.flows import PlanarFlow
+        >>> config_of(PlanarFlow(4, 8, num_layers=2))
+        {'latent_dim': 4, 'context_dim': 8, 'num_layers': 2}
+    """
+    if hasattr(value, "get_config"):
+        return value.get_config()
+    parameters = signature(type(value)).parameters.values()
+    absent = [p.name for p in parameters if p.kind in _COLLECTING or not hasattr(value, p.name)]
+    if absent:
+        expected = "its constructor's arguments kept as attributes of the same names"
+        remedy = "Keep them, or define get_config()."
+        got = f"none for {', '.join(absent)}"
+        raise InvalidInputError(complaint(f"configuration of {type(value).__qualname__}", expected, got, remedy))
+    return {p.name: getattr(value, p.name) for p in parameters}
+
+
+def to_plain(value: Any, plain_object: Callable[[Any], Any]) -> Any:
+    """Turn a value into what JSON knows: dicts with strings as keys, lists, numbers, strings and `None`.
+
+    Arguments:
+        value: A plain value, an object, or a collection of them at any depth.
+        plain_object: What to make of anything else than plain values and collections.
+
+    Example:
+        >>> to_plain({"sizes": (1, 2), "dtype": complex}, lambda value: value.__name__)
+        {'sizes': [1, 2], 'dtype': 'complex'}
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item, plain_object) for key, item in value.items()}
+    if isinstance(value, list | tuple | nn.ModuleList):
+        return [to_plain(item, plain_object) for item in cast(list[Any], value)]
+    return plain_object(value)
+
+
+def without_lists(value: Any) -> Any:
+    """Turn lists into tuples, at any depth, so that a value compares equal before and after JSON.
+
+    Example:
+        >>> without_lists({"sizes": [1, [2]]})
+        {'sizes': (1, (2,))}
+    """
+    if isinstance(value, Mapping):
+        return {key: without_lists(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(without_lists(item) for item in value)
+    return value
+
+
+def _describe_object(value: Any) -> dict[str, Any]:
+    name = _names.get(type(value))
+    if name is None:
+        raise UnregisteredClassError(type(value).__qualname__)
+    return {CLASS: name, **{key: describe(item) for key, item in config_of(value).items()}}
