@@ -135,7 +135,6 @@ def test_constrained_parameters_come_back(present: bool, tmp_path: Path) -> None
         for name, (value, constraint) in CONSTRAINED.items():
             pyro.param(name, value, constraint=constraint).unconstrained().data.add_(1.0)
     vf.load_param_store(str(tmp_path / "parameters"))
-    assert {name: str(pyro.param(name).shape) for name in CONSTRAINED}
     for name, value in expected.items():
         assert torch.equal(pyro.param(name), value), name
 

@@ -97,7 +97,7 @@ class SavableModule(nn.Module):
 
         Arguments:
             source: A folder, which is read without a network. A string that names no folder is taken for a repository
-                of the hub, such as `"owner/model"`.
+                of the hub, such as `"owner/model"`; a `Path` never is.
             map_location: The device of the loaded model.
             revision: Branch, tag or commit of the repository. This and the following are for the hub alone.
             token: The hub's access token, or whether to use the one that is stored on this machine.
