@@ -164,11 +164,11 @@ def test_the_description_is_readable(tmp_path: Path) -> None:
 def test_settings_changed_after_construction_are_the_ones_saved(tmp_path: Path) -> None:
     vae = make_vae("ffjord")
     assert isinstance(vae.posterior.flow, vf.FFJORD)
-    vae.posterior.flow.eval_solver = vf.ODESolver(rtol=1e-7)
+    vae.posterior.flow.cnf.eval_solver = vf.ODESolver(rtol=1e-7)
     vae.save_pretrained(tmp_path)
     flow = vf.VAE.from_pretrained(tmp_path).posterior.flow
     assert isinstance(flow, vf.FFJORD)
-    assert flow.eval_solver == vf.ODESolver(rtol=1e-7)
+    assert flow.cnf.eval_solver == vf.ODESolver(rtol=1e-7)
 
 
 def test_loading_leaves_the_random_state_alone(tmp_path: Path) -> None:

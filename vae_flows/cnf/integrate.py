@@ -123,6 +123,8 @@ class ODESolver:
 
     def _solve(self, field: AugmentedField, z: Tensor, interval: tuple[float, float], work: WorkCount) -> Tensor:
         """Return the state at the end, `(…, D + K)`."""
+        if torch.jit.is_tracing():
+            self._check_traceable()
         progress = SolveProgress(work, self.max_evaluations)
         state = torch.cat([z, z.new_zeros((*z.shape[:-1], field.num_integrals))], -1)
         if self._steps_here():
@@ -133,6 +135,18 @@ class ODESolver:
             raise progress.error("the state at the end is not finite")
         progress.backward = True
         return end
+
+    def _check_traceable(self) -> None:
+        """Refuse what a recorded graph would repeat wrongly: steps chosen by the data it was recorded with."""
+        if not self._steps_here() or TABLEAUS[self.method].is_adaptive:
+            raise InvalidInputError(
+                complaint(
+                    "ODESolver under torch.jit.trace",
+                    "fixed steps, with gradient 'backprop' or 'recompute'",
+                    f"method {self.method!r} with gradient {self.gradient!r}",
+                    'Set solver=ODESolver(method="rk4", options={"step_size": 0.1}), say.',
+                )
+            )
 
     def _steps_here(self) -> bool:
         """Whether this library steps the solve, and not torchdiffeq."""
@@ -154,7 +168,8 @@ class ODESolver:
         settings = SteppingSettings(
             TABLEAUS[self.method], self.rtol, self.atol, latent_dim, latent_dim + 1, self.options
         )
-        if torch.is_grad_enabled():
+        # A hand-written backward pass is opaque to torch.jit.trace, which records the operations of the plain solve.
+        if torch.is_grad_enabled() and not torch.jit.is_tracing():
             if self.gradient == "recompute":
                 taped = field if isinstance(field, TapedField) else AutogradTape(field)
                 return solve_taped(taped, state, interval, settings, progress, keep=False)

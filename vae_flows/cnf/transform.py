@@ -88,7 +88,7 @@ class ContinuousTransform(FusedTransform):
         self._regularization: Tensor | None = None
         self._on_solve = on_solve
         self._given_probes = probes
-        self._drawn_probes: dict[Size, _Noise] = {}
+        self._drawn_probes: dict[tuple[int, ...], _Noise] = {}
 
     @property
     def regularization(self) -> Tensor | None:
@@ -165,11 +165,12 @@ class ContinuousTransform(FusedTransform):
 
     def _augmented(self, field: VectorField, packed: Tensor, shape: Size) -> AugmentedField:
         """Bind the field to its divergence and regularisers, with the noise of latents of this shape."""
-        if packed.shape not in self._drawn_probes:
+        key = tuple(map(int, packed.shape))  # torch.jit.trace makes sizes tensors, of which no two are the same key
+        if key not in self._drawn_probes:
             of_trace = self.divergence.draw_probes(field, packed) if self._given_probes is None else None
             of_regularizers = [regularizer.draw_probes(field, packed) for regularizer in self.regularizers]
-            self._drawn_probes[packed.shape] = _Noise(of_trace, of_regularizers)
-        noise = self._drawn_probes[packed.shape]
+            self._drawn_probes[key] = _Noise(of_trace, of_regularizers)
+        noise = self._drawn_probes[key]
         if self._given_probes is not None:
             noise = noise._replace(of_trace=torch.stack([field.pack(probe, shape) for probe in self._given_probes]))
         augmented = self.divergence.bind(field, noise.of_trace)

@@ -290,7 +290,7 @@ class ChainTransform(FusedTransform):
     """
 
     def __init__(self, parts: Sequence[FusedTransform], *, cache_size: int = 1) -> None:
-        if not parts or len({part.latent_dim for part in parts}) != 1:
+        if not parts or any(part.latent_dim != parts[0].latent_dim for part in parts):
             raise InvalidInputError(
                 complaint("ChainTransform", "transforms of one latent dimension", [part.latent_dim for part in parts])
             )
