@@ -20,7 +20,7 @@ from vae_flows.errors import (
     VAEFlowsError,
 )
 from vae_flows.flows import FFJORD, AmortizedFlow, available_flows, make_flow, register_flow
-from vae_flows.guides import FlowGuide
+from vae_flows.guides import AmortizedAutoGuide, FlowGuide, LocalSite
 from vae_flows.objectives import ELBO
 from vae_flows.posterior import AmortizedPosterior
 from vae_flows.priors import FlowPrior
@@ -33,6 +33,7 @@ __all__ = [
     "ELBO",
     "FFJORD",
     "VAE",
+    "AmortizedAutoGuide",
     "AmortizedFlow",
     "AmortizedPosterior",
     "CheckpointError",
@@ -43,6 +44,7 @@ __all__ = [
     "FlowPrior",
     "IntegrationError",
     "InvalidInputError",
+    "LocalSite",
     "NonFiniteLossError",
     "ODESolver",
     "UnknownNameError",

@@ -8,13 +8,14 @@ from pathlib import Path
 import pyro
 import torch
 from pyro.distributions import constraints
+from pyro.nn import PyroModule
 from torch import nn
 from torch.distributions import constraints as torch_constraints
 
 from vae_flows.errors import CheckpointError, InvalidInputError, complaint
 from vae_flows.weights import read_torch_file
 
-__all__ = ["load_param_store", "register_module"]
+__all__ = ["load_param_store", "register_module", "registered"]
 
 
 def load_param_store(path: Path | str, map_location: str | torch.device = "cpu") -> None:
@@ -76,6 +77,22 @@ def register_module(name: str, module: nn.Module) -> None:
             and leave the module's own alone, silently.
     """
     pyro.module(name, module)
+    _check_store(name, module)
+
+
+def registered(owner: PyroModule, name: str) -> nn.Module:
+    """Return the submodule `name` of a `PyroModule`, whose parameters Pyro knows by then.
+
+    Raises:
+        InvalidInputError: The parameter store holds another module's parameters under its name.
+    """
+    module = getattr(owner, name)  # by which PyroModule registers it
+    if not pyro.settings.get("module_local_params"):
+        _check_store(owner._pyro_get_fullname(name), module)
+    return module
+
+
+def _check_store(name: str, module: nn.Module) -> None:
     store = pyro.get_param_store()
     for key, parameter in module.named_parameters():
         full = f"{name}$$${key}"
@@ -84,8 +101,9 @@ def register_module(name: str, module: nn.Module) -> None:
                 complaint(
                     f"Pyro's parameter store entry {full!r}",
                     "this module's parameter",
-                    "that of a module made earlier",
-                    "Call pyro.clear_param_store() before training another model, or give it another name.",
+                    "that of a module made earlier, or loaded",
+                    "Call pyro.clear_param_store() before training another model, or give it another name; or take the "
+                    f"stored values with pyro.module({name!r}, module, update_module_params=True).",
                 )
             )
         return

@@ -1,0 +1,168 @@
+"""How several sites share flows: one flow over all, one each, or one each given the sites before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+import pyro
+import torch
+from pyro.distributions import Delta
+from torch import Tensor, nn
+from torch.distributions.transforms import Transform
+
+from vae_flows.cnf.work import WorkCount
+from vae_flows.distributions import FlowDistribution
+from vae_flows.errors import InvalidInputError, complaint, unknown_name
+from vae_flows.flows.base import AmortizedFlow
+from vae_flows.guides.sites import LocalSite, PackedTransform, unconstrained
+from vae_flows.posterior import AmortizedPosterior
+
+__all__ = ["PackingName", "SitePacking", "as_module", "posteriors_of", "total_work"]
+
+PackingName = Literal["joint", "separate", "autoregressive"]
+
+
+@dataclass(frozen=True)
+class SitePacking:
+    r"""The factorisation of q over sites with unconstrained values u₁, …, u_K given the context h.
+
+    `joint` is one flow, q(u₁, …, u_K | h); `separate` is :math:`\prod_k q(u_k | h)`; `autoregressive` is
+    :math:`\prod_k q(u_k | h, u_1, \dots, u_{k-1})`.
+
+    Arguments:
+        sites: The sites, in the model's order.
+        name: The factorisation.
+
+    Raises:
+        InvalidInputError: No site, or two of one name.
+        UnknownNameError: An unknown factorisation.
+
+    Example:
+        >>> packing = SitePacking((LocalSite("a"), LocalSite("b", (3,))), "autoregressive")
+        >>> packing.sizes(context_dim=8)
+        [(1, 8), (3, 9)]
+    """
+
+    sites: tuple[LocalSite, ...]
+    name: PackingName = "joint"
+
+    def __post_init__(self) -> None:
+        if self.name not in get_args(PackingName):
+            raise unknown_name("packing", self.name, get_args(PackingName))
+        names = [site.name for site in self.sites]
+        if not names or len(set(names)) < len(names):
+            raise InvalidInputError(complaint("sites of a guide", "at least one, each of its own name", names))
+
+    @property
+    def blocks(self) -> tuple[tuple[LocalSite, ...], ...]:
+        """The sites that share a flow, flow by flow."""
+        return (self.sites,) if self.name == "joint" else tuple((site,) for site in self.sites)
+
+    def describe(self) -> str:
+        """Name the sites with the shapes of one row's value."""
+        return ", ".join(f"{site.name!r} {tuple(site.event_shape)}" for site in self.sites)
+
+    def sizes(self, context_dim: int) -> list[tuple[int, int]]:
+        """Return the latent and context sizes that each flow must have, for contexts `(…, context_dim)`."""
+        sizes = []
+        for block in self.blocks:
+            latent_dim = sum(site.size for site in block)
+            sizes.append((latent_dim, context_dim))
+            context_dim += latent_dim if self.name == "autoregressive" else 0
+        return sizes
+
+    def make_posteriors(
+        self, context_dim: int, flow: str | AmortizedFlow, options: Mapping[str, Any]
+    ) -> AmortizedPosterior | nn.ModuleList:
+        """Make the posteriors for contexts `(…, context_dim)`.
+
+        Raises:
+            InvalidInputError: A flow object of other sizes, or one for several flows.
+        """
+        sizes = self.sizes(context_dim)
+        if isinstance(flow, AmortizedFlow) and sizes != [(flow.latent_dim, flow.context_dim)]:
+            raise self._wrong_sizes(sizes, [(flow.latent_dim, flow.context_dim)])
+        return as_module([AmortizedPosterior(*size, flow, **options) for size in sizes])
+
+    def check_posteriors(self, posteriors: Sequence[AmortizedPosterior]) -> int:
+        """Return the context size that the posteriors need.
+
+        Raises:
+            InvalidInputError: Their number or sizes are not those of the sites.
+        """
+        got = [(posterior.latent_dim, posterior.context_dim) for posterior in posteriors]
+        context_dim = got[0][1] if got else 1
+        if got != self.sizes(context_dim):
+            raise self._wrong_sizes(self.sizes(context_dim), got)
+        return context_dim
+
+    def sample(self, posteriors: Sequence[AmortizedPosterior], context: Tensor) -> dict[str, Tensor]:
+        """Sample the sites, each flow solving once, from within the plate.
+
+        Arguments:
+            posteriors: Those of `make_posteriors`.
+            context: `(*batch, context_dim)`, where `*batch` is what the plate makes of the batch.
+
+        Returns:
+            The sites' values by name.
+        """
+        values: dict[str, Tensor] = {}
+        for block, posterior in zip(self.blocks, posteriors, strict=True):
+            transform = block[0].transform() if len(block) == 1 else PackedTransform(block)
+            of_block, sampled = _sample_block(block, transform, posterior(context))
+            values |= of_block
+            if self.name == "autoregressive":
+                earlier = unconstrained(transform, sampled)
+                context = torch.cat([context.expand((*earlier.shape[:-1], context.shape[-1])), earlier], -1)
+        return values
+
+    def _wrong_sizes(self, expected: list[tuple[int, int]], got: list[tuple[int, int]]) -> InvalidInputError:
+        return InvalidInputError(
+            complaint(
+                f"flows of sites {self.describe()} packed {self.name!r}",
+                f"(latent_dim, context_dim) = {', '.join(map(str, expected))}",
+                ", ".join(map(str, got)) or "none",
+                "latent_dim is the number of unconstrained coordinates of the sites of a flow.",
+            )
+        )
+
+
+def as_module(posteriors: Sequence[AmortizedPosterior]) -> AmortizedPosterior | nn.ModuleList:
+    """Return the only posterior, or the list of several, as a guide keeps them."""
+    return posteriors[0] if len(posteriors) == 1 else nn.ModuleList(posteriors)
+
+
+def posteriors_of(module: nn.Module) -> list[AmortizedPosterior]:
+    """Return the posteriors that `as_module` put together."""
+    return cast(list[AmortizedPosterior], list(module) if isinstance(module, nn.ModuleList) else [module])
+
+
+def total_work(module: nn.Module) -> WorkCount | None:
+    """Return the work of the latest solves of all posteriors, `None` where they made none."""
+    works = [posterior.last_solve for posterior in posteriors_of(module)]
+    solves = [work for work in works if work is not None]
+    return WorkCount.total(solves) if solves else None
+
+
+def _sample_block(
+    block: Sequence[LocalSite], transform: Transform, flow: FlowDistribution
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Sample the sites of one flow; return their values, and what `transform` gave."""
+    q = FlowDistribution(flow.base_dist, [*flow.transforms, transform], validate_args=False)
+    name = "_".join(site.name for site in block)
+    if isinstance(transform, PackedTransform):
+        sampled = cast(Tensor, pyro.sample(f"_{name}_joint", q, infer={"is_auxiliary": True}))
+        # The auxiliary site bears the Jacobians: TraceMeanField_ELBO loses the log-density of a Delta.
+        values = {
+            site.name: cast(Tensor, pyro.sample(site.name, Delta(value, event_dim=len(site.event_shape))))
+            for site, value in zip(block, transform.split(sampled), strict=True)
+        }
+    else:
+        sampled = cast(Tensor, pyro.sample(name, q))
+        values = {name: sampled}
+    if q.regularization is not None:
+        # A guide's factor counts against the bound, as a regulariser should.
+        pyro.factor(f"_{name}_regularization", q.regularization, has_rsample=True)
+    return values, sampled
