@@ -11,6 +11,7 @@ import dataclasses
 import io
 import math
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ __all__ = [
     "load_settings",
     "prepare_cell",
     "run_cell",
+    "run_folder",
 ]
 
 SETTINGS, METRICS, FAILURE, LOG, IMAGES = "settings.json", "metrics.json", "failure.json", "log.txt", "images.npz"
@@ -52,7 +54,17 @@ IMAGE_COUNT = 12
 
 def cell_folder(root: Path, settings: CellSettings) -> Path:
     """Return the folder of a run below that of its grid: `<root>/<data>/<posterior>/seed-<n>`."""
-    return root / _data_name(settings) / settings.posterior / f"seed-{settings.seed}"
+    return run_folder(root, _data_name(settings), settings.posterior, settings.seed)
+
+
+def run_folder(root: Path, data: str, posterior: str, seed: int) -> Path:
+    """Return the folder of a run by its names; characters that some file system refuses become hyphens.
+
+    Example:
+        >>> run_folder(Path("runs"), "mnist-static", "zuko:NSF", 1).as_posix()
+        'runs/mnist-static/zuko-NSF/seed-1'
+    """
+    return root / data / re.sub(r"[^\w.-]", "-", posterior) / f"seed-{seed}"
 
 
 def load_settings(folder: Path) -> CellSettings:

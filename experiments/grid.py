@@ -17,7 +17,7 @@ from experiments.runners import CellExit, CellHandle, CellRunner
 from experiments.settings import CellSettings, override
 from vae_flows.data import available_data_sets
 from vae_flows.errors import unknown_name
-from vae_flows.flows import available_flows
+from vae_flows.flows import find_flow
 from vae_flows.training import ComputeSettings
 
 __all__ = ["Cell", "CellOutcome", "GridMonitor", "plan_grid", "run_grid"]
@@ -87,12 +87,14 @@ def plan_grid(
 
     Raises:
         UnknownNameError: A posterior, a data set or a setting is not known.
+        InvalidInputError: A posterior's flow is in a package that is not installed.
     """
     chosen = (data or preset.data, posteriors or preset.posteriors, seeds or preset.seeds)
-    for kind, names, known in (("data set", chosen[0], available_data_sets()), ("flow", chosen[1], available_flows())):
-        for name in names:
-            if name not in known:
-                raise unknown_name(kind, name, known)
+    for name in chosen[0]:
+        if name not in available_data_sets():
+            raise unknown_name("data set", name, available_data_sets())
+    for name in chosen[1]:
+        find_flow(name)
     grid = dict.fromkeys(itertools.product(*chosen))
     settings = [override(preset.cell(*names, compute=compute), overrides) for names in grid]
     return tuple(Cell(cell_folder(root, cell), cell) for cell in settings)

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from experiments.cell import FAILURE, IMAGES, METRICS, SETTINGS, load_settings
+from experiments.cell import FAILURE, IMAGES, METRICS, SETTINGS, load_settings, run_folder
 from experiments.files import read_json, write_atomically
 from experiments.paper_results import PAPER_RESULTS
 from experiments.presets import POSTERIORS, PRESETS
@@ -207,7 +207,7 @@ def _draw(root: Path, data: str, results: Results) -> dict[str, Figure]:
 
 
 def _read_images(root: Path, run: Run) -> dict[str, NDArray[np.float64]]:
-    path = root / run.data / run.posterior / f"seed-{run.seed}" / IMAGES
+    path = run_folder(root, run.data, run.posterior, run.seed) / IMAGES
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] / 255.0 for name in ("originals", "reconstructions", "samples")}

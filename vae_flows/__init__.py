@@ -66,6 +66,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Training brings Lightning Fabric and reporting matplotlib: seconds that a guide's user need not wait for.
-    if name in ("reporting", "training"):
+    if name in ("reporting", "testing", "training"):
         return import_module(f"vae_flows.{name}")
     raise AttributeError(f"module 'vae_flows' has no attribute {name!r}")

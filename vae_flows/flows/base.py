@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
 
 from pyro.distributions import ConditionalTransformModule
 from torch import Tensor
@@ -31,7 +30,7 @@ class AmortizedFlow(ConditionalTransformModule):
         InvalidInputError: A size is not a positive integer, or a context has another size or an integer dtype.
     """
 
-    name: ClassVar[str] = ""
+    name: str = ""
 
     def __init__(self, latent_dim: int, context_dim: int) -> None:
         super().__init__()

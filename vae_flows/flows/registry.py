@@ -1,20 +1,43 @@
-"""Flows by name: those of the library, those registered by users, and entry points of other packages."""
+"""Flows by name: those of the library, registered ones, entry points of other packages, and other libraries' flows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
-from typing import Any, TypeVar
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, NamedTuple, TypeVar
 
 from vae_flows.errors import InvalidInputError, complaint, unknown_name
 from vae_flows.flows.base import AmortizedFlow
 
-__all__ = ["available_flows", "make_flow", "register_flow", "registered_name"]
+__all__ = [
+    "Adapter",
+    "available_flows",
+    "find_flow",
+    "make_flow",
+    "register_adapter",
+    "register_flow",
+    "registered_name",
+]
 
 ENTRY_POINT_GROUP = "vae_flows.flows"
 FlowClass = TypeVar("FlowClass", bound=type[AmortizedFlow])
+FlowFactory = Callable[..., AmortizedFlow]
+
+
+class Adapter(NamedTuple):
+    """How flows of another library are made, which are called `<prefix>:<family>`."""
+
+    make: FlowFactory
+    """Takes latent size, context size, `family=` and the flow's options."""
+    families: Callable[[], tuple[str, ...]]
+    """Returns the families that can be made."""
+    require: Callable[[str], None]
+    """Raises a library error for a family that cannot be made."""
+
 
 _registered: dict[str, type[AmortizedFlow]] = {}
+_adapters: dict[str, Adapter] = {}
 
 
 def register_flow(name: str) -> Callable[[FlowClass], FlowClass]:
@@ -49,40 +72,87 @@ def register_flow(name: str) -> Callable[[FlowClass], FlowClass]:
 
 
 def registered_name(flow: object) -> str | None:
-    """Return the name by which `make_flow` builds flows of this one's class; not that of a class it derives from.
+    """Return the name by which `make_flow` builds flows like this one; not that of a class it derives from.
 
     Example:
         >>> from vae_flows.flows import PlanarFlow
         >>> registered_name(PlanarFlow(4, 8)), registered_name(print)
         ('planar', None)
     """
-    return vars(type(flow)).get("name") if isinstance(flow, AmortizedFlow) else None
+    if not isinstance(flow, AmortizedFlow):
+        return None
+    return vars(flow).get("name") or vars(type(flow)).get("name")  # an adapted flow has its name itself
+
+
+def register_adapter(prefix: str, adapter: Adapter) -> None:
+    """Make the flows of another library known as `<prefix>:<family>`."""
+    _adapters[prefix] = adapter
 
 
 def available_flows() -> tuple[str, ...]:
-    """Return the names of all flows, sorted: the library's own, registered ones and entry points."""
+    """Return the names of all flows, sorted: the library's, registered ones, entry points, Pyro's and zuko's.
+
+    Nothing is imported for it. zuko's flows are there if zuko is installed.
+
+    Example:
+        >>> {"ffjord", "none", "pyro:planar"} <= set(available_flows())
+        True
+    """
     external = {point.name for point in entry_points(group=ENTRY_POINT_GROUP)}
-    return tuple(sorted(external | set(_registered)))
+    adapted = {f"{prefix}:{family}" for prefix, adapter in _adapters.items() for family in adapter.families()}
+    return tuple(sorted(external | adapted | set(_registered)))
+
+
+def find_flow(name: str) -> FlowFactory:
+    """Return what makes the flow called `name` from latent size, context size and options.
+
+    Raises:
+        UnknownNameError: No flow has that name; the message lists the nearest ones.
+        InvalidInputError: Its entry point cannot be loaded or is no flow, or its library is not installed.
+
+    Example:
+        >>> find_flow("planar").__name__
+        'PlanarFlow'
+    """
+    prefix, colon, family = name.partition(":")
+    if colon and prefix in _adapters:
+        adapter = _adapters[prefix]
+        adapter.require(family)
+        return partial(adapter.make, family=family)
+    if name not in _registered:
+        points = [point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name == name]
+        if not points:
+            raise unknown_name("flow", name, available_flows())
+        register_flow(name)(_load(points[0]))
+    return _registered[name]
 
 
 def make_flow(name: str, latent_dim: int, context_dim: int, **options: Any) -> AmortizedFlow:
     """Build the flow called `name` for these sizes; `options` go to its class.
 
+    `pyro:<family>` and `zuko:<family>` are the flows of those libraries, with the options of `PyroFlow` and `ZukoFlow`.
+
     Raises:
         UnknownNameError: No flow has that name; the message lists the nearest ones.
-        InvalidInputError: An option is not one of the flow's.
+        InvalidInputError: An option is not one of the flow's, or the flow is in a package that is not installed.
 
     Example:
         >>> make_flow("planar", latent_dim=4, context_dim=8, num_layers=2).latent_dim
         4
+        >>> make_flow("pyro:radial", latent_dim=4, context_dim=8, num_layers=2).name
+        'pyro:radial'
     """
-    flow = _registered.get(name)
-    if flow is None:
-        points = [point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name == name]
-        if not points:
-            raise unknown_name("flow", name, available_flows())
-        flow = register_flow(name)(points[0].load())
+    factory = find_flow(name)
     try:
-        return flow(latent_dim, context_dim, **options)
+        return factory(latent_dim, context_dim, **options)
     except TypeError as error:
         raise InvalidInputError(f"flow {name!r} does not take these options ({sorted(options)}): {error}.") from error
+
+
+def _load(point: EntryPoint) -> type[AmortizedFlow]:
+    try:
+        return point.load()
+    except (AttributeError, ImportError) as error:
+        raise InvalidInputError(
+            complaint(f"flow {point.name!r}", f"a class at the entry point {point.value!r}", str(error))
+        ) from error

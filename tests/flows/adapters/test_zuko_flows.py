@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+
+import pytest
+import torch
+from torch import nn
+
+import vae_flows as vf
+from vae_flows.errors import IntegrationError, InvalidInputError, UnknownNameError
+from vae_flows.flows import ZukoFlow
+from vae_flows.flows.adapters.zuko import ZUKO_FAMILIES
+from vae_flows.testing import CHECKS, FlowContract
+from vae_flows.testing.contract import Check
+from vae_flows.testing.map_checks import gradients_are_those_of_finite_differences
+
+D, C, B = 4, 3, 5
+NUMERIC = 1e-7  # ends of Newton's method, amplified by the condition of a flow
+SOLVER = 5e-3  # two solves of zuko's: it divides log-determinants by 100 before it bounds their error by 1e-5
+
+installed = pytest.mark.skipif(find_spec("zuko") is None, reason="zuko is not installed")
+
+
+def contract(family: str, latent_scale: float = 10.0, tolerance: float = 1e-8, **options: object) -> FlowContract:
+    options = {"hidden_features": (8,), **options}
+    return FlowContract(
+        lambda d, c: ZukoFlow(d, c, family, **options),  # pyright: ignore[reportArgumentType]
+        tolerance=tolerance,
+        latent_scale=latent_scale,
+    )
+
+
+SMALL = {"signal": 2, "network": {"hidden_features": (4,)}}
+FLOWS = {
+    "BPF": contract("BPF", tolerance=NUMERIC, transforms=2),
+    "CNF": contract("CNF", tolerance=SOLVER),
+    "GF": contract("GF", latent_scale=0.5, tolerance=NUMERIC, transforms=2),
+    "MAF": contract("MAF", transforms=2),
+    "NAF": contract("NAF", latent_scale=1.0, tolerance=NUMERIC, transforms=1, **SMALL),
+    "NICE": contract("NICE", transforms=2),
+    "NSF": contract("NSF", transforms=2),
+    "RealNVP": contract("RealNVP", transforms=2),
+    "SOSPF": contract("SOSPF", latent_scale=1.0, tolerance=NUMERIC, transforms=1),
+    "UNAF": contract("UNAF", latent_scale=1.0, tolerance=NUMERIC, transforms=1, **SMALL),
+    "density": contract("NSF", transforms=2, orientation="density"),
+}
+FAST = ("MAF", "NICE")
+ROWS = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in FLOWS]
+
+
+@installed
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("row", ROWS)
+def test_contract(row: str, check: Check) -> None:
+    check(FLOWS[row])
+
+
+@installed
+def test_every_flow_of_vectors_in_zuko_has_a_row() -> None:
+    flows = import_module("zuko.flows")
+    theirs = {name for name, kind in vars(flows).items() if isinstance(kind, type) and issubclass(kind, flows.Flow)}
+    assert theirs - {"Flow", "NCSF"} == set(ZUKO_FAMILIES) == set(FLOWS) - {"density"}
+
+
+@installed
+@pytest.mark.parametrize("family", ZUKO_FAMILIES)
+def test_value_and_log_det_are_zukos(family: str) -> None:
+    torch.manual_seed(0)
+    flow = ZukoFlow(D, C, family)
+    torch.manual_seed(0)
+    theirs = getattr(import_module("zuko.flows"), family)(D, C).transform
+    context, z = torch.randn(B, C), torch.randn(7, B, D)
+    y, log_det = flow(context).forward_with_log_det(z)
+    expected, expected_log_det = theirs(context).call_and_ladj(z)
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(log_det, expected_log_det)
+
+
+@installed
+@pytest.mark.parametrize(("orientation", "evaluations"), [("sampling", 1), ("density", D + 1)])
+def test_drawing_is_the_cheap_direction(orientation: str, evaluations: int) -> None:
+    posterior = vf.AmortizedPosterior(D, C, "zuko:NSF", transforms=2, hidden_features=(8,), orientation=orientation)
+    count = 0
+
+    def note(*_: object) -> None:
+        nonlocal count
+        count += 1
+
+    posterior.get_submodule("flow.lazy.transforms.0.hyper").register_forward_hook(note)
+    posterior(torch.randn(B, C)).rsample_with_log_prob((3,))
+    assert count == evaluations
+
+
+@installed
+def test_gradients_of_numeric_inverses_count_weights_once() -> None:
+    gradients_are_those_of_finite_differences(FLOWS["NAF"])
+
+
+@installed
+def test_a_value_that_is_not_reached_is_an_error_and_no_wrong_density() -> None:
+    q = vf.AmortizedPosterior(D, C, "zuko:NAF", transforms=2, hidden_features=(8,), **SMALL).double()(
+        torch.zeros(B, C, dtype=torch.float64)
+    )
+    q.rsample_with_log_prob()
+    with pytest.raises(InvalidInputError, match=r"inverse of zuko:NAF: expected values that the transform reaches"):
+        q.log_prob(torch.full((B, D), 100.0, dtype=torch.float64))
+
+
+@installed
+@pytest.mark.parametrize("direction", ["forward_with_log_det", "inverse_with_log_det"])
+def test_a_solve_that_zuko_would_not_end_is_ended(direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vae_flows.flows.adapters.zuko.MAX_EVALUATIONS", 100)
+    flow = ZukoFlow(D, C, "CNF", hidden_features=(8,))
+    nn.init.constant_(next(flow.parameters()), torch.nan)
+    with pytest.raises(IntegrationError, match="solve of zuko:CNF: expected at most 100 evaluations") as caught:
+        getattr(flow(torch.zeros(B, C)), direction)(torch.zeros(B, D))
+    assert caught.value.evaluations == 100
+    assert not flow.get_submodule("lazy.ode")._forward_pre_hooks
+
+
+@installed
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("zuko:NSF", {"layers": 2}, "does not take these options"),
+        ("zuko:MAF", {"transforms": 2, "order": [0, 1]}, "does not take these options"),
+        ("zuko:MAF", {"orientation": "up"}, "orientation of zuko:MAF: expected 'sampling' or 'density', got 'up'"),
+    ],
+)
+def test_wrong_options_are_told(name: str, options: dict, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        vf.make_flow(name, D, C, **options)
+
+
+def test_unknown_names_have_near_ones() -> None:
+    with pytest.raises(UnknownNameError, match=r"flow of zuko: .*got 'NFS'. Did you mean 'NSF'"):
+        vf.make_flow("zuko:NFS", D, C)
+    with pytest.raises(UnknownNameError, match="got 'NCSF'"):  # of a torus
+        vf.make_flow("zuko:NCSF", D, C)
+
+
+def test_without_zuko_its_flows_are_not_listed_and_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vae_flows.flows.adapters.zuko.find_spec", lambda name: None)
+    assert not any(name.startswith("zuko:") for name in vf.available_flows())
+    with pytest.raises(InvalidInputError, match=r"flow 'zuko:NSF': .* got none installed\. Try: pip install zuko"):
+        vf.make_flow("zuko:NSF", D, C)
+
+
+PROBE = """
+import sys
+import torch
+from torch.distributions import Distribution, Normal
+from torch.distributions.transforms import Transform, _InverseTransform
+import vae_flows as vf
+assert "zuko:NSF" in vf.available_flows() and "zuko" not in sys.modules
+{first}
+def state():
+    return vars(Distribution).copy(), _InverseTransform.__name__, torch.get_rng_state().sum(), set(vars(Transform))
+before, name, random, methods = state()
+flow = vf.flows.find_flow("zuko:NSF")
+assert state()[:2] == (before, name)
+vf.make_flow("zuko:CNF", 2, 3, exact=False)
+assert "zuko" in sys.modules
+after, name_after, _, methods_after = state()
+assert (after, name_after) == (before, name)
+assert methods_after - methods <= {{"call_and_ladj"}}
+print(Distribution._validate_args)
+"""
+
+
+@installed
+@pytest.mark.parametrize(
+    ("first", "validates"), [("", "True"), pytest.param("import zuko", "False", marks=pytest.mark.slow)]
+)
+def test_zuko_is_imported_late_and_changes_nothing(first: str, validates: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", PROBE.format(first=first)], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == validates

@@ -1,0 +1,172 @@
+"""What the transforms and flows of other libraries have in common here."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Size, Tensor
+
+from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint
+from vae_flows.flows.base import AmortizedFlow
+from vae_flows.transforms.base import FusedTransform
+
+__all__ = ["AdaptedFlow", "ForeignTransform", "InvertedTransform", "Orientation"]
+
+Orientation = Literal["sampling", "density"]
+# An inverse that misses by more has failed; those that succeed miss by rounding.
+INVERSE_RESIDUAL = 1e-3
+
+
+class ForeignTransform(FusedTransform):
+    """A transform of another library, conditioned anew for each evaluation.
+
+    So its own cache, which cannot see changes in place, never outlives an evaluation; ours does the remembering.
+
+    Arguments:
+        name: The flow's, for errors.
+        condition: Returns the foreign transform for the context.
+        latent_dim: D.
+        batch_shape: Batch shape of the context.
+        dependencies: Tensors that `condition` reads: the context and learned parameters.
+        cache_size: 0 or 1.
+
+    Raises:
+        InvalidInputError: The inverse raises it for values that the foreign transform does not reach or cannot invert.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        condition: Callable[[], Any],
+        latent_dim: int,
+        batch_shape: Size,
+        *,
+        dependencies: Sequence[Tensor] = (),
+        cache_size: int = 1,
+    ) -> None:
+        super().__init__(latent_dim, batch_shape, cache_size=cache_size)
+        self.name = name
+        self._condition = condition
+        self._dependencies = tuple(dependencies)
+
+    @abstractmethod
+    def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map `x (*shape, D)`, which has the full shape, to y and the log-determinant `(*shape,)`."""
+
+    @abstractmethod
+    def invert(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Map `y (*shape, D)`, which has the full shape, to x and the log-determinant of the forward map."""
+
+    def dependencies(self) -> Sequence[Tensor]:
+        return self._dependencies
+
+    def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self._whole(self.evaluate, x)
+
+    def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return self._whole(self.invert, y)
+
+    def evaluate_inverse(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x and the log-determinant there, having checked that x is mapped to y."""
+        reached, log_det = self.evaluate(x)
+        if not ((reached - y).abs() <= INVERSE_RESIDUAL * (1 + y.abs())).all():
+            raise InvalidInputError(
+                complaint(
+                    f"inverse of {self.name}",
+                    "values that the transform reaches",
+                    f"some among {tuple(y.shape)} that it does not, or not in {y.dtype}",
+                    "Score the flow's own samples, use float64, or choose a flow that maps onto the whole space.",
+                )
+            )
+        return x, log_det
+
+    def _whole(self, primitive: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the primitive what every library can handle: full shapes that are not empty."""
+        shape = self.broadcast_shape(z)
+        z = z.expand(shape + z.shape[-1:])
+        return primitive(z) if z.numel() else (z, z.new_zeros(shape))
+
+
+class InvertedTransform(FusedTransform):
+    """The inverse of a fused transform as a fused transform.
+
+    Arguments:
+        part: The transform.
+        cache_size: 0 or 1.
+
+    Example:
+        >>> from vae_flows.transforms import PlanarTransform
+        >>> planar = PlanarTransform(torch.ones(2), torch.ones(2), torch.zeros(()))
+        >>> x = torch.tensor([[0.5, -1.0]])
+        >>> bool(torch.allclose(InvertedTransform(planar)(planar(x)), x, atol=1e-5))
+        True
+    """
+
+    def __init__(self, part: FusedTransform, *, cache_size: int = 1) -> None:
+        super().__init__(part.latent_dim, part.batch_shape, cache_size=cache_size)
+        self.part = part
+
+    def dependencies(self) -> Sequence[Tensor]:
+        return self.part.dependencies()
+
+    def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y, log_det = self.part.inverse_with_log_det(x)
+        return y, -log_det
+
+    def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        x, log_det = self.part.forward_with_log_det(y)
+        return x, -log_det
+
+
+class AdaptedFlow(AmortizedFlow):
+    """A flow made of another library's parts.
+
+    Subclasses build those parts within `building` and write `foreign_transform`.
+
+    Arguments:
+        latent_dim: Size of the latent vectors.
+        context_dim: Size of the context vectors.
+        name: The name by which `make_flow` knows it.
+        orientation: Which way the other library's cheap direction goes, `sampling` or `density`.
+
+    Raises:
+        InvalidInputError: A size is not a positive integer, or there is no such orientation.
+    """
+
+    def __init__(self, latent_dim: int, context_dim: int, name: str, orientation: Orientation) -> None:
+        super().__init__(latent_dim, context_dim)
+        if orientation not in get_args(Orientation):
+            raise InvalidInputError(complaint(f"orientation of {name}", "'sampling' or 'density'", repr(orientation)))
+        self.name = name
+        self.orientation = orientation
+
+    @abstractmethod
+    def foreign_transform(self, context: Tensor) -> FusedTransform:
+        """Build the transform for a checked context, in the other library's own direction."""
+
+    @contextmanager
+    def building(self, options: Mapping[str, Any]) -> Iterator[None]:
+        """Tell options that the other library refuses, at once or when it first computes something."""
+        try:
+            yield
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                self.foreign_transform(torch.zeros(1, self.context_dim)).forward_with_log_det(
+                    torch.zeros(1, self.latent_dim)
+                )
+        except VAEFlowsError:
+            raise
+        except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise InvalidInputError(
+                f"flow {self.name!r} does not take these options ({dict(options)}): {error}."
+            ) from error
+
+    def transform(self, context: Tensor) -> FusedTransform:
+        foreign = self.foreign_transform(context)
+        return foreign if self.orientation == "sampling" else InvertedTransform(foreign)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, name={self.name!r}, orientation={self.orientation!r}"

@@ -1,0 +1,174 @@
+"""zuko's flows as amortised flows; zuko is imported when the first one is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Self, cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.distributions.transforms import _InverseTransform
+
+from vae_flows.errors import IntegrationError, InvalidInputError, complaint, unknown_name
+from vae_flows.flows.adapters.foreign import AdaptedFlow, ForeignTransform, Orientation
+from vae_flows.flows.adapters.newton import newton_inverse
+from vae_flows.transforms.base import FusedTransform
+
+__all__ = ["ZUKO_FAMILIES", "ZukoFlow", "require_zuko", "zuko_is_installed"]
+
+# All of zuko.flows but NCSF, which maps a torus, and the mixture GMM, which is no transform.
+ZUKO_FAMILIES = ("BPF", "CNF", "GF", "MAF", "NAF", "NICE", "NSF", "RealNVP", "SOSPF", "UNAF")
+BISECTED = ("BPF", "GF", "NAF", "SOSPF", "UNAF")
+MAX_EVALUATIONS = 10_000
+
+
+class ZukoFlow(AdaptedFlow):
+    """The transform of one of zuko's flows, without its base distribution.
+
+    zuko's flows carry data to noise, and that is the cheap direction of its autoregressive ones. A posterior draws and
+    scores its own draws, so here that direction carries the Gaussian to the posterior, as in an inverse autoregressive
+    flow (`orientation="sampling"`); `density` is zuko's own use.
+
+    `BPF`, `GF`, `NAF`, `SOSPF` and `UNAF` are inverted by zuko's bisection and Newton steps after it. All but `BPF` do
+    not reach the whole space; a value that they do not reach is an error, never a wrong density. Gradients of numeric
+    inverses and of `CNF` are of first order only. With `exact=False`, `CNF` draws new noise for each evaluation.
+
+    Importing zuko switches off the validation of all distributions of `torch`, and more; that is undone here, except
+    for the method that it adds to `torch.distributions.Transform`. If zuko was imported before, nothing is changed.
+
+    Arguments:
+        latent_dim: Size of the latent vectors.
+        context_dim: Size of the context vectors.
+        family: A class of `zuko.flows`, one of `ZUKO_FAMILIES`.
+        orientation: `sampling` or `density`: what is cheap.
+        **options: Of zuko's class, such as `transforms`, `hidden_features` or `bins`.
+
+    Raises:
+        UnknownNameError: zuko has no such flow of vectors.
+        InvalidInputError: zuko is not installed, or does not take these options.
+        IntegrationError: A solve of `CNF` took too many evaluations, as with dynamics that are NaN.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        context_dim: int,
+        family: str,
+        *,
+        orientation: Orientation = "sampling",
+        **options: Any,
+    ) -> None:
+        super().__init__(latent_dim, context_dim, f"zuko:{family}", orientation)
+        require_zuko(family)
+        flows = _import_flows()
+        with self.building(options):
+            self.lazy: nn.Module = getattr(flows, family)(latent_dim, context_dim, **options).transform
+
+    def foreign_transform(self, context: Tensor) -> FusedTransform:
+        kind = _KINDS.get(self.name.partition(":")[2], ZukoTransform)
+        read = (context, *self.lazy.parameters())
+        return kind(self.name, partial(self.lazy, context), self.latent_dim, context.shape[:-1], dependencies=read)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode, except for zuko's modules."""
+        super().train(mode)
+        # Elsewhere than in training mode their quadratures, bisections and solves ignore the gradients of weights.
+        self.lazy.train()
+        return self
+
+
+def zuko_is_installed() -> bool:
+    """Tell whether zuko can be imported, without importing it."""
+    return find_spec("zuko") is not None
+
+
+def require_zuko(family: str) -> None:
+    """Check that zuko is there and has a flow of vectors called `family`.
+
+    Raises:
+        UnknownNameError: It has none.
+        InvalidInputError: zuko is not installed.
+    """
+    if family not in ZUKO_FAMILIES:
+        raise unknown_name("flow of zuko", family, ZUKO_FAMILIES)
+    if not zuko_is_installed():
+        raise InvalidInputError(
+            complaint(f"flow 'zuko:{family}'", "the package zuko", "none installed", "Try: pip install zuko")
+        )
+
+
+class ZukoTransform(ForeignTransform):
+    """A transform of zuko, whose values and log-determinants come from one computation of its own."""
+
+    def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y, log_det = self._condition().call_and_ladj(x)
+        return y, log_det.expand(x.shape[:-1])
+
+    def invert(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return self.evaluate_inverse(self._condition().inv(y), y)
+
+
+class ZukoBisection(ZukoTransform):
+    """A transform that zuko inverts by bisection, between -10 and 10, to 1e-6 and with gradients of its networks wrong.
+
+    (Its implicit derivative counts their weights twice: once itself, and once through the earlier components.)
+    """
+
+    def invert(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        transform = self._condition()
+        with torch.no_grad():
+            start = transform.inv(y)
+        return self.evaluate_inverse(newton_inverse(transform, y, start), y)
+
+
+class ZukoSolve(ZukoTransform):
+    """zuko's continuous transform: one solve a direction, ended where zuko's own solver would go on for ever."""
+
+    def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        with self._at_most(MAX_EVALUATIONS):
+            return super().evaluate(x)
+
+    def invert(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        with self._at_most(MAX_EVALUATIONS):
+            x, log_det = self._condition().inv.call_and_ladj(y)
+        return x, -log_det
+
+    @contextmanager
+    def _at_most(self, limit: int) -> Iterator[None]:
+        """Raise an `IntegrationError` when the dynamics are evaluated more often than that."""
+        count = 0
+
+        def note(*_: object) -> None:
+            nonlocal count
+            count += 1
+            if count > limit:
+                remedy = "Check weights and inputs for NaN, loosen atol and rtol, or use flow='ffjord'."
+                message = complaint(f"solve of {self.name}", f"at most {limit} evaluations", "more", remedy)
+                raise IntegrationError(message, t=None, step_size=None, evaluations=limit)
+
+        lazy: Any = cast(partial[Any], self._condition).func
+        handle = lazy.ode.register_forward_pre_hook(note)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+_KINDS: dict[str, type[ZukoTransform]] = {"CNF": ZukoSolve, **dict.fromkeys(BISECTED, ZukoBisection)}
+
+
+def _import_flows() -> Any:
+    """Import `zuko.flows`, and put back what its import changes in `torch.distributions`."""
+    changed = {name: vars(Distribution)[name] for name in ("_validate_args", "arg_constraints")}
+    name = _InverseTransform.__name__
+    try:
+        return import_module("zuko.flows")
+    finally:
+        for attribute, value in changed.items():
+            setattr(Distribution, attribute, value)
+        _InverseTransform.__name__ = name
