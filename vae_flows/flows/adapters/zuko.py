@@ -114,9 +114,10 @@ class ZukoTransform(ForeignTransform):
 
 
 class ZukoBisection(ZukoTransform):
-    """A transform that zuko inverts by bisection, between -10 and 10, to 1e-6 and with gradients of its networks wrong.
+    """A transform that zuko inverts by bisection, between -10 and 10 and to 1e-6.
 
-    (Its implicit derivative counts their weights twice: once itself, and once through the earlier components.)
+    That is only the start of Newton's method here, which also gives the derivatives: in autoregressive transforms,
+    zuko's implicit ones count the weights of `NAF` and `UNAF` twice, directly and through the earlier components.
     """
 
     def invert(self, y: Tensor) -> tuple[Tensor, Tensor]:
