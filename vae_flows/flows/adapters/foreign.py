@@ -14,7 +14,7 @@ from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.transforms.base import FusedTransform
 
-__all__ = ["AdaptedFlow", "ForeignTransform", "InvertedTransform", "Orientation"]
+__all__ = ["AdaptedFlow", "ForeignTransform", "Orientation"]
 
 Orientation = Literal["sampling", "density"]
 # An inverse that misses by more has failed; those that succeed miss by rounding.
@@ -91,37 +91,6 @@ class ForeignTransform(FusedTransform):
         return primitive(z) if z.numel() else (z, z.new_zeros(shape))
 
 
-class InvertedTransform(FusedTransform):
-    """The inverse of a fused transform as a fused transform.
-
-    Arguments:
-        part: The transform.
-        cache_size: 0 or 1.
-
-    Example:
-        >>> from vae_flows.transforms import PlanarTransform
-        >>> planar = PlanarTransform(torch.ones(2), torch.ones(2), torch.zeros(()))
-        >>> x = torch.tensor([[0.5, -1.0]])
-        >>> bool(torch.allclose(InvertedTransform(planar)(planar(x)), x, atol=1e-5))
-        True
-    """
-
-    def __init__(self, part: FusedTransform, *, cache_size: int = 1) -> None:
-        super().__init__(part.latent_dim, part.batch_shape, cache_size=cache_size)
-        self.part = part
-
-    def dependencies(self) -> Sequence[Tensor]:
-        return self.part.dependencies()
-
-    def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        y, log_det = self.part.inverse_with_log_det(x)
-        return y, -log_det
-
-    def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        x, log_det = self.part.forward_with_log_det(y)
-        return x, -log_det
-
-
 class AdaptedFlow(AmortizedFlow):
     """A flow made of another library's parts.
 
@@ -132,17 +101,26 @@ class AdaptedFlow(AmortizedFlow):
         context_dim: Size of the context vectors.
         name: The name by which `make_flow` knows it.
         orientation: Which way the other library's cheap direction goes, `sampling` or `density`.
+        options: The other options that it was made with.
 
     Raises:
         InvalidInputError: A size is not a positive integer, or there is no such orientation.
     """
 
-    def __init__(self, latent_dim: int, context_dim: int, name: str, orientation: Orientation) -> None:
+    def __init__(
+        self, latent_dim: int, context_dim: int, name: str, orientation: Orientation, options: Mapping[str, Any]
+    ) -> None:
         super().__init__(latent_dim, context_dim)
         if orientation not in get_args(Orientation):
             raise InvalidInputError(complaint(f"orientation of {name}", "'sampling' or 'density'", repr(orientation)))
         self.name = name
         self.orientation = orientation
+        self.options = dict(options)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments with which `make_flow` would build this flow again by its name."""
+        sizes = {"latent_dim": self.latent_dim, "context_dim": self.context_dim}
+        return {**sizes, "orientation": self.orientation, **self.options}
 
     @abstractmethod
     def foreign_transform(self, context: Tensor) -> FusedTransform:
@@ -166,7 +144,7 @@ class AdaptedFlow(AmortizedFlow):
 
     def transform(self, context: Tensor) -> FusedTransform:
         foreign = self.foreign_transform(context)
-        return foreign if self.orientation == "sampling" else InvertedTransform(foreign)
+        return foreign if self.orientation == "sampling" else foreign.inv
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, name={self.name!r}, orientation={self.orientation!r}"

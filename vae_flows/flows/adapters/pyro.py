@@ -58,7 +58,7 @@ class PyroFlow(AdaptedFlow):
         orientation: Orientation = "sampling",
         **options: Any,
     ) -> None:
-        super().__init__(latent_dim, context_dim, f"pyro:{family}", orientation)
+        super().__init__(latent_dim, context_dim, f"pyro:{family}", orientation, {"num_layers": num_layers, **options})
         require_positive(self.name, num_layers=num_layers)
         require_pyro(family)
         factory = _factories()[family]

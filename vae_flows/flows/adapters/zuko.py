@@ -63,7 +63,7 @@ class ZukoFlow(AdaptedFlow):
         orientation: Orientation = "sampling",
         **options: Any,
     ) -> None:
-        super().__init__(latent_dim, context_dim, f"zuko:{family}", orientation)
+        super().__init__(latent_dim, context_dim, f"zuko:{family}", orientation, options)
         require_zuko(family)
         flows = _import_flows()
         with self.building(options):
