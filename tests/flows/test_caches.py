@@ -15,9 +15,9 @@ from pyro.optim import Adam
 from torch import Tensor
 from torch.distributions.transforms import ExpTransform
 
-from vae_flows import AmortizedPosterior, DiagonalNormal, FlowDistribution, ODESolver
+from vae_flows import AmortizedPosterior, DiagonalNormal, FlowDistribution
 from vae_flows.cnf import ContinuousTransform, KineticEnergy, MLPDynamics
-from vae_flows.flows import FFJORD, AmortizedFlow
+from vae_flows.flows import AmortizedFlow
 
 D, C, B = 2, 3, 5
 SOLVER = 1e-5  # two solves at the tolerance of the flows of this folder
@@ -32,7 +32,6 @@ def normal(*shape: int) -> Tensor:
 @pytest.fixture
 def counting_references() -> Iterator[None]:
     """Leave what becomes unreachable to reference counts alone, as between two runs of the garbage collector."""
-    gc.collect()
     gc.disable()
     yield
     gc.enable()
@@ -52,9 +51,9 @@ def test_a_training_step_leaves_nothing_behind(make_any_flow: Make, backward: bo
     assert [reference() for reference in kept] == [None] * 4
 
 
-@pytest.mark.usefixtures("counting_references")
-def test_pyro_leaves_nothing_behind(make_flow: Make) -> None:
-    posterior, context = AmortizedPosterior(D, C, make_flow(D, C)).double(), normal(B, C)
+@pytest.mark.parametrize("kind", ["planar", "ffjord-bias-two-blocks"])
+def test_pyro_leaves_nothing_behind(kinds: dict[str, Make], kind: str) -> None:
+    posterior, context = AmortizedPosterior(D, C, kinds[kind](D, C).double()).double(), normal(B, C)
     transforms: list[weakref.ref] = []
 
     def guide() -> None:
@@ -114,12 +113,11 @@ def test_an_optimiser_step_is_seen(make_flow: Make) -> None:
     flow(context)(z).sin().sum().backward()
     with torch.no_grad():
         transform = flow(context)
-        y = transform(z)
+        y = transform(z).clone()
         optimizer.step()
         assert not torch.equal(transform(z), y)
         assert torch.equal(transform(z), transform.with_cache(0)(z))
-        x = transform.inv(y)
-        torch.testing.assert_close(x, transform.with_cache(0).inv(y), rtol=0, atol=SOLVER)
+        assert torch.equal(transform.inv(y), transform.with_cache(0).inv(y))
 
 
 def test_changed_probes_are_seen() -> None:
@@ -176,18 +174,3 @@ def test_conditions_of_a_conditional_distribution_do_not_share_a_cache(make_flow
     second.sample()
     torch.testing.assert_close(first.log_prob(z), first.log_prob(z.clone()), rtol=0, atol=SOLVER)
     conditional.clear_cache()
-
-
-def test_dynamics_with_solver_settings_of_their_own_free_their_tapes() -> None:
-    gc.collect()
-    gc.disable()
-    try:
-        for solver in (ODESolver(), ODESolver(gradient="recompute"), ODESolver(gradient="adjoint")):
-            transform = FFJORD(D, C, hidden_dims=(4,), solver=solver).double()(normal(B, C))
-            y = transform(normal(B, D))
-            kept = weakref.ref(y)
-            transform.inv(y)
-            del transform, y
-            assert kept() is None, solver
-    finally:
-        gc.enable()

@@ -159,7 +159,7 @@ def ways_to_draw_and_score(q: FlowDistribution, flow: FFJORD, context: Tensor) -
         trace = poutine.trace(handler(model)).get_trace()
         return trace.log_prob_sum()
 
-    cached = ExpTransform(cache_size=1)
+    exp = ExpTransform(cache_size=1)
     q_conditional = ConditionalTransformedDistribution(base(B), [flow]).condition
     return {
         "plain": lambda: drawn(q),
@@ -172,8 +172,8 @@ def ways_to_draw_and_score(q: FlowDistribution, flow: FFJORD, context: Tensor) -
         "masked site": lambda: traced(lambda model: poutine.mask(model, mask=torch.ones(B, dtype=torch.bool))),
         "conditional": lambda: drawn(q_conditional(context)),
         "inverse": lambda: drawn(TransformedDistribution(base(B), [flow(context).inv])),
-        "torch, another that caches": lambda: drawn(TransformedDistribution(base(B), [flow(context), cached])),
-        "torch, around q": lambda: drawn(TransformedDistribution(q, [cached])),
+        "torch, another that caches": lambda: drawn(TransformedDistribution(base(B), [flow(context), exp])),
+        "torch, around q": lambda: drawn(TransformedDistribution(q, [exp])),
         "another transform": lambda: drawn(FlowDistribution(base(B), [flow(context), ExpTransform()])),
         "between two transforms": lambda: drawn(
             FlowDistribution(base(B), [AffineTransform(1.0, 2.0), flow(context), biject_to(constraints.simplex)])
@@ -208,7 +208,7 @@ def test_a_value_that_was_not_drawn_takes_a_solve_of_its_own(make_ffjord: Callab
 
 
 def test_a_support_other_than_vectors_is_kept() -> None:
-    q = FlowDistribution(base(B), [ExpTransform()])
+    q = FlowDistribution(base(B), [ExpTransform()], validate_args=True)
     assert q.support.check(q.sample()).all()
     assert not q.support.check(torch.tensor([-1.0, 1.0]))
     with pytest.raises(ValueError, match="support"):

@@ -38,6 +38,14 @@ def test_orthonormalize_of_nearly_dependent_columns() -> None:
     assert distance_from_orthonormal(orthonormalize(matrix)) <= ORTHONORMALITY * torch.finfo(torch.float64).eps
 
 
+def test_orthonormalize_under_vmap_is_the_same_and_nan_where_it_fails() -> None:
+    matrix = torch.randn(5, 8, 3, dtype=torch.float64)
+    mapped = torch.func.vmap(orthonormalize)
+    torch.testing.assert_close(mapped(matrix), orthonormalize(matrix), rtol=0, atol=1e-12)
+    matrix[1, :, 0] = matrix[1, :, 1]
+    assert mapped(matrix).isnan().all((1, 2)).tolist() == [False, True, False, False, False]
+
+
 def test_orthonormalize_takes_an_empty_batch() -> None:
     assert orthonormalize(torch.zeros(0, 4, 2)).shape == (0, 4, 2)
 

@@ -16,6 +16,7 @@ from vae_flows.cnf.regularization import RegularizedField, Regularizer
 from vae_flows.cnf.score import ScoredField
 from vae_flows.cnf.work import WorkCount
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.tracing import functorch_is_active, known
 from vae_flows.transforms.base import FusedTransform
 
 __all__ = ["ContinuousTransform", "check_integration_time"]
@@ -27,6 +28,9 @@ class ContinuousTransform(FusedTransform):
     One solve gives value and log-determinant (Chen et al. 2018, theorem 1; Grathwohl et al. 2019, equation 4). Where
     the trace is estimated, the noise is drawn once for each shape of latents, so that `log_prob` of one object is
     repeatable and inverse and forward map are estimated alike.
+
+    `torch.func.grad` and `jacrev` work for gradients by `backprop` of dynamics made of layers; other gradients and
+    `brute_force` are differentiations of their own, which `torch.func` refuses inside of its own.
 
     Arguments:
         vector_field: A callable (t, z) -> dz/dt with z `(*sample, *batch, D)`, one of (t, z, context), or dynamics
@@ -118,7 +122,8 @@ class ContinuousTransform(FusedTransform):
         try:
             return self._solve(z, forward=forward, score=score)
         except RuntimeError as error:
-            if not str(error).startswith("vmap:"):
+            hidden = functorch_is_active() and any(known(x.isfinite()) is None for x in (z, *self.dependencies()))
+            if not hidden:
                 raise
             raise InvalidInputError(
                 complaint(

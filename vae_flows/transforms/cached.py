@@ -52,11 +52,15 @@ class CachedTransform(FusedTransform):
     def sign(self) -> int:
         return self.transform.sign
 
+    # A view is another object, which the transform's own cache, stale or not, does not know.
+
     def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.view_as(x)
         y = cast(Tensor, self.transform(x))
         return y, self.transform.log_abs_det_jacobian(x, y)
 
     def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        y = y.view_as(y)
         x = cast(Tensor, self.transform.inv(y))
         return x, self.transform.log_abs_det_jacobian(x, y)
 
