@@ -58,7 +58,7 @@ def log_density(posterior: AmortizedPosterior) -> Callable[[Parameters, Tensor, 
 def test_gradients_of_torch_func_are_those_of_autograd(make_any_flow: Make) -> None:
     flow, context, z = make_any_flow(D, C), normal(B, C), normal(B, D)
     posterior = posterior_of(flow)
-    if isinstance(flow, FFJORD) and (flow.solver.gradient != "backprop" or flow.eval_divergence == BRUTE_FORCE):
+    if isinstance(flow, FFJORD) and (flow.cnf.solver.gradient != "backprop" or flow.cnf.eval_divergence == BRUTE_FORCE):
         with pytest.raises(RuntimeError, match=r"setup_context|requires_grad_"):
             grad(log_density(posterior))(detached(posterior), context, z)
         return
