@@ -53,7 +53,8 @@ def close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
 
 
 def test_every_flow_of_the_library_is_tested() -> None:
-    assert {*FLOWS, "my-flow"} >= set(vf.available_flows())
+    own = {name for name in vf.available_flows() if ":" not in name}
+    assert {*FLOWS, "my-flow"} >= own
 
 
 @pytest.mark.parametrize("flow", FLOWS)

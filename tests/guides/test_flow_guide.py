@@ -87,7 +87,7 @@ def test_a_plate_of_the_users_own(already_picked, exact):
     guide.check(model, x, rows)
     traced = poutine.trace(guide).get_trace(x, rows)
     assert traced.nodes["rate"]["scale"] == pytest.approx(20 / 3)
-    means = traced.nodes["_location_rate_joint"]["fn"].base_dist.base_dist.loc
+    means = traced.nodes["_location_rate_joint"]["fn"].base_dist.loc
     torch.testing.assert_close(means, 0.8 * data[rows].unsqueeze(1), rtol=0, atol=ROUNDING)
     assert SVI(model, guide, pyro.optim.Adam({}), Trace_ELBO()).step(x, rows) > 0
 
