@@ -177,8 +177,8 @@ COPIES = [copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))]
 
 
 @pytest.mark.parametrize("duplicate", COPIES)
-def test_copies_of_distributions_and_transforms(make_any_flow: Make, duplicate: Callable) -> None:
-    posterior, context, z = posterior_of(make_any_flow(D, C)), normal(B, C), normal(B, D)
+def test_copies_of_distributions_and_transforms(make_flow: Make, duplicate: Callable) -> None:
+    posterior, context, z = posterior_of(make_flow(D, C)), normal(B, C), normal(B, D)
     with torch.no_grad():
         q = posterior(context)
         for original in (q, q.expand((S, B)), q.to_event(1)):
@@ -193,8 +193,8 @@ def test_copies_of_distributions_and_transforms(make_any_flow: Make, duplicate: 
     assert isinstance(duplicate(q), FlowDistribution)
 
 
-def test_pickling_with_a_graph_leaves_the_graph_behind(make_any_flow: Make) -> None:
-    q, z = posterior_of(make_any_flow(D, C))(normal(B, C)), normal(B, D)
+def test_pickling_with_a_graph_leaves_the_graph_behind(make_flow: Make) -> None:
+    q, z = posterior_of(make_flow(D, C))(normal(B, C)), normal(B, D)
     q.rsample_with_log_prob()
     restored = pickle.loads(pickle.dumps(q))
     assert torch.equal(restored.log_prob(z), q.log_prob(z))

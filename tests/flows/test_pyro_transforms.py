@@ -5,13 +5,15 @@ Which check of Pyro's `tests/distributions/test_transforms.py` is which test her
 - `_test_inverse`: `test_inverse_and_its_jacobian`, without a cache, from draws of N(0, I).
 - `_test_jacobian`: `test_jacobian_by_finite_differences`; for autoregressive flows also its triangular form,
   `test_jacobian_of_an_autoregressive_layer_is_triangular`.
-- `_test_shape`: `test_shapes_of_draws`, with Pyro's base shapes and elementwise base distributions.
+- `_test_shape`: `test_shapes_of_draws` and `test_shapes_that_are_foretold`, with elementwise base distributions.
 - `_test_autodiff`: `test_maximum_likelihood_steps`, by `transform` and by `transform.inv`.
 - `_test_conditional`, which runs the others on a conditioned transform: all of them, for several context shapes.
 
-One difference: Pyro takes optimiser steps on one conditioned transform, because its transforms run their networks at
-each call. A transform of this library has emitted its parameters once, when it was conditioned, so each step conditions
-anew, as training does. `test_a_second_backward_pass_needs_a_new_condition` holds that to account.
+Two differences. Transforms of this library know the batch shape of their context, which Pyro's do not: for a context
+`(1, C)` the shape foretold for latents `(D,)` is `(1, D)`, the shape that they get; Pyro expects `(D,)`, as a context
+`(C,)` gives here. And Pyro's transforms run their networks at each call, while ours emit their parameters once, when
+they are conditioned, so that each optimiser step conditions anew, as training does;
+`test_a_second_backward_pass_needs_a_new_condition` holds that to account.
 """
 
 from __future__ import annotations
@@ -97,6 +99,16 @@ def test_shapes_of_draws(make_flow: Make, context_batch: tuple[int, ...]) -> Non
             draw = distribution.sample()
             assert draw.shape == expected
             assert distribution.log_prob(draw).shape == expected[:-1]
+
+
+@pytest.mark.parametrize("context_batch", [(), (1,), (4, 1, 3)])
+def test_shapes_that_are_foretold(make_flow: Make, context_batch: tuple[int, ...]) -> None:
+    transform = make_flow(2, C)(normal(*context_batch, C))
+    for shape in [(2,), (3, 2), (4, 3, 2), (5, 4, 3, 2)]:
+        x = normal(*shape)
+        for map_ in (transform, transform.inv):
+            assert map_.forward_shape(shape) == map_.inverse_shape(shape) == map_(x).shape
+            assert context_batch or map_.forward_shape(shape) == shape
 
 
 def steps(flow: AmortizedFlow, choose: Callable[[Transform], Transform], context: Tensor) -> list[float]:
