@@ -101,7 +101,7 @@ def test_shapes_of_draws(make_flow: Make, context_batch: tuple[int, ...]) -> Non
             assert distribution.log_prob(draw).shape == expected[:-1]
 
 
-@pytest.mark.parametrize("context_batch", [(), (1,), (4, 1, 3)])
+@pytest.mark.parametrize("context_batch", [(), (1,), (5, 1, 3)])
 def test_shapes_that_are_foretold(make_flow: Make, context_batch: tuple[int, ...]) -> None:
     transform = make_flow(2, C)(normal(*context_batch, C))
     for shape in [(2,), (3, 2), (4, 3, 2), (5, 4, 3, 2)]:
