@@ -6,6 +6,7 @@ import pickle
 import pyro
 import pytest
 import torch
+from flow_names import FLOWS
 from pyro.distributions import Normal
 from torch import Tensor
 from torch.distributions import kl_divergence
@@ -102,7 +103,7 @@ def test_wrong_parameters_and_values_are_named() -> None:
         DiagonalNormal(normal(5, 3), torch.ones(3), validate_args=True).log_prob(normal(4, 3))
 
 
-@pytest.mark.parametrize("flow", vf.available_flows())
+@pytest.mark.parametrize("flow", FLOWS)
 @pytest.mark.parametrize("likelihood", [BernoulliLikelihood(), CategoricalLikelihood(levels=4)], ids=["binary", "grey"])
 def test_bounds_of_no_images_are_empty(flow: str, likelihood: Likelihood) -> None:
     options = {"hidden_dims": (4,)} if flow == "ffjord" else {}

@@ -103,7 +103,9 @@ def test_an_interrupted_run_leaves_no_metrics_of_an_earlier_one(small_picture, t
     assert not (tmp_path / METRICS).exists()
 
 
-@pytest.mark.parametrize("name", available_toys())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "moons" else pytest.mark.slow) for name in available_toys()]
+)
 def test_a_few_steps_improve_on_the_gaussian(name):
     settings = replace(TINY, data=name, steps=40, batch_size=64, hidden_dims=(16,), test_size=500)
     flow, toy = build_flow(settings), toy_density(name)

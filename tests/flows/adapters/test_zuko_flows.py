@@ -173,7 +173,8 @@ print(Distribution._validate_args)
 
 @installed
 @pytest.mark.parametrize(
-    ("first", "validates"), [("", "True"), pytest.param("import zuko", "False", marks=pytest.mark.slow)]
+    ("first", "validates"),
+    [pytest.param("", "True", marks=pytest.mark.slow), pytest.param("import zuko", "False", marks=pytest.mark.slow)],
 )
 def test_zuko_is_imported_late_and_changes_nothing(first: str, validates: str) -> None:
     result = subprocess.run(
