@@ -77,9 +77,7 @@ class Layer(NamedTuple):
     def add_offset(self, product: Tensor, t: Time) -> Tensor:
         """Add shift + t · time_weight to `product (N, R, out)` in place."""
         product += self.shift
-        if self.time_weight is not None:
-            product += t * self.time_weight
-        return product
+        return product if self.time_weight is None else _add_times(product, t, self.time_weight)
 
     def tensors(self) -> list[Tensor]:
         """Return those tensors that there are."""
@@ -199,9 +197,9 @@ class _LayerGradient:
             of_pre: The cotangent of the offset, `(N, S, out)`.
         """
         self._weight.addmm_(outputs.flatten(0, 1).mT, inputs.rows.flatten(0, 1))
-        self._shift += of_pre.sum_to_size(self._shift.shape)
+        self._shift += _summed_to(of_pre, self._shift)
         if self._time_weight is not None:
-            self._time_weight += t * of_pre.sum_to_size(self._time_weight.shape)
+            _add_times(self._time_weight, t, _summed_to(of_pre, self._time_weight))
         if self._left is not None or self._dense is not None:
             factors = (inputs.rows, outputs, inputs.narrow, narrow)
             self._waiting.append(tuple(factor for factor in factors if factor is not None))
@@ -274,7 +272,8 @@ class FusedField(TapedField):
             value, slope = self._activation(product + layer.offset(t))
             pushed = terms.spread(slope, tangents)
             if self._stacks(index):
-                product, tangents = following.product(torch.cat([value, pushed], 1)).tensor_split([samples], 1)
+                rows = torch.cat([value, pushed], 1)
+                product, tangents = following.product(rows).split([samples, samples * terms.probes], 1)
             else:
                 product = following.product(value)
                 tangents = self._mixed(index, pushed)
@@ -296,7 +295,7 @@ class FusedField(TapedField):
             hidden.append(Hidden(pre, value, slope, tangents, pushed))
             product, narrow = following.product_by_rank(rows)
             if stacked:
-                product, tangents = product.tensor_split([samples], 1)
+                product, tangents = product.split([samples, samples * terms.probes], 1)
             else:
                 tangents = self._mixed(index, pushed)
         inputs.append(Input(rows, narrow))
@@ -324,7 +323,7 @@ class FusedField(TapedField):
         if gradients is not None:
             gradients.layers[-1].add(tape.t, tape.inputs[-1], value, narrow, value)
             if gradients.end is not None:
-                gradients.end += (tape.hidden[-1].pushed * of_pushed).sum_to_size(gradients.end.shape)
+                gradients.end += _summed_to(tape.hidden[-1].pushed * of_pushed, gradients.end)
         if terms.end is not None:
             of_pushed = of_pushed * terms.end
         for index in reversed(range(len(tape.hidden))):
@@ -349,7 +348,7 @@ class FusedField(TapedField):
         if gradients is not None:
             gradients.layers[index].add(tape.t, tape.inputs[index], rows, narrow, of_pre)
         if stacked:
-            of_value, of_pushed = below.tensor_split([samples], 1)
+            of_value, of_pushed = below.split([samples, samples * terms.probes], 1)
             return of_value, of_pushed
         if index and terms.inner is not None:
             if gradients is not None and gradients.inner is not None:
@@ -367,6 +366,15 @@ class FusedField(TapedField):
     def collect(self) -> list[Tensor]:
         gradients, self._gradients = self._gradients_so_far(), None
         return gradients.tensors()
+
+
+def _add_times(total: Tensor, t: Time, tensor: Tensor) -> Tensor:
+    """Add t · tensor to `total` in place; one operation where t is a number, as it is in this library's own solves."""
+    return total.add_(t * tensor) if isinstance(t, Tensor) else total.add_(tensor, alpha=t)
+
+
+def _summed_to(tensor: Tensor, like: Tensor) -> Tensor:
+    return tensor if tensor.shape == like.shape else tensor.sum_to_size(like.shape)
 
 
 def _outer_sum(pushed: Tensor, cotangents: Tensor, dim: int) -> Tensor:
