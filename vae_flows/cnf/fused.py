@@ -196,7 +196,7 @@ class _LayerGradient:
             narrow: That times rightᵀ, where there is one.
             of_pre: The cotangent of the offset, `(N, S, out)`.
         """
-        self._weight.addmm_(outputs.flatten(0, 1).mT, inputs.rows.flatten(0, 1))
+        self._weight.addmm_(_flat(outputs).mT, _flat(inputs.rows))
         self._shift += _summed_to(of_pre, self._shift)
         if self._time_weight is not None:
             _add_times(self._time_weight, t, _summed_to(of_pre, self._time_weight))
@@ -288,7 +288,7 @@ class FusedField(TapedField):
             inputs.append(Input(rows, narrow))
             stacked = self._stacks(index)
             pre = layer.add_offset(product, t)
-            rows = pre.new_empty((len(pre), samples * (1 + stacked * terms.probes), pre.shape[-1]))
+            rows = pre.new_empty((pre.shape[0], samples * (1 + stacked * terms.probes), pre.shape[2]))
             value = rows[:, :samples]
             slope = self._activation.value_into(pre, value)
             pushed = terms.spread(slope, tangents, rows[:, samples:] if stacked else None)
@@ -319,7 +319,7 @@ class FusedField(TapedField):
         terms = self._terms
         gradients = self._gradients_so_far() if of_tensors else None
         of_value, narrow = self._layers[-1].transposed_product_by_rank(value)
-        of_pushed = integrals.repeat(1, terms.probes, 1)
+        of_pushed = integrals if terms.probes == 1 else integrals.repeat(1, terms.probes, 1)
         if gradients is not None:
             gradients.layers[-1].add(tape.t, tape.inputs[-1], value, narrow, value)
             if gradients.end is not None:
@@ -339,7 +339,7 @@ class FusedField(TapedField):
         """
         terms, samples, hidden = self._terms, tape.samples, tape.hidden[index]
         stacked = index > 0 and self._stacks(index - 1)
-        rows = hidden.pre.new_empty((len(of_value), samples * (1 + stacked * terms.probes), of_value.shape[-1]))
+        rows = of_value.new_empty((of_value.shape[0], samples * (1 + stacked * terms.probes), of_value.shape[2]))
         of_pre = rows[:, :samples]
         of_slope = of_pushed if hidden.tangents is None else terms.gather(of_pushed * hidden.tangents)
         self._activation.pull_back(hidden.pre, hidden.value, hidden.slope, of_value, of_slope, of_pre)
@@ -371,6 +371,11 @@ class FusedField(TapedField):
 def _add_times(total: Tensor, t: Time, tensor: Tensor) -> Tensor:
     """Add t · tensor to `total` in place; one operation where t is a number, as it is in this library's own solves."""
     return total.add_(t * tensor) if isinstance(t, Tensor) else total.add_(tensor, alpha=t)
+
+
+def _flat(rows: Tensor) -> Tensor:
+    """Return rows `(N, R, H)` as `(N R, H)`."""
+    return rows.reshape(-1, rows.shape[-1])
 
 
 def _summed_to(tensor: Tensor, like: Tensor) -> Tensor:
