@@ -18,11 +18,12 @@ RUN := $(VENV)/bin/python
 BENCHMARK = $(RUN) -m experiments benchmark --preset $(PRESET) \
 	$(if $(WORKERS),--workers $(WORKERS)) $(if $(THREADS),--threads $(THREADS))
 
-.PHONY: help setup benchmark benchmark-mnist benchmark-caltech benchmark-frey benchmark-omniglot density regularizers speed \
-	smoke test test-all lint format typecheck clean
+.PHONY: help setup benchmark benchmark-mnist benchmark-caltech benchmark-frey benchmark-omniglot density regularizers \
+	speed smoke examples example-plain example-pyro example-hierarchical example-conditional example-prior \
+	test test-all lint format typecheck clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-21s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## Make .venv with everything in it
 
@@ -68,6 +69,23 @@ density: $(STAMP) ## Learn a toy density and draw it (OPTIONS="--data checkerboa
 regularizers: $(STAMP) ## Compare regularisers of the dynamics: evaluations against likelihood
 	@$(RUN) -m experiments regularizers $(OPTIONS)
 
+examples: example-plain example-pyro example-hierarchical example-conditional example-prior ## Run all examples (OPTIONS=--quick: seconds)
+
+example-plain: $(STAMP) ## A VAE in plain PyTorch: its Gaussian posterior against FFJORD (each example: minutes)
+	@$(RUN) -m examples.plain_torch_vae $(OPTIONS)
+
+example-pyro: $(STAMP) ## The VAE of Pyro's tutorial: its Gaussian guide against FFJORD
+	@$(RUN) -m examples.pyro_vae_tutorial $(OPTIONS)
+
+example-hierarchical: $(STAMP) ## A hierarchical model with constrained latents: autoguides against NUTS
+	@$(RUN) -m examples.hierarchical_autoguide $(OPTIONS)
+
+example-conditional: $(STAMP) ## A conditional VAE that completes characters
+	@$(RUN) -m examples.conditional_vae $(OPTIONS)
+
+example-prior: $(STAMP) ## A VAE whose prior is a continuous normalizing flow
+	@$(RUN) -m examples.learned_prior $(OPTIONS)
+
 smoke: $(STAMP) ## Run every posterior for seconds, to see that everything works
 	@$(RUN) -m experiments benchmark --preset smoke $(OPTIONS)
 
@@ -90,4 +108,4 @@ typecheck: $(STAMP) ## Check types
 
 clean: ## Remove caches, but neither .venv nor runs
 	@rm -rf .pytest_cache .ruff_cache build dist *.egg-info
-	@find experiments tests vae_flows -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find examples experiments tests vae_flows -name __pycache__ -type d -prune -exec rm -rf {} +

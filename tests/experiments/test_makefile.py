@@ -9,10 +9,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = [f"benchmark{suffix}" for suffix in ("", "-mnist", "-caltech", "-frey", "-omniglot")]
-TARGETS = [
-    *("setup", *BENCHMARKS, "density", "regularizers", "speed", "smoke"),
-    *("test", "test-all", "lint", "typecheck", "clean", "help"),
-]
+EXAMPLES = {
+    "example-plain": "plain_torch_vae",
+    "example-pyro": "pyro_vae_tutorial",
+    "example-hierarchical": "hierarchical_autoguide",
+    "example-conditional": "conditional_vae",
+    "example-prior": "learned_prior",
+}
+OTHERS = ["density", "regularizers", "speed", "smoke", "test", "test-all", "lint", "typecheck", "clean", "help"]
+TARGETS = ["setup", *BENCHMARKS, "examples", *EXAMPLES, *OTHERS]
 
 # Stands for Python: makes a .venv whose python writes down what it is called with.
 FAKE_PYTHON = """#!/bin/sh
@@ -85,6 +90,17 @@ def test_peers_are_installed_once_and_for_the_speed_comparison_alone(project):
     calls = (folder / "calls.txt").read_text().splitlines()
     assert sum(".[dev,peers]" in call for call in calls) == 1
     assert calls[-2:] == ["-m experiments speed --quick", "-m experiments speed"]
+
+
+def test_all_examples_run_one_after_the_other_with_the_same_options(project):
+    make, folder = project
+    assert make("examples", "OPTIONS=--quick").returncode == 0
+    calls = (folder / "calls.txt").read_text().splitlines()[-len(EXAMPLES) :]
+    assert calls == [f"-m examples.{name} --quick" for name in EXAMPLES.values()]
+    for target, name in EXAMPLES.items():
+        assert make(target).returncode == 0
+        assert (folder / "calls.txt").read_text().splitlines()[-1] == f"-m examples.{name}"
+        assert (ROOT / "examples" / f"{name}.py").exists()
 
 
 def test_an_interrupted_installation_of_the_peers_is_repeated(project):
