@@ -85,7 +85,7 @@ def elbo(model: Program, guide: Program, x: Tensor) -> Tensor:
     return p["x"]["log_prob"] + p["z"]["log_prob"] - q["z"]["log_prob"]
 
 
-def main(epochs: int = 15, latent_dim: int = 50, seed: int = 0, quick: bool = False) -> Comparison:
+def main(epochs: int = 12, latent_dim: int = 50, seed: int = 0, quick: bool = False) -> Comparison:
     """Train the VAE of Pyro's tutorial on MNIST with its Gaussian guide and with an FFJORD guide.
 
     Arguments:

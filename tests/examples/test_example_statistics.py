@@ -38,7 +38,7 @@ def test_moments_of_a_skewed_law_have_the_errors_that_repetition_shows():
 
 def test_errors_of_a_markov_chain_count_its_correlation():
     """Draws of an autoregressive chain count for (1 − ρ) / (1 + ρ) of their number, as far as the mean goes."""
-    correlation, length, chains = 0.6, 1000, 200
+    correlation, length, chains = 0.6, 1000, 50
     states = [torch.randn(chains, dtype=torch.float64)]
     for _ in range(length - 1):
         states.append(correlation * states[-1] + (1 - correlation**2) ** 0.5 * torch.randn(chains, dtype=torch.float64))

@@ -10,10 +10,13 @@ import pyro
 import pytest
 import torch
 import tyro
+from pyro.infer import Trace_ELBO
 
 from examples import conditional_vae, hierarchical_autoguide, learned_prior, plain_torch_vae, pyro_vae_tutorial
+from examples.plain_torch_vae import FFJORDVAE, GaussianVAE
 
 README = (Path(__file__).parents[2] / "examples" / "README.md").read_text(encoding="utf-8")
+ROUNDING = 1e-5  # of sums over pixels in single precision
 COMPARISONS = {
     plain_torch_vae: ["Gaussian", "FFJORD"],
     pyro_vae_tutorial: ["Gaussian", "FFJORD"],
@@ -46,6 +49,30 @@ def check_comparison(comparison, names, printed):
 def test_bounds_of_every_posterior_are_compared(example, capsys):
     comparison = tyro.cli(example.main, args=["--quick", "--seed", "1"])
     check_comparison(comparison, COMPARISONS[example], capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", ["guide", "flow"])
+def test_the_bounds_of_single_images_sum_to_the_loss_of_svi(name):
+    vae, x = pyro_vae_tutorial.TutorialVAE(latent_dim=3), torch.rand(5, pyro_vae_tutorial.PIXELS).round()
+    guide = vae.guide if name == "guide" else pyro_vae_tutorial.flow_guide(latent_dim=3).eval()
+    pyro.set_rng_seed(0)
+    bounds = pyro_vae_tutorial.elbo(vae.model, guide, x)
+    pyro.set_rng_seed(0)
+    loss = Trace_ELBO().loss(vae.model, guide, x)
+    assert bounds.shape == (5,)
+    assert bounds.sum().item() == pytest.approx(-loss, rel=ROUNDING)
+
+
+def test_the_posterior_of_the_plain_vae_is_swapped_and_nothing_else():
+    gaussian, ffjord = (kind(num_pixels=20, latent_dim=3) for kind in (GaussianVAE, FFJORDVAE))
+    parts = [{name for name, _ in vae.named_children()} for vae in (gaussian, ffjord)]
+    assert parts == [{"encoder", "decoder", "moments"}, {"encoder", "decoder", "posterior"}]
+
+
+def test_an_image_is_split_into_lower_and_upper_half():
+    image = torch.arange(8.0).reshape(1, 1, 4, 2)
+    x, y = conditional_vae.halves(image)
+    assert (x.tolist(), y.tolist()) == ([[4.0, 5.0, 6.0, 7.0]], [[0.0, 1.0, 2.0, 3.0]])
 
 
 def test_runs_with_one_seed_agree():
