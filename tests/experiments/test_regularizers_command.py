@@ -52,7 +52,7 @@ def test_trials_differ_in_what_they_are_called_after(tmp_path):
 def test_the_first_trial_regularises_nothing_and_names_are_folders_of_their_own():
     assert TRIALS[0].changes == {}
     assert all(trial.changes for trial in TRIALS[1:])
-    assert len({trial.name for trial in TRIALS}) == len(TRIALS)
+    assert len({trial.folder for trial in TRIALS}) == len(TRIALS)
     assert {name for trial in TRIALS for name in trial.changes} <= vars(TINY).keys()
 
 
