@@ -33,3 +33,11 @@ def test_every_make_target_and_flow_that_is_named_exists():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"(?:^|`)make ([a-z-]+)", README, flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_gains_of_the_examples_are_those_that_were_recorded():
+    section = README.split("## Examples")[1].split("\n## ")[0]
+    gains = re.findall(r"\d+\.\d+ ± \d+\.\d+", section)
+    recorded = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    assert len(gains) == 6
+    assert all(gain in recorded for gain in gains)
