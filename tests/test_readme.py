@@ -41,3 +41,10 @@ def test_gains_of_the_examples_are_those_that_were_recorded():
     recorded = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
     assert len(gains) == 6
     assert all(gain in recorded for gain in gains)
+
+
+def test_the_speed_that_is_claimed_is_what_was_published():
+    shown = re.search(r"<!-- speed:begin -->\n(.*?)\n<!-- speed:end -->", README, flags=re.DOTALL)
+    published = (ROOT / "experiments" / "results" / "speed" / "speed.md").read_text(encoding="utf-8")
+    assert shown is not None
+    assert published.startswith(shown.group(1))
