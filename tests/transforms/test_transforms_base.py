@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import pickle
+import weakref
 
 import pytest
 import torch
@@ -50,6 +52,20 @@ def test_the_cache_notices_changes_in_place(changed: str) -> None:
     {"x": x, "y": y, "scale": scale}[changed].mul_(3.0)
     torch.testing.assert_close(transform(x), x * scale)
     assert transform.evaluations == 2
+
+
+def test_a_transform_is_freed_at_once_also_after_its_inverse_was_used() -> None:
+    transform = CountingTransform(torch.tensor(2.0))
+    inverse = transform.inv
+    assert inverse.inv is transform
+    assert inverse == transform.inv
+    freed = weakref.ref(transform)
+    gc.disable()
+    try:
+        del inverse, transform
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 def test_without_a_cache_everything_is_recomputed() -> None:

@@ -70,6 +70,17 @@ class FusedTransform(Transform):
         """Map `y` back to `x`; the log-determinant is that of the *forward* map at `x`."""
 
     @property
+    def inv(self) -> Transform:
+        """The inverse map.
+
+        It is not kept, as torch does: transform and inverse would hold each other, and with them the latest
+        evaluation's graph, until the garbage collector comes by. Both share the one cache here all the same.
+        """
+        inverse = super().inv
+        self._inv = None
+        return inverse
+
+    @property
     def regularization(self) -> Tensor | None:
         """What the latest evaluation adds to the loss, `(*sample, *batch)`; `None` for nothing."""
         return None
