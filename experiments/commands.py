@@ -260,13 +260,12 @@ def _print_test(settings: CellSettings, result: EvaluationResult) -> None:
 def _print_score(settings: DensitySettings, score: Score, training_seconds: float) -> None:
     table = Table(title=Text(f"{settings.data}: test points"), title_justify="left", show_header=False)
     numbers = {
-        "−log p(x)": f"{score.negative_log_likelihood:.3f} ± {score.standard_error:.3f} nats over {score.points} points"
+        "−log p(x)": f"{score.negative_log_likelihood:.3f} ± {score.standard_error:.3f} nats over {score.points} points",
+        "true density": f"{score.true_negative_log_likelihood:.3f} nats on the same points",
+        "excess": f"{score.excess:.3f} ± {score.excess_standard_error:.3f} nats",
+        "evaluations / solve": f"{score.evaluations_per_solve:.1f}",
+        "training": f"{settings.steps} steps in {training_seconds:.0f} s",
     }
-    if score.excess is not None:
-        numbers["true density"] = f"{score.true_negative_log_likelihood:.3f} nats on the same points"
-        numbers["excess"] = f"{score.excess:.3f} ± {score.excess_standard_error:.3f} nats"
-    numbers["evaluations / solve"] = f"{score.evaluations_per_solve}"
-    numbers["training"] = f"{settings.steps} steps in {training_seconds:.0f} s"
     for name, text in numbers.items():
         table.add_row(name, text)
     _console().print(table)

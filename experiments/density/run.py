@@ -10,27 +10,31 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from experiments.density.fit import Score, evaluate, fit
-from experiments.density.plots import plot_density, take_picture
+from experiments.density.fit import Fit, Score, evaluate, fit
+from experiments.density.picture import take_picture, write_picture
+from experiments.density.plots import plot_density
 from experiments.density.settings import DensitySettings, build_flow
 from experiments.environment import describe_commit, describe_hardware, describe_versions
-from experiments.files import exclusive, write_json
+from experiments.files import exclusive, read_json, write_json
 from experiments.settings import to_plain
-from vae_flows.data.toy import toy_density
+from vae_flows.cnf import ContinuousNormalizingFlow
+from vae_flows.data import ToyDensity, toy_density
 from vae_flows.files import written_whole
 from vae_flows.training.checkpoint import save_checkpoint
 
-__all__ = ["METRICS", "PICTURE", "WEIGHTS", "run_density"]
+__all__ = ["ARRAYS", "METRICS", "PICTURE", "WEIGHTS", "run_density"]
 
-METRICS, WEIGHTS, PICTURE = "metrics.json", "flow.ckpt", "density.png"
+METRICS, WEIGHTS, PICTURE, ARRAYS = "metrics.json", "flow.ckpt", "density.png", "density.npz"
 
 
-def run_density(folder: Path, settings: DensitySettings) -> dict[str, Any]:
-    """Learn a density, test it and draw it.
+def run_density(folder: Path, settings: DensitySettings, *, draw: bool = True) -> dict[str, Any]:
+    """Learn a density, test it and draw it, unless a finished run of these settings is there.
 
     Arguments:
-        folder: Receives `flow.ckpt`, `density.png` and, last, `metrics.json`. An earlier run there is replaced.
+        folder: Receives `flow.ckpt`, `density.png`, its arrays in `density.npz` and, last, `metrics.json`. A run with
+            other settings, or one that was interrupted, is replaced.
         settings: The run.
+        draw: Whether to draw.
 
     Returns:
         What `metrics.json` holds.
@@ -41,27 +45,20 @@ def run_density(folder: Path, settings: DensitySettings) -> dict[str, Any]:
     """
     toy, flow = toy_density(settings.data), build_flow(settings)
     with exclusive(folder):
-        (folder / METRICS).unlink(missing_ok=True)
+        finished = _find_finished(folder, settings, draw)
+        if finished is not None:
+            return finished
+        for name in (METRICS, WEIGHTS, ARRAYS, PICTURE):
+            (folder / name).unlink(missing_ok=True)
         start = time.perf_counter()
-        with _progress() as progress:
-            task = progress.add_task("step", total=settings.steps, note="")
-
-            def show(step: int, loss: float, evaluations: int) -> None:
-                note = f"−log p(x) {loss:.3f} nats · {evaluations} evaluations/solve"
-                progress.update(task, completed=step, note=note)
-
-            trained = fit(flow, toy, settings, show)
+        trained = _train(flow, toy, settings)
         save_checkpoint(folder / WEIGHTS, {"weights": flow.state_dict()})
         score = evaluate(flow, toy, settings)
-        picture = take_picture(flow, toy, settings.seed)
-        with written_whole(folder / PICTURE) as file:
-            figure = plot_density(picture, title=_title(settings, score))
-            # Without the drawing library's version, so that the same figure gives the same bytes.
-            figure.savefig(file, format="png", metadata={"Software": None})
+        drawn = {"mass_in_picture": _draw(folder, flow, toy, settings, score)} if draw else {}
         metrics = {
             "settings": to_plain(settings),
             "test": dataclasses.asdict(score),
-            "mass_in_picture": picture.mass,
+            **drawn,
             "training": dataclasses.asdict(trained),
             "parameters": sum(parameter.numel() for parameter in flow.parameters()),
             "seconds": time.perf_counter() - start,
@@ -73,14 +70,15 @@ def run_density(folder: Path, settings: DensitySettings) -> dict[str, Any]:
     return metrics
 
 
-def _title(settings: DensitySettings, score: Score) -> str:
-    nll, error, truth = score.negative_log_likelihood, score.standard_error, score.true_negative_log_likelihood
-    compared = "" if truth is None else f", true density {truth:.3f} on the same points"
-    return f"{settings.data}: test −log p(x) {nll:.3f} ± {error:.3f} nats{compared}"
+def _find_finished(folder: Path, settings: DensitySettings, draw: bool) -> dict[str, Any] | None:
+    if not (folder / METRICS).exists() or (draw and not (folder / ARRAYS).exists()):
+        return None
+    metrics = read_json(folder / METRICS)
+    return metrics if metrics["settings"] == to_plain(settings) else None
 
 
-def _progress() -> Progress:
-    """Return a bar that shows in terminals alone."""
+def _train(flow: ContinuousNormalizingFlow, toy: ToyDensity, settings: DensitySettings) -> Fit:
+    """Train, with a bar that shows in terminals alone."""
     console = Console()
     columns = (
         TextColumn("{task.description}"),
@@ -89,4 +87,27 @@ def _progress() -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    return Progress(*columns, console=console, disable=not console.is_terminal)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(toy.name, total=settings.steps, note="")
+
+        def show(step: int, loss: float, evaluations: int) -> None:
+            note = f"−log p(x) {loss:.3f} nats · {evaluations} evaluations/solve"
+            progress.update(task, completed=step, note=note)
+
+        return fit(flow, toy, settings, show)
+
+
+def _draw(
+    folder: Path, flow: ContinuousNormalizingFlow, toy: ToyDensity, settings: DensitySettings, score: Score
+) -> float:
+    """Write picture and arrays, and return the probability of the square drawn."""
+    picture = take_picture(flow, toy, settings.seed)
+    write_picture(folder / ARRAYS, picture)
+    title = (
+        f"{settings.data}: test −log p(x) {score.negative_log_likelihood:.3f} nats, {score.excess:.3f} ± "
+        f"{score.excess_standard_error:.3f} above the true density's on the same points"
+    )
+    with written_whole(folder / PICTURE) as file:
+        # Without the drawing library's version, so that the same figure gives the same bytes.
+        plot_density(picture, title=title).savefig(file, format="png", metadata={"Software": None})
+    return picture.mass

@@ -24,7 +24,7 @@ class DensitySettings:
         seed: Seed of weights and draws.
         hidden_dims: Widths of the dynamics' hidden layers.
         num_blocks: Flows in sequence.
-        activation: Activation of the dynamics, such as tanh or softplus.
+        activation: Activation of the dynamics, such as sine or tanh.
         time_conditioning: How the dynamics depend on time.
         integration_time: Time from the Gaussian to the data, of each block.
         divergence: Trace in training: hutchinson, exact or bottleneck.
@@ -46,17 +46,17 @@ class DensitySettings:
 
     data: str = "8gaussians"
     seed: int = 0
-    hidden_dims: tuple[int, ...] = (64, 64)
+    hidden_dims: tuple[int, ...] = (64, 64, 64)
     num_blocks: int = 1
-    activation: str = "tanh"
+    activation: str = "sine"
     time_conditioning: TimeConditioning = "concat"
     integration_time: float = 1.0
     divergence: str = "hutchinson"
     noise: Noise = "rademacher"
     num_probes: int = 1
-    steps: int = 2500
+    steps: int = 3000
     batch_size: int = 256
-    learning_rate: float = 2e-2
+    learning_rate: float = 1e-2
     tolerance: float = 1e-3
     end_time_jitter: float = 0.0
     kinetic_energy: float = 0.0

@@ -1,7 +1,20 @@
-"""Data sets: some come with the package, torchvision's by name, the user's own from arrays, a file or a folder."""
+"""Data sets: some come with the package, torchvision's by name, the user's own from arrays, a file or a folder.
+
+Toy densities of the plane are for density models; they are not images.
+"""
 
 from vae_flows.data.arrays import from_arrays
 from vae_flows.data.images import DataSet, Images
 from vae_flows.data.load import available_data_sets, load
+from vae_flows.data.toy import ToyDensity, available_toys, toy_density
 
-__all__ = ["DataSet", "Images", "available_data_sets", "from_arrays", "load"]
+__all__ = [
+    "DataSet",
+    "Images",
+    "ToyDensity",
+    "available_data_sets",
+    "available_toys",
+    "from_arrays",
+    "load",
+    "toy_density",
+]

@@ -2,7 +2,7 @@ r"""Toy densities of the plane, in the shapes and scales that the literature on 
 
 Most are a curve with Gaussian noise around it, :math:`x = c(u) + \sigma\epsilon` with u uniform, so that their true
 density is a one-dimensional integral over u, taken here by the midpoint rule with an error of 1e-5 nats on average:
-what a model misses is known. The shapes are those of the toy data of Grathwohl et al. (2019), but `2spirals` has no
+what a model misses is known. `checkerboard` and `pinwheel` have formulas of their own. The shapes are those of the toy data of Grathwohl et al. (2019), but `2spirals` has no
 uniform jitter beside its Gaussian noise, and the angles of `rings` are drawn instead of laid out evenly.
 """
 
@@ -20,6 +20,8 @@ from vae_flows.errors import require_positive, unknown_name
 __all__ = ["ToyDensity", "available_toys", "toy_density"]
 
 _NODES = 1024  # nodes of the integral over a curve: their distance is a fraction of the noise of each curve here
+_PINWHEEL_NODES = 256  # along a blade: close enough that no two roots lie between neighbours
+_NEWTON_STEPS = 3  # from the line between neighbours to double precision
 _CHUNK = 1024  # points whose density is computed at once: 8 MB, which stay in the processor's cache
 
 
@@ -30,12 +32,12 @@ class ToyDensity:
     Arguments:
         name: What it is called.
         draw: Maps a count and a generator to that many points.
-        log_density: Maps points to their log-densities in nats; `None` where there is no formula.
+        log_density: Maps points to their log-densities in nats.
     """
 
     name: str
     draw: Callable[[int, torch.Generator | None], Tensor]
-    log_density: Callable[[Tensor], Tensor] | None = None
+    log_density: Callable[[Tensor], Tensor]
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw points `(count, 2)` of the default dtype, from a generator on the CPU or the global one.
@@ -142,11 +144,46 @@ def _draw_pinwheel(count: int, generator: torch.Generator | None) -> Tensor:
     blade = torch.randint(0, 5, (count,), generator=generator)
     along, across = (torch.randn(count, 2, generator=generator) * torch.tensor([0.3, 0.1])).unbind(-1)
     along = along + 1
-    angle = blade * (2 * math.pi / 5) + 0.25 * along.exp()
+    angle = _pinwheel_angle(blade, along)
     # The row (along, across) turned clockwise by the angle, as in the published code.
     x = along * torch.cos(angle) + across * torch.sin(angle)
     y = across * torch.cos(angle) - along * torch.sin(angle)
     return 2 * torch.stack([x, y], -1)
+
+
+def _pinwheel_angle(blade: Tensor, along: Tensor) -> Tensor:
+    return blade * (2 * math.pi / 5) + 0.25 * along.exp()
+
+
+def _pinwheel_log_density(x: Tensor) -> Tensor:
+    r"""Sum :math:`N(u; 1, 0.3^2)\, N(v; 0, 0.1^2) / |g'(u)|` over the blades and the roots of g(u) = u'(u) − u.
+
+    (u'(u), v(u)) is the point turned back by the angle of u, so that :math:`g' = -1 - 0.25 e^u v`. A root lies where g
+    has another sign at the next node.
+    """
+    nodes = torch.linspace(1 - 8 * 0.3, 1 + 8 * 0.3, _PINWHEEL_NODES, dtype=torch.float64, device=x.device)
+    blades = torch.arange(5, device=x.device).unsqueeze(-1)
+
+    def turned_back(points: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = points.unbind(-1)
+        return first * angle.cos() - second * angle.sin(), first * angle.sin() + second * angle.cos()
+
+    def of_chunk(points: Tensor) -> Tensor:
+        gap = turned_back(points[:, None, None], _pinwheel_angle(blades, nodes))[0] - nodes
+        point, blade, node = (gap[..., :-1] * gap[..., 1:] < 0).nonzero(as_tuple=True)
+        before, after = gap[point, blade, node], gap[point, blade, node + 1]
+        u = torch.lerp(nodes[node], nodes[node + 1], before / (before - after))
+        for _ in range(_NEWTON_STEPS):
+            along, across = turned_back(points[point], _pinwheel_angle(blade, u))
+            u = (u + (along - u) / (1 + 0.25 * u.exp() * across)).clamp(nodes[node], nodes[node + 1])
+        across = turned_back(points[point], _pinwheel_angle(blade, u))[1]
+        squares = ((u - 1) / 0.3) ** 2 + (across / 0.1) ** 2
+        density = (-0.5 * squares).exp() / (1 + 0.25 * u.exp() * across).abs()
+        # Five blades, the two normal constants, and the area of a point's surroundings, which is scaled by 2².
+        constant = math.log(5 * 2 * math.pi * 0.3 * 0.1 * 4)
+        return points.new_zeros(len(points)).index_add(0, point, density).log() - constant
+
+    return torch.cat([of_chunk(points / 2) for points in x.double().split(_CHUNK)]).to(x.dtype)
 
 
 _TOYS: Mapping[str, ToyDensity] = {
@@ -158,6 +195,6 @@ _TOYS: Mapping[str, ToyDensity] = {
         _noisy_curve("rings", _four_rings, 0.08),
         _noisy_curve("swissroll", _swiss_roll, 0.2),
         ToyDensity("checkerboard", _draw_checkerboard, _checkerboard_log_density),
-        ToyDensity("pinwheel", _draw_pinwheel),
+        ToyDensity("pinwheel", _draw_pinwheel, _pinwheel_log_density),
     )
 }
