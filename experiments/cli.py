@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tyro
 
-from experiments.commands import benchmark, cell, density, evaluate, report, speed, train
+from experiments.commands import benchmark, cell, density, evaluate, regularizers, report, speed, train
 from vae_flows.errors import VAEFlowsError
 
 __all__ = ["COMMANDS", "main"]
@@ -18,10 +18,19 @@ COMMANDS: Mapping[str, Callable[..., int]] = {
     "benchmark": benchmark,
     "report": report,
     "density": density,
+    "regularizers": regularizers,
     "speed": speed,
     "cell": cell,
 }
 INTERRUPTED = 130
+AFTER_AN_INTERRUPT: Mapping[str, str] = {
+    "train": "the same command with --resume goes on from the last checkpoint",
+    "benchmark": "the same command goes on from the last checkpoints",
+    "density": "the same command keeps finished densities and begins the last one anew",
+    "regularizers": "the same command keeps finished runs and begins the last one anew",
+    "cell": "the same command goes on from the last checkpoint",
+}
+"""What the same command would do; the others begin anew."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Arguments:
         arguments: Instead of those of the process.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
         return tyro.extras.subcommand_cli_from_dict(
             dict(COMMANDS),
@@ -42,5 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoints", file=sys.stderr)
+        told = AFTER_AN_INTERRUPT.get(next(iter(arguments), ""), "the same command begins anew")
+        print(f"interrupted; {told}", file=sys.stderr)
         return INTERRUPTED

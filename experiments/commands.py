@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from experiments.build import build_data, build_vae
 from experiments.cell import METRICS, cell_folder, evaluate_cell, is_main_process, load_settings, prepare_cell, run_cell
-from experiments.density import DensitySettings, Score, run_density
+from experiments.density import DensitySettings, Score, run_density, run_trials, write_densities, write_trials
 from experiments.files import write_json
 from experiments.grid import plan_grid, run_grid
 from experiments.monitor import open_monitor
@@ -24,15 +24,18 @@ from experiments.runners import LocalRunner
 from experiments.settings import CellSettings, override
 from experiments.speed.compare import FULL, QUICK, compare
 from experiments.speed.report import write_comparison
+from vae_flows.data import available_toys
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.evaluation import EvaluationResult
 from vae_flows.training import ComputeSettings
 
-__all__ = ["benchmark", "cell", "density", "evaluate", "report", "speed", "train"]
+__all__ = ["benchmark", "cell", "density", "evaluate", "regularizers", "report", "speed", "train"]
 
 RUNS = Path("runs")
 ANY_DEVICE = ComputeSettings()
+ALL = "all"
 DENSITY = DensitySettings()
+REGULARIZED = DensitySettings(steps=1500, test_tolerance=1e-5)
 PLAIN_WIDTH = 140
 """Columns of a table that goes to a file or a pipe."""
 
@@ -91,12 +94,12 @@ def evaluate(
         device: cpu, cuda, cuda:1, mps, …; auto takes a GPU if there is one.
     """
     settings = load_settings(folder)
-    chosen = dataclasses.replace(
+    chosen = replace(
         settings.evaluation, importance_samples=importance_samples, chunk_size=chunk_size, batch_size=batch_size
     )
     result = evaluate_cell(folder, chosen, device)
     path = folder / f"evaluation-{importance_samples}-samples.json"
-    write_json(path, dataclasses.asdict(result))
+    write_json(path, asdict(result))
     _print_test(settings, result)
     print(f"Written to {path}.")
     return 0
@@ -182,9 +185,7 @@ def speed(
     """
     plan = QUICK if quick else FULL
     console = _console()
-    comparison = compare(
-        plan if rounds is None else dataclasses.replace(plan, rounds=rounds), threads=threads, say=console.print
-    )
+    comparison = compare(plan if rounds is None else replace(plan, rounds=rounds), threads=threads, say=console.print)
     tables, files = write_comparison(comparison, publish or folder)
     for table in tables:
         console.print(table.to_rich())
@@ -192,20 +193,55 @@ def speed(
     return 0
 
 
-def density(settings: DensitySettings = DENSITY, folder: Path | None = None) -> int:
+def density(settings: DensitySettings = DENSITY, folder: Path = RUNS / "density", publish: Path | None = None) -> int:
     """Learn a toy density of the plane by maximum likelihood, test it exactly and draw it.
 
-    Takes about two minutes on two cores. The picture shows data, density, samples and trajectories.
+    With --data all, learn all of them. Each takes some minutes on two cores. The picture shows data, density, samples
+    and trajectories.
 
     Arguments:
         settings: Data, flow, training and test.
-        folder: Where to put picture, weights and metrics; by default a folder below runs/density. What an earlier run
-            left there is replaced.
+        folder: Where to put pictures, weights and metrics, in a folder for each density and seed. A finished run of the
+            same settings that is there is not repeated, one of other settings is replaced.
+        publish: Write one table, picture and file of numbers there: small files, fit to be committed.
     """
-    folder = folder or RUNS / "density" / settings.data / f"seed-{settings.seed}"
-    metrics = run_density(folder, settings)
-    _print_score(settings, Score(**metrics["test"]), metrics["training"]["seconds"])
-    print(f"Picture, weights and metrics are in {folder}.")
+    runs = [replace(settings, data=name) for name in (available_toys() if settings.data == ALL else [settings.data])]
+    places = [folder / run.data / f"seed-{run.seed}" for run in runs]
+    for run, place in zip(runs, places, strict=True):
+        metrics = run_density(place, run)
+        _print_score(run, Score(**metrics["test"]), metrics["training"]["seconds"])
+        print(f"Picture, weights and metrics are in {place}.")
+    if publish is not None:
+        table, files = write_densities(places, publish)
+        _console().print(table.to_rich())
+        print(f"Written to {publish}: {', '.join(path.name for path in files)}.")
+    return 0
+
+
+def regularizers(
+    data: tuple[str, ...] = ("2spirals",),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    steps: int = REGULARIZED.steps,
+    folder: Path = RUNS / "regularizers",
+    publish: Path | None = None,
+) -> int:
+    """Compare regularisers of the dynamics on toy densities: evaluations of a solve against likelihood.
+
+    Finished runs are not repeated.
+
+    Arguments:
+        data: Toy densities.
+        seeds: Seeds of each way to regularise.
+        steps: Steps of training.
+        folder: Where to put runs, table, plot and numbers.
+        publish: Write table, plot and numbers there instead: small files, fit to be committed.
+    """
+    settings, console = replace(REGULARIZED, steps=steps), _console()
+    results = run_trials(settings, folder, data=data, seeds=seeds, say=lambda line: console.print(Text(line)))
+    tables, files = write_trials(results, publish or folder)
+    for table in tables:
+        console.print(table.to_rich())
+    print(f"Written to {publish or folder}: {', '.join(path.name for path in files)}.")
     return 0
 
 
@@ -260,7 +296,7 @@ def _print_test(settings: CellSettings, result: EvaluationResult) -> None:
 def _print_score(settings: DensitySettings, score: Score, training_seconds: float) -> None:
     table = Table(title=Text(f"{settings.data}: test points"), title_justify="left", show_header=False)
     numbers = {
-        "−log p(x)": f"{score.negative_log_likelihood:.3f} ± {score.standard_error:.3f} nats over {score.points} points",
+        "−log p(x)": f"{score.negative_log_likelihood:.3f} ± {score.standard_error:.3f} nats, {score.points} points",
         "true density": f"{score.true_negative_log_likelihood:.3f} nats on the same points",
         "excess": f"{score.excess:.3f} ± {score.excess_standard_error:.3f} nats",
         "evaluations / solve": f"{score.evaluations_per_solve:.1f}",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from vae_flows.errors import DataError, InvalidInputError, complaint
 from vae_flows.files import written_whole
 
-__all__ = ["exclusive", "read_json", "write_atomically", "write_json"]
+__all__ = ["exclusive", "read_json", "to_lines", "to_png", "write_atomically", "write_json"]
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -24,6 +27,27 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON, indented, for people too; NaN and infinities become `null`, which every reader understands."""
     write_atomically(path, json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def to_lines(name: str, records: Iterable[Mapping[str, Any]]) -> str:
+    """Return JSON of records under one name, a line each: small, and easy to compare by version control.
+
+    Example:
+        >>> print(to_lines("runs", [{"seed": 0}, {"seed": 1}]), end="")
+        {"runs": [
+        {"seed":0},
+        {"seed":1}
+        ]}
+    """
+    lines = ",\n".join(json.dumps(record, ensure_ascii=False, separators=(",", ":")) for record in records)
+    return f'{{"{name}": [\n{lines}\n]}}\n'
+
+
+def to_png(figure: Figure) -> bytes:
+    """Return the PNG without the drawing library's version in it, so that the same figure gives the same bytes."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()
 
 
 def read_json(path: Path) -> Any:

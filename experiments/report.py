@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from experiments.cell import FAILURE, IMAGES, METRICS, SETTINGS, load_settings
-from experiments.files import read_json, write_atomically
+from experiments.files import read_json, to_lines, to_png, write_atomically
 from experiments.paper_results import PAPER_RESULTS
 from experiments.presets import POSTERIORS, PRESETS
 from experiments.settings import CellSettings, differences, from_plain
@@ -59,9 +57,8 @@ class Results:
         return cls(tuple(plain["cells"]))
 
     def to_json(self) -> str:
-        """Return JSON with one line a cell: small, and easy to compare by version control."""
-        lines = ",\n".join(json.dumps(cell, ensure_ascii=False, separators=(",", ":")) for cell in self.cells)
-        return f'{{"cells": [\n{lines}\n]}}\n'
+        """Return JSON with one line a cell."""
+        return to_lines("cells", self.cells)
 
     def runs(self) -> tuple[Run, ...]:
         """Return what tables and plots are made of."""
@@ -119,7 +116,7 @@ def write_report(root: Path, destination: Path | None = None) -> tuple[Results, 
     }
     for data in summaries:
         figures = _draw(root, data, results)
-        files |= {f"{data}-{name}.png": _to_png(figure) for name, figure in figures.items()}
+        files |= {f"{data}-{name}.png": to_png(figure) for name, figure in figures.items()}
     for name, content in files.items():
         write_atomically(destination / name, content)
     return results, tuple(destination / name for name in files)
@@ -213,10 +210,3 @@ def _read_images(root: Path, run: Run) -> dict[str, NDArray[np.float64]]:
             return {name: stored[name] / 255.0 for name in ("originals", "reconstructions", "samples")}
     except (OSError, ValueError, KeyError) as error:
         raise DataError(complaint(str(path), "images of a run", f"{error}")) from None
-
-
-def _to_png(figure: Figure) -> bytes:
-    """Return the PNG without the drawing library's version in it, so that the same figure gives the same bytes."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
-    return stream.getvalue()

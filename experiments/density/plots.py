@@ -1,8 +1,9 @@
-"""Plots of learned densities: all of one run, and several runs beside each other."""
+"""Plots of learned densities: all of one run, several runs beside each other, and what regularisers do."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,9 +12,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from experiments.density.picture import Array, Picture
-from vae_flows.reporting.plots import DPI, FAINT, INK
+from vae_flows.reporting.plots import COLOURS, DPI, FAINT, INK
 
-__all__ = ["plot_densities", "plot_density"]
+__all__ = ["plot_densities", "plot_density", "plot_trials"]
 
 SHADES = LinearSegmentedColormap.from_list("shades", ["#FFFFFF", "#C6E6F8", "#56B4E9", "#0072B2", "#06304F"])
 PATHS = LinearSegmentedColormap.from_list("paths", ["#D8D8D8", "#9CCBE8", "#0072B2"])
@@ -88,3 +89,26 @@ def _dress(axes: Axes, limit: float, name: str) -> None:
     axes.set(xlim=(-limit, limit), ylim=(-limit, limit), xticks=[], yticks=[], aspect="equal")
     axes.spines[:].set_color(FAINT)
     axes.set_title(name, loc="left", fontsize=11, color=INK)
+
+
+def plot_trials(points: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> Figure:
+    """Draw evaluations of a solve against the excess: a circle a seed, a dot for the mean of each trial.
+
+    Arguments:
+        points: Evaluations and excess of each seed, by toy density and trial.
+    """
+    figure = Figure(figsize=(4.2 * len(points) + 2.4, 3.6), dpi=SMALL_DPI, layout="constrained")
+    panels = figure.subplots(1, len(points), squeeze=False)[0]
+    for axes, (data, trials) in zip(panels, points.items(), strict=True):
+        for colour, (trial, seeds) in zip(itertools.cycle(COLOURS), trials.items(), strict=False):
+            pairs = np.asarray(seeds)
+            axes.scatter(*pairs.T, s=14, facecolors="none", edgecolors=colour, linewidths=0.8)
+            axes.scatter(*pairs.mean(0), s=36, color=colour, label=trial)
+        axes.set_xlabel("evaluations / solve", color=INK)
+        axes.set_ylabel("excess of −log p(x) (nats)", color=INK)
+        axes.set_title(data, loc="left", fontsize=11, color=INK)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color=FAINT, linewidth=0.8)
+        axes.set_axisbelow(True)
+    panels[-1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure

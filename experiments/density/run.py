@@ -15,11 +15,10 @@ from experiments.density.picture import take_picture, write_picture
 from experiments.density.plots import plot_density
 from experiments.density.settings import DensitySettings, build_flow
 from experiments.environment import describe_commit, describe_hardware, describe_versions
-from experiments.files import exclusive, read_json, write_json
+from experiments.files import exclusive, read_json, to_png, write_atomically, write_json
 from experiments.settings import to_plain
 from vae_flows.cnf import ContinuousNormalizingFlow
 from vae_flows.data import ToyDensity, toy_density
-from vae_flows.files import written_whole
 from vae_flows.training.checkpoint import save_checkpoint
 
 __all__ = ["ARRAYS", "METRICS", "PICTURE", "WEIGHTS", "run_density"]
@@ -107,7 +106,5 @@ def _draw(
         f"{settings.data}: test −log p(x) {score.negative_log_likelihood:.3f} nats, {score.excess:.3f} ± "
         f"{score.excess_standard_error:.3f} above the true density's on the same points"
     )
-    with written_whole(folder / PICTURE) as file:
-        # Without the drawing library's version, so that the same figure gives the same bytes.
-        plot_density(picture, title=title).savefig(file, format="png", metadata={"Software": None})
+    write_atomically(folder / PICTURE, to_png(plot_density(picture, title=title)))
     return picture.mass

@@ -20,7 +20,7 @@ class DensitySettings:
     """A density to learn, the flow that learns it, its training and its test.
 
     Arguments:
-        data: 8gaussians, checkerboard, moons, 2spirals, rings, pinwheel or swissroll.
+        data: 8gaussians, checkerboard, moons, 2spirals, rings, pinwheel or swissroll; for the command line also all.
         seed: Seed of weights and draws.
         hidden_dims: Widths of the dynamics' hidden layers.
         num_blocks: Flows in sequence.

@@ -1,9 +1,10 @@
 r"""Toy densities of the plane, in the shapes and scales that the literature on flows draws them in.
 
 Most are a curve with Gaussian noise around it, :math:`x = c(u) + \sigma\epsilon` with u uniform, so that their true
-density is a one-dimensional integral over u, taken here by the midpoint rule with an error of 1e-5 nats on average:
-what a model misses is known. `checkerboard` and `pinwheel` have formulas of their own. The shapes are those of the toy data of Grathwohl et al. (2019), but `2spirals` has no
-uniform jitter beside its Gaussian noise, and the angles of `rings` are drawn instead of laid out evenly.
+density is a one-dimensional integral over u, taken here by the midpoint rule with an error of 1e-5 nats on average;
+`checkerboard` and `pinwheel` have formulas of their own. So what a model misses is known. The shapes are those of the
+toy data of Grathwohl et al. (2019), but `2spirals` has no uniform jitter beside its Gaussian noise, and the angles of
+`rings` are drawn instead of laid out evenly.
 """
 
 from __future__ import annotations
