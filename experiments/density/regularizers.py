@@ -27,7 +27,7 @@ COLUMNS = (
     "evaluations / solve",
     "times none",
     "evaluations in training",
-    "training, s",
+    "processor, s",
 )
 
 
@@ -171,7 +171,7 @@ def _row(result: TrialResult, plain: TrialResult) -> tuple[Entry, ...]:
         _mean_and_error(evaluations, 1),
         "" if result is plain else _mean_and_error(ratios, 2),
         f"{statistics.fmean(result.values('training', 'forward_evaluations')):,.0f}",
-        f"{statistics.fmean(result.values('training', 'seconds')):.0f}",
+        f"{statistics.fmean(record['processor_seconds'] for record in result.records):.0f}",
     )
     return tuple(map(Entry, texts))
 

@@ -49,7 +49,7 @@ def run_density(folder: Path, settings: DensitySettings, *, draw: bool = True) -
             return finished
         for name in (METRICS, WEIGHTS, ARRAYS, PICTURE):
             (folder / name).unlink(missing_ok=True)
-        start = time.perf_counter()
+        start, start_of_processor = time.perf_counter(), time.process_time()
         trained = _train(flow, toy, settings)
         save_checkpoint(folder / WEIGHTS, {"weights": flow.state_dict()})
         score = evaluate(flow, toy, settings)
@@ -61,6 +61,7 @@ def run_density(folder: Path, settings: DensitySettings, *, draw: bool = True) -
             "training": dataclasses.asdict(trained),
             "parameters": sum(parameter.numel() for parameter in flow.parameters()),
             "seconds": time.perf_counter() - start,
+            "processor_seconds": time.process_time() - start_of_processor,
             "versions": describe_versions(),
             "hardware": describe_hardware(),
             **describe_commit(),
