@@ -79,13 +79,26 @@ def test_wrong_names_are_one_line_and_write_nothing(arguments, message, capsys, 
     assert list(no_colour.iterdir()) == []
 
 
-def test_an_interrupt_is_told_without_a_traceback(monkeypatch, capsys, no_colour):
+@pytest.mark.parametrize(
+    ("arguments", "called", "told"),
+    [
+        (["train"], "find_preset", "the same command with --resume goes on from the last checkpoint"),
+        (["benchmark"], "plan_grid", "the same command goes on from the last checkpoints"),
+        (["density"], "run_density", "the same command keeps finished densities and begins the last one anew"),
+        (["regularizers"], "run_trials", "the same command keeps finished runs and begins the last one anew"),
+        (["cell", "folder"], "run_cell", "the same command goes on from the last checkpoint"),
+        (["evaluate", "folder"], "load_settings", "the same command begins anew"),
+        (["report", "folder"], "write_report", "the same command begins anew"),
+        (["speed"], "compare", "the same command begins anew"),
+    ],
+)
+def test_an_interrupt_says_what_the_command_would_do_next(arguments, called, told, monkeypatch, capsys, no_colour):
     def interrupted(*_arguments: object, **_options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "plan_grid", interrupted)
-    assert main(["benchmark"]) == INTERRUPTED
-    assert capsys.readouterr().err.startswith("interrupted")
+    monkeypatch.setattr(commands, called, interrupted)
+    assert main(arguments) == INTERRUPTED
+    assert capsys.readouterr().err == f"interrupted; {told}\n"
 
 
 def test_train_then_evaluate(no_colour, capsys):

@@ -10,14 +10,16 @@ import pytest
 import torch
 from matplotlib.image import imread
 
+from experiments import commands
 from experiments.cli import main
 from experiments.density import DensitySettings, run_density
 from experiments.density.fit import evaluate, fit, log_density
-from experiments.density.plots import STEPS, Picture, plot_density, take_picture
-from experiments.density.run import METRICS, PICTURE, WEIGHTS
+from experiments.density.picture import STEPS, Picture, read_picture, take_picture, write_picture
+from experiments.density.plots import plot_densities, plot_density
+from experiments.density.run import ARRAYS, METRICS, PICTURE, WEIGHTS
 from experiments.density.settings import build_flow
-from vae_flows.data.toy import ToyDensity, available_toys, toy_density
-from vae_flows.errors import InvalidInputError, NonFiniteLossError
+from vae_flows.data import ToyDensity, available_toys, toy_density
+from vae_flows.errors import DataError, InvalidInputError, NonFiniteLossError
 from vae_flows.training import load_weights
 
 TINY = DensitySettings(hidden_dims=(8,), steps=4, batch_size=16, test_size=50, tolerance=1e-2, test_tolerance=1e-3)
@@ -31,7 +33,7 @@ SOLVER = 1e-2  # solves at tolerance 1e-3
 @pytest.fixture
 def small_picture(monkeypatch):
     for name, value in {"POINTS": 20, "PARTICLES": 5, "FINE": 8, "COARSE": 4, "STEPS": 5}.items():
-        monkeypatch.setattr(f"experiments.density.plots.{name}", value)
+        monkeypatch.setattr(f"experiments.density.picture.{name}", value)
 
 
 def test_the_command_learns_tests_and_draws(small_picture, no_colour, capsys):
@@ -40,12 +42,12 @@ def test_the_command_learns_tests_and_draws(small_picture, no_colour, capsys):
     out = capsys.readouterr().out
     for text in ("−log p(x)", "true density", "excess", "4 steps in", str(folder)):
         assert text in out
-    assert {path.name for path in folder.iterdir()} == {METRICS, PICTURE, WEIGHTS, ".lock"}
+    assert {path.name for path in folder.iterdir()} == {METRICS, PICTURE, ARRAYS, WEIGHTS, ".lock"}
     metrics = json.loads((folder / METRICS).read_text())
     assert metrics["settings"]["data"] == "moons"
     assert metrics["test"]["points"] == 50
     assert len(metrics["training"]["negative_log_likelihood"]) == 4
-    assert {"versions", "hardware", "commit", "parameters", "seconds", "mass_in_picture"} <= metrics.keys()
+    assert {"versions", "hardware", "commit", "parameters", "seconds", "processor_seconds", "mass_in_picture"} <= metrics.keys()
     assert imread(folder / PICTURE).shape[:2] == (840, 1800)
     settings = replace(TINY, data="moons", seed=3)
     flow = build_flow(settings)
@@ -63,7 +65,22 @@ def test_a_run_replaces_an_earlier_one_and_depends_on_its_seed_alone(small_pictu
     assert run(1)["test"] != first["test"]
     assert run(0)["test"] == first["test"]
     assert json.loads((tmp_path / METRICS).read_text())["test"] == first["test"]
-    assert first["test"]["excess"] is None  # the true density has no formula
+
+
+def test_a_finished_run_is_kept_and_one_of_other_settings_replaced(small_picture, tmp_path, monkeypatch):
+    first = run_density(tmp_path, TINY, draw=False)
+    assert not (tmp_path / ARRAYS).exists()
+    drawn = run_density(tmp_path, TINY)  # what was not drawn is not finished
+    assert drawn["test"] == first["test"]
+    assert "mass_in_picture" in drawn
+
+    def unexpected(*_arguments, **_options):
+        raise AssertionError
+
+    monkeypatch.setattr("experiments.density.run.fit", unexpected)
+    assert run_density(tmp_path, TINY) == drawn
+    with pytest.raises(AssertionError):
+        run_density(tmp_path, replace(TINY, steps=5))
 
 
 def test_an_interrupted_run_leaves_no_metrics_of_an_earlier_one(small_picture, tmp_path, monkeypatch):
@@ -89,10 +106,9 @@ def test_a_few_steps_improve_on_the_gaussian(name):
     assert after.true_negative_log_likelihood == before.true_negative_log_likelihood
     assert len(losses.negative_log_likelihood) == len(losses.evaluations_per_solve) == 40
     assert losses.forward_evaluations == sum(losses.evaluations_per_solve)
-    if after.excess is not None:
-        gap = after.negative_log_likelihood - after.true_negative_log_likelihood
-        assert after.excess == pytest.approx(gap, abs=1e-9)
-        assert after.excess > 5 * after.excess_standard_error
+    gap = after.negative_log_likelihood - after.true_negative_log_likelihood
+    assert after.excess == pytest.approx(gap, abs=1e-9)
+    assert after.excess > 5 * after.excess_standard_error
 
 
 def test_the_score_of_a_known_model():
@@ -123,7 +139,7 @@ def test_regularisers_are_in_the_loss():
 
 
 def test_a_loss_that_is_not_finite_ends_training():
-    broken = ToyDensity("broken", lambda count, _generator: torch.full((count, 2), 1e30))
+    broken = ToyDensity("broken", lambda count, _generator: torch.full((count, 2), 1e30), lambda x: x.sum(-1))
     with pytest.raises(NonFiniteLossError, match="loss in step 1: expected a finite number"):
         fit(build_flow(TINY), broken, TINY)
 
@@ -144,14 +160,16 @@ def test_chunks_give_the_density_of_each_point(monkeypatch):
 
 
 def test_the_picture_is_of_the_flow(monkeypatch):
-    monkeypatch.setattr("experiments.density.plots.PARTICLES", 4)
-    monkeypatch.setattr("experiments.density.plots.POINTS", 200)
-    monkeypatch.setattr("experiments.density.plots.FINE", 60)
+    monkeypatch.setattr("experiments.density.picture.PARTICLES", 4)
+    monkeypatch.setattr("experiments.density.picture.POINTS", 200)
+    monkeypatch.setattr("experiments.density.picture.FINE", 60)
     flow = build_flow(replace(TINY, num_blocks=2, test_tolerance=1e-5))
     picture = take_picture(flow, toy_density("8gaussians"), seed=0)
     assert list(picture.frames) == pytest.approx([0.0, 0.4, 0.8, 1.2, 1.6, 2.0])
     assert picture.paths.shape == (STEPS + 1, 4, 2)
     assert np.abs(np.diff(picture.paths, axis=0)).max() < 0.3  # no jumps, at the seam of both blocks neither
+    assert flow.training
+    flow.eval()
     with torch.no_grad():
         ends = flow.transform()(torch.from_numpy(picture.paths[0]))
         right_below = picture.limit * torch.tensor([[21.0, -19.0]]) / 60
@@ -159,6 +177,47 @@ def test_the_picture_is_of_the_flow(monkeypatch):
     np.testing.assert_allclose(picture.paths[-1], ends.numpy(), atol=1e-4)
     assert picture.density[20, 40] == pytest.approx(there.item(), rel=SOLVER)
     assert picture.mass == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_picture_is_read_as_it_was_written(small_picture, tmp_path):
+    picture = take_picture(build_flow(TINY), toy_density("moons"), seed=0)
+    path = tmp_path / "picture.npz"
+    write_picture(path, picture)
+    found = read_picture(path)
+    assert (found.limit, list(found.frames)) == (picture.limit, list(picture.frames))
+    for name in ("data", "samples", "density", "paths"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(picture, name))
+    for frame, expected in zip(found.frames.values(), picture.frames.values(), strict=True):
+        np.testing.assert_array_equal(frame, expected)
+    path.write_bytes(b"damaged")
+    with pytest.raises(DataError, match="expected the arrays of a picture"):
+        read_picture(path)
+
+
+def test_all_densities_are_published_together(small_picture, no_colour, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "available_toys", lambda: ("moons", "rings"))
+    arguments = ["density", "--data", "all", "--folder", "mine", "--publish", "published", *OPTIONS]
+    assert main(arguments) == 0
+    assert "Written to published: density.json, density.md, density.png" in capsys.readouterr().out
+    runs = json.loads(Path("published/density.json").read_text())["runs"]
+    assert [run["settings"]["data"] for run in runs] == ["moons", "rings"]
+    for run in runs:
+        assert {"versions", "hardware", "commit"} <= run.keys()
+        assert run["training"].keys() == {"forward_evaluations", "seconds"}
+        stored = json.loads(Path("mine", run["settings"]["data"], "seed-0", METRICS).read_text())
+        assert run["test"] == stored["test"]
+        row = f"| {run['settings']['data']} | {run['test']['negative_log_likelihood']:.3f} ± "
+        assert row in Path("published/density.md").read_text()
+    assert imread("published/density.png").shape[:2] == (600, 300)
+
+
+def test_several_densities_have_a_column_each():
+    points = np.zeros((3, 2))
+    picture = Picture(2.0, points, points, np.eye(5), {}, np.zeros((4, 3, 2)))
+    figure = plot_densities({"moons": picture, "rings": replace(picture, limit=3.0)})
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["moons", "rings", *[""] * 6]
+    assert [axes.get_ylabel() for axes in figure.axes[::2]] == ["data", "density", "samples", "trajectories"]
+    assert [axes.get_xlim()[1] for axes in figure.axes] == [2.0, 3.0] * 4
 
 
 def test_the_figure_has_a_panel_for_everything():
