@@ -18,8 +18,8 @@ RUN := $(VENV)/bin/python
 BENCHMARK = $(RUN) -m experiments benchmark --preset $(PRESET) \
 	$(if $(WORKERS),--workers $(WORKERS)) $(if $(THREADS),--threads $(THREADS))
 
-.PHONY: help setup benchmark benchmark-mnist benchmark-caltech benchmark-frey benchmark-omniglot density speed smoke \
-	test test-all lint format typecheck clean
+.PHONY: help setup benchmark benchmark-mnist benchmark-caltech benchmark-frey benchmark-omniglot density regularizers speed \
+	smoke test test-all lint format typecheck clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,8 +62,11 @@ $(PEERS): $(STAMP)
 speed: $(PEERS) ## Compare speed with the published formulation, zuko and diffrax: ten minutes on two idle cores
 	@$(RUN) -m experiments speed $(OPTIONS)
 
-density: $(STAMP) ## Learn a toy density and draw it (OPTIONS="--data checkerboard": two minutes on two cores)
+density: $(STAMP) ## Learn a toy density and draw it (OPTIONS="--data checkerboard", or all: some minutes each)
 	@$(RUN) -m experiments density $(OPTIONS)
+
+regularizers: $(STAMP) ## Compare regularisers of the dynamics: evaluations against likelihood
+	@$(RUN) -m experiments regularizers $(OPTIONS)
 
 smoke: $(STAMP) ## Run every posterior for seconds, to see that everything works
 	@$(RUN) -m experiments benchmark --preset smoke $(OPTIONS)

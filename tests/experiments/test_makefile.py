@@ -9,7 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = [f"benchmark{suffix}" for suffix in ("", "-mnist", "-caltech", "-frey", "-omniglot")]
-TARGETS = ["setup", *BENCHMARKS, "density", "speed", "smoke", "test", "test-all", "lint", "typecheck", "clean", "help"]
+TARGETS = [
+    *("setup", *BENCHMARKS, "density", "regularizers", "speed", "smoke"),
+    *("test", "test-all", "lint", "typecheck", "clean", "help"),
+]
 
 # Stands for Python: makes a .venv whose python writes down what it is called with.
 FAKE_PYTHON = """#!/bin/sh
