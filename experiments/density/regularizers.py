@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,15 +44,23 @@ class Trial:
     name: str
     changes: Mapping[str, float]
 
+    @property
+    def folder(self) -> str:
+        """Name of the folder of its runs.
+
+        Example:
+            >>> Trial("kinetic energy 0.05", {}).folder
+            'kinetic-energy-0-05'
+        """
+        return re.sub(r"\W+", "-", self.name).strip("-")
+
 
 TRIALS = (
     Trial("none", {}),
-    Trial("kinetic energy 0.01", {"kinetic_energy": 0.01}),
     Trial("kinetic energy 0.05", {"kinetic_energy": 0.05}),
     Trial("Jacobian norm 0.01", {"jacobian_norm": 0.01}),
-    Trial("both 0.01 (RNODE)", {"kinetic_energy": 0.01, "jacobian_norm": 0.01}),
-    Trial("random end time 0.25 (STEER)", {"end_time_jitter": 0.25}),
-    Trial("random end time 0.5 (STEER)", {"end_time_jitter": 0.5}),
+    Trial("both (RNODE)", {"kinetic_energy": 0.05, "jacobian_norm": 0.01}),
+    Trial("random end time ± 0.25 (STEER)", {"end_time_jitter": 0.25}),
 )
 """The first is what the others are compared with."""
 
@@ -108,7 +117,7 @@ def run_trials(
             records = []
             for seed in seeds:
                 chosen = replace(settings, data=name, seed=seed, **trial.changes)
-                place = folder / name / trial.name.replace(" ", "-") / f"seed-{seed}"
+                place = folder / name / trial.folder / f"seed-{seed}"
                 records.append(run_density(place, chosen, draw=False))
                 test = records[-1]["test"]
                 told = f"{test['excess']:.3f} nats of excess, {test['evaluations_per_solve']:.0f} evaluations a solve"

@@ -47,7 +47,15 @@ def test_the_command_learns_tests_and_draws(small_picture, no_colour, capsys):
     assert metrics["settings"]["data"] == "moons"
     assert metrics["test"]["points"] == 50
     assert len(metrics["training"]["negative_log_likelihood"]) == 4
-    assert {"versions", "hardware", "commit", "parameters", "seconds", "processor_seconds", "mass_in_picture"} <= metrics.keys()
+    assert {
+        "versions",
+        "hardware",
+        "commit",
+        "parameters",
+        "seconds",
+        "processor_seconds",
+        "mass_in_picture",
+    } <= metrics.keys()
     assert imread(folder / PICTURE).shape[:2] == (840, 1800)
     settings = replace(TINY, data="moons", seed=3)
     flow = build_flow(settings)

@@ -52,7 +52,7 @@ def test_trials_differ_in_what_they_are_called_after(tmp_path):
 def test_the_first_trial_regularises_nothing_and_names_are_folders_of_their_own():
     assert TRIALS[0].changes == {}
     assert all(trial.changes for trial in TRIALS[1:])
-    assert len({trial.name for trial in TRIALS}) == len(TRIALS)
+    assert len({trial.folder for trial in TRIALS}) == len(TRIALS)
     assert {name for trial in TRIALS for name in trial.changes} <= vars(TINY).keys()
 
 
@@ -62,7 +62,15 @@ def test_tables_compare_runs_of_the_same_seed():
     (table,) = regularizer_tables([plain, heavy])
     rows = [[entry.text for entry in row] for row in table.rows]
     assert rows[0] == ["none", "2.600 ± 0.100", "", "50.0 ± 10.0", "", "1,500", "10"]
-    assert rows[1] == ["kinetic energy 10", "2.700 ± 0.100", "0.100 ± 0.000", "25.0 ± 5.0", "0.50 ± 0.00", "1,500", "10"]
+    assert rows[1] == [
+        "kinetic energy 10",
+        "2.700 ± 0.100",
+        "0.100 ± 0.000",
+        "25.0 ± 5.0",
+        "0.50 ± 0.00",
+        "1,500",
+        "10",
+    ]
     assert "2 seeds" in table.notes[0]
     assert "2.000 nats" in table.notes[0]
     (alone,) = regularizer_tables([TrialResult(PAIR[0], plain.records[:1])])
