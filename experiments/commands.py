@@ -35,7 +35,7 @@ RUNS = Path("runs")
 ANY_DEVICE = ComputeSettings()
 ALL = "all"
 DENSITY = DensitySettings()
-REGULARIZED = DensitySettings(steps=1000, batch_size=128, test_size=5000, test_tolerance=1e-5)
+REGULARIZED = DensitySettings(hidden_dims=(64, 64), steps=800, batch_size=128, test_tolerance=1e-5)
 PLAIN_WIDTH = 140
 """Columns of a table that goes to a file or a pipe."""
 
@@ -219,7 +219,7 @@ def density(settings: DensitySettings = DENSITY, folder: Path = RUNS / "density"
 
 
 def regularizers(
-    data: tuple[str, ...] = ("checkerboard",),
+    data: tuple[str, ...] = ("8gaussians", "checkerboard"),
     seeds: tuple[int, ...] = (0, 1, 2),
     steps: int = REGULARIZED.steps,
     folder: Path = RUNS / "regularizers",

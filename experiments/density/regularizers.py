@@ -58,8 +58,10 @@ class Trial:
 TRIALS = (
     Trial("none", {}),
     Trial("kinetic energy 0.05", {"kinetic_energy": 0.05}),
+    Trial("kinetic energy 0.2", {"kinetic_energy": 0.2}),
     Trial("Jacobian norm 0.01", {"jacobian_norm": 0.01}),
-    Trial("both (RNODE)", {"kinetic_energy": 0.05, "jacobian_norm": 0.01}),
+    Trial("Jacobian norm 0.05", {"jacobian_norm": 0.05}),
+    Trial("both 0.05 (RNODE)", {"kinetic_energy": 0.05, "jacobian_norm": 0.05}),
     Trial("random end time ± 0.25 (STEER)", {"end_time_jitter": 0.25}),
 )
 """The first is what the others are compared with."""

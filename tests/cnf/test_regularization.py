@@ -1,7 +1,18 @@
+from statistics import fmean
+
 import pytest
 import torch
 
-from vae_flows.cnf import ContinuousTransform, JacobianNorm, KineticEnergy, MLPDynamics, ODESolver
+from vae_flows.cnf import (
+    ContinuousNormalizingFlow,
+    ContinuousTransform,
+    JacobianNorm,
+    KineticEnergy,
+    MLPDynamics,
+    ODESolver,
+    Regularizer,
+)
+from vae_flows.data import toy_density
 from vae_flows.errors import InvalidInputError
 from vae_flows.flows import FFJORD
 
@@ -88,3 +99,47 @@ def test_only_training_is_regularised():
 def test_weights_are_positive(weight):
     with pytest.raises(InvalidInputError, match="KineticEnergy weight"):
         KineticEnergy(weight)
+
+
+def learn_eight_gaussians(seed: int, *regularizers: Regularizer) -> tuple[float, float]:
+    """Return the excess of the test −log p(x), in nats, and the mean evaluations of its solves at tolerance 1e-5."""
+    torch.manual_seed(seed)
+    toy, generator, steps = toy_density("8gaussians"), torch.Generator().manual_seed(seed), 300
+    flow = ContinuousNormalizingFlow(
+        MLPDynamics(2, (32, 32), activation="sine"),
+        solver=ODESolver(rtol=1e-3, atol=1e-3),
+        eval_solver=ODESolver(rtol=1e-5, atol=1e-5),
+        regularizers=regularizers,
+    )
+    optimizer = torch.optim.Adam(flow.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        density = flow()
+        loss = -density.log_prob(toy.sample(64, generator)).mean()
+        penalty = density.transforms[0].regularization
+        optimizer.zero_grad()
+        (loss if penalty is None else loss + penalty.mean()).backward()
+        optimizer.step()
+        schedule.step()
+    flow.double().eval()
+    x, excess, evaluations = toy.sample(2000, generator).double(), [], []
+    with torch.no_grad():
+        for points in x.split(200):  # many solves, because evaluations come in sixes
+            excess.append((toy.log_density(points) - flow().log_prob(points)).mean().item())
+            evaluations.append(flow.last_solve.forward_evaluations)
+    return fmean(excess), fmean(evaluations)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("regularizer", "margin"), [(JacobianNorm(0.05), 0.03), (KineticEnergy(0.2), 0.1)])
+def test_regularisers_save_evaluations_at_like_likelihood(regularizer, margin):
+    """At least a twentieth of the evaluations, at a likelihood that is lower by at most `margin` nats.
+
+    Measured: a seventh at 0.02 nats more likelihood by the Jacobian's norm, a fifth at 0.05 nats less by the energy.
+    """
+    seeds = (0, 1, 2)
+    plain_excess, plain_evaluations = map(fmean, zip(*map(learn_eight_gaussians, seeds), strict=True))
+    easy = [learn_eight_gaussians(seed, regularizer) for seed in seeds]
+    excess, evaluations = map(fmean, zip(*easy, strict=True))
+    assert evaluations < 0.95 * plain_evaluations
+    assert excess < plain_excess + margin
