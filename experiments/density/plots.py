@@ -19,8 +19,8 @@ __all__ = ["plot_densities", "plot_density", "plot_trials"]
 SHADES = LinearSegmentedColormap.from_list("shades", ["#FFFFFF", "#C6E6F8", "#56B4E9", "#0072B2", "#06304F"])
 PATHS = LinearSegmentedColormap.from_list("paths", ["#D8D8D8", "#9CCBE8", "#0072B2"])
 POINT, START, END = "#0072B2", "#999999", "#D55E00"
-SMALL_INCHES, SMALL_DPI, SMALL_SCALE = 1.5, 100, 0.6
-"""Side of a panel, resolution, and size of points and lines, where several runs share a figure."""
+SMALL_INCHES, SMALL_DPI, SMALL_SCALE, SMALL_POINTS = 1.5, 100, 0.6, 1500
+"""Side of a panel, resolution, size of points and lines, and number of points, where several runs share a figure."""
 
 
 def plot_density(picture: Picture, *, title: str = "") -> Figure:
@@ -55,9 +55,9 @@ def plot_densities(pictures: Mapping[str, Picture]) -> Figure:
     figure = Figure(figsize=size, dpi=SMALL_DPI, layout="constrained")
     panels = figure.subplots(len(rows), len(pictures), squeeze=False)
     for (data, density, samples, paths), (name, picture) in zip(panels.T, pictures.items(), strict=True):
-        _scatter(data, picture.data, picture.limit, name, scale=SMALL_SCALE)
+        _scatter(data, picture.data[:SMALL_POINTS], picture.limit, name, scale=SMALL_SCALE)
         _shade(density, picture.density, picture.limit)
-        _scatter(samples, picture.samples, picture.limit, scale=SMALL_SCALE)
+        _scatter(samples, picture.samples[:SMALL_POINTS], picture.limit, scale=SMALL_SCALE)
         _trace(paths, picture.paths, picture.limit, scale=SMALL_SCALE)
     for axes, row in zip(panels[:, 0], rows, strict=True):
         axes.set_ylabel(row, fontsize=9, color=INK)
