@@ -4,6 +4,22 @@ Finlay et al. 2020 ("How to train your neural ODE", equations 8 and 9) penalise 
 :math:`\int \|f\|^2 dt` and the Jacobian's Frobenius norm :math:`\int \|J\|_F^2 dt`, the latter estimated by
 :math:`\|\epsilon^\top J\|^2`. They are integrated beside the trace and do not influence the choice of steps. A random
 end time (Ghosh et al. 2020, "STEER") is an option of the flow, `end_time_jitter`.
+
+What they save and cost, for two toy densities learned with three seeds (`python -m experiments regularizers`):
+evaluations of a solve at tolerance 1e-5 over those without a regulariser, and nats of test −log p(x) above theirs.
+
+| weight | 8gaussians | checkerboard |
+|---|---|---|
+| kinetic energy 0.05 | 0.95, 0.004 | 0.90, 0.004 |
+| kinetic energy 0.2 | 0.83, 0.060 | 0.82, 0.117 |
+| Jacobian norm 0.01 | 1.02, 0.003 | 0.92, 0.005 |
+| Jacobian norm 0.05 | 0.98, 0.004 | 0.80, 0.029 |
+| both 0.05 | 0.78, 0.014 | 0.79, 0.048 |
+| `end_time_jitter` 0.25 of T = 1 | 1.19, 0.013 | 1.25, −0.010 |
+
+So both at a small weight are a good start, and a random end time saved nothing here. Standard errors are up to 0.13 and
+0.009; the saving grows with the weight, and so does the loss. Training takes 1.5 times as long with the kinetic energy
+and three times with the Jacobian's norm, whose gradient differentiates a vector-Jacobian product again.
 """
 
 from __future__ import annotations
