@@ -17,9 +17,9 @@ evaluations of a solve at tolerance 1e-5 over those without a regulariser, and n
 | both 0.05 | 0.78, 0.014 | 0.79, 0.048 |
 | `end_time_jitter` 0.25 of T = 1 | 1.19, 0.013 | 1.25, −0.010 |
 
-So both at a small weight are a good start, and a random end time saved nothing here. Standard errors are up to 0.13 and
-0.009; the saving grows with the weight, and so does the loss. Training takes 1.5 times as long with the kinetic energy
-and three times with the Jacobian's norm, whose gradient differentiates a vector-Jacobian product again.
+The saving grows with the weight, and so does the loss; a random end time saved nothing here. Standard errors are up to
+0.13 and 0.009. A run takes 1.7 times as long with the kinetic energy and three times with the Jacobian's norm, whose
+gradient differentiates a vector-Jacobian product again.
 """
 
 from __future__ import annotations
