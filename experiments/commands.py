@@ -15,6 +15,7 @@ from rich.text import Text
 from experiments.build import build_data, build_vae
 from experiments.cell import METRICS, cell_folder, evaluate_cell, is_main_process, load_settings, prepare_cell, run_cell
 from experiments.density import DensitySettings, Score, run_density, run_trials, write_densities, write_trials
+from experiments.environment import torch_threads
 from experiments.files import write_json
 from experiments.grid import plan_grid, run_grid
 from experiments.monitor import open_monitor
@@ -193,7 +194,12 @@ def speed(
     return 0
 
 
-def density(settings: DensitySettings = DENSITY, folder: Path = RUNS / "density", publish: Path | None = None) -> int:
+def density(
+    settings: DensitySettings = DENSITY,
+    folder: Path = RUNS / "density",
+    publish: Path | None = None,
+    threads: int = 1,
+) -> int:
     """Learn a toy density of the plane by maximum likelihood, test it exactly and draw it.
 
     With --data all, learn all of them. Each takes some minutes on two cores. The picture shows data, density, samples
@@ -204,11 +210,13 @@ def density(settings: DensitySettings = DENSITY, folder: Path = RUNS / "density"
         folder: Where to put pictures, weights and metrics, in a folder for each density and seed. A finished run of the
             same settings that is there is not repeated, one of other settings is replaced.
         publish: Write one table, picture and file of numbers there: small files, fit to be committed.
+        threads: Threads of PyTorch. These matrices are so small that more make it slower.
     """
     runs = [replace(settings, data=name) for name in (available_toys() if settings.data == ALL else [settings.data])]
     places = [folder / run.data / f"seed-{run.seed}" for run in runs]
     for run, place in zip(runs, places, strict=True):
-        metrics = run_density(place, run)
+        with torch_threads(threads):
+            metrics = run_density(place, run)
         _print_score(run, Score(**metrics["test"]), metrics["training"]["seconds"])
         print(f"Picture, weights and metrics are in {place}.")
     if publish is not None:
@@ -224,6 +232,7 @@ def regularizers(
     steps: int = REGULARIZED.steps,
     folder: Path = RUNS / "regularizers",
     publish: Path | None = None,
+    threads: int = 1,
 ) -> int:
     """Compare regularisers of the dynamics on toy densities: evaluations of a solve against likelihood.
 
@@ -235,9 +244,11 @@ def regularizers(
         steps: Steps of training.
         folder: Where to put runs, table, plot and numbers.
         publish: Write table, plot and numbers there instead: small files, fit to be committed.
+        threads: Threads of PyTorch. These matrices are so small that more make it slower.
     """
     settings, console = replace(REGULARIZED, steps=steps), _console()
-    results = run_trials(settings, folder, data=data, seeds=seeds, say=lambda line: console.print(Text(line)))
+    with torch_threads(threads):
+        results = run_trials(settings, folder, data=data, seeds=seeds, say=lambda line: console.print(Text(line)))
     tables, files = write_trials(results, publish or folder)
     for table in tables:
         console.print(table.to_rich())

@@ -5,16 +5,36 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-__all__ = ["describe_commit", "describe_hardware", "describe_versions"]
+from vae_flows.errors import require_positive
+
+__all__ = ["describe_commit", "describe_hardware", "describe_versions", "torch_threads"]
 
 PACKAGES = ("vae-flows", "torch", "torchdiffeq", "pyro-ppl", "lightning-fabric", "numpy", "scipy")
 GIT_SECONDS = 10
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let PyTorch work in `count` threads, and in as many as before afterwards.
+
+    Raises:
+        InvalidInputError: The count is not a positive integer.
+    """
+    require_positive("PyTorch", threads=count)
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def describe_versions() -> dict[str, str | None]:

@@ -3,8 +3,10 @@
 import subprocess
 
 import pytest
+import torch
 
-from experiments.environment import describe_commit, describe_hardware, describe_versions
+from experiments.environment import describe_commit, describe_hardware, describe_versions, torch_threads
+from vae_flows.errors import InvalidInputError
 
 UNKNOWN = {"commit": None, "dirty": None}
 
@@ -54,3 +56,12 @@ def test_no_checkout_or_no_git_has_no_commit(tmp_path, monkeypatch):
     assert describe_commit(tmp_path) == UNKNOWN
     monkeypatch.setenv("PATH", str(tmp_path))
     assert describe_commit() == UNKNOWN
+
+
+def test_threads_are_as_before_afterwards():
+    before = torch.get_num_threads()
+    with torch_threads(before + 1):
+        assert torch.get_num_threads() == describe_hardware()["threads"] == before + 1
+    assert torch.get_num_threads() == before
+    with pytest.raises(InvalidInputError, match="threads: expected a positive integer, got 0"), torch_threads(0):
+        pass
