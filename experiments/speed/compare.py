@@ -22,7 +22,7 @@ from experiments.speed.worker import WorkerError, run_task
 __all__ = ["FULL", "QUICK", "Plan", "compare"]
 
 PEERS = ("zuko", "jax", "jaxlib", "diffrax")
-_TASK_SECONDS = 300.0
+_TASK_SECONDS = 900.0
 
 _Found = TypeVar("_Found")
 RunTask = Callable[[Mapping[str, Any]], Any]

@@ -175,7 +175,7 @@ def entries_for(size: Size) -> dict[str, Entry]:
         (True, Entry(BASELINE, Ours)),
         (True, Entry("backprop, not fused", _ours(fused=False))),
         (True, Entry("recompute", _ours(gradient="recompute"))),
-        (True, Entry("adjoint", _ours(gradient="adjoint"))),
+        (True, Entry("adjoint", _ours(gradient="adjoint"), max_rounds=2)),
         (shared_weights, Entry(EXACT, partial(Ours, divergence="exact"), divergence="exact")),
         (size.with_published, Entry(PUBLISHED, _published, max_rounds=2)),
         (True, Entry(ZUKO, _zuko, packages=("zuko",), divergence=None)),
