@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
-from matplotlib.figure import Figure
-
-from experiments.files import write_atomically, write_json
+from experiments.files import to_png, write_atomically, write_json
 from experiments.settings import to_plain
 from experiments.speed.competitors import BASELINE, ZUKO
 from experiments.speed.plots import plot_comparison
@@ -61,7 +58,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> tuple[list[Table],
     targets = [asdict(target) | {"verdict": target.verdict} for target in judge(comparison)]
     write_json(folder / _JSON, to_plain(comparison) | {"targets": targets})
     write_atomically(folder / _MARKDOWN, "\n".join(table.to_markdown() for table in tables))
-    write_atomically(folder / _PLOT, _to_png(plot_comparison(comparison)))
+    write_atomically(folder / _PLOT, to_png(plot_comparison(comparison)))
     return tables, [folder / name for name in (_JSON, _MARKDOWN, _PLOT)]
 
 
@@ -180,10 +177,3 @@ def _gigabytes(count: int | None) -> str:
 
 def _scientific(value: float | None) -> str:
     return _NONE if value is None else f"{value:.1e}"
-
-
-def _to_png(figure: Figure) -> bytes:
-    """Return the PNG without the drawing library's version in it."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
-    return stream.getvalue()

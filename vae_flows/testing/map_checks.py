@@ -145,15 +145,7 @@ def samples_and_batches_have_their_shapes(contract: FlowContract) -> None:
 def context_and_latents_broadcast(contract: FlowContract) -> None:
     """Contexts and latents whose batch shapes broadcast give what the expanded ones give."""
     flow = contract.flow()
-    pairs = (
-        ((BATCH,), (7, BATCH)),
-        ((1,), (BATCH,)),
-        ((BATCH,), (1,)),
-        ((BATCH,), ()),
-        ((), (7, BATCH)),
-        ((2, 1), (3,)),
-    )
-    for context_batch, latent_batch in pairs:
+    for context_batch, latent_batch in BROADCAST_PAIRS:
         context, z = contract.context(*context_batch), contract.latents(*latent_batch)
         shape = torch.broadcast_shapes(context_batch, latent_batch)
         part, whole = flow(context), flow(context.expand(*shape, -1).contiguous())
