@@ -42,12 +42,24 @@ def test_order_of_convergence(name):
 
     def end(count):
         progress = SolveProgress(WorkCount(), 10**6)
-        return integrate(evaluate, start, (0.0, 2.0), settings(tableau, step_size=2 / count), progress)[0][0, 0]
+        return integrate(evaluate, start, (0.0, 2.0), settings(tableau, step_size=2 / count), progress)[0, 0]
 
     exact = math.exp(3 * math.sin(2))
     errors = [abs(float(end(count) - exact)) for count in (40, 80, 160)]
     for coarse, fine in pairwise(errors):
         assert abs(math.log2(coarse / fine) - tableau.order) < ORDER
+
+
+def accepted_steps(evaluate, state, settings, work=None):
+    """Integrate from 0 to 1 and return the end and the accepted steps."""
+    steps = []
+
+    def observe(step, accepted):
+        if accepted:
+            steps.append(step)
+
+    progress = SolveProgress(work or WorkCount(), 10**6)
+    return integrate(evaluate, state, (0.0, 1.0), settings, progress, observe), steps
 
 
 def test_steps_name_their_evaluations():
@@ -59,7 +71,7 @@ def test_steps_name_their_evaluations():
 
     state = torch.tensor([[1.0, 1.0]], dtype=torch.float64)
     work = WorkCount()
-    end, steps = integrate(evaluate, state, (0.0, 1.0), settings(TABLEAUS["dopri5"]), SolveProgress(work, 10**6))
+    end, steps = accepted_steps(evaluate, state, settings(TABLEAUS["dopri5"]), work)
     assert len(steps) == work.accepted_steps > 3
     tableau = TABLEAUS["dopri5"]
     for step in steps:
@@ -72,6 +84,25 @@ def test_steps_name_their_evaluations():
     assert torch.isfinite(end).all()
 
 
+def test_rejected_steps_are_observed_too():
+    def evaluate(t, state):
+        return -50 * state
+
+    observed = []
+    work = WorkCount()
+    integrate(
+        evaluate,
+        torch.ones(1, 2, dtype=torch.float64),
+        (0.0, 1.0),
+        settings(TABLEAUS["dopri5"], first_step=0.5),
+        SolveProgress(work, 10**6),
+        lambda step, accepted: observed.append((step.t, accepted)),
+    )
+    assert observed[0] == (0.0, False)
+    assert sum(accepted for _, accepted in observed) == work.accepted_steps
+    assert sum(not accepted for _, accepted in observed) == work.rejected_steps > 0
+
+
 def test_options_of_adaptive_steps():
     def evaluate(t, state):
         return -state
@@ -79,8 +110,7 @@ def test_options_of_adaptive_steps():
     state = torch.ones(1, 2, dtype=torch.float64)
 
     def run(**options):
-        progress = SolveProgress(WorkCount(), 10**6)
-        return integrate(evaluate, state, (0.0, 1.0), settings(TABLEAUS["dopri5"], **options), progress)[1]
+        return accepted_steps(evaluate, state, settings(TABLEAUS["dopri5"], **options))[1]
 
     assert run(first_step=1e-3)[0].size == 1e-3
     assert max(step.size for step in run(max_step=0.01)) <= 0.01
@@ -94,6 +124,5 @@ def test_no_sliver_is_left_for_the_last_step():
         return 0 * state
 
     state = torch.ones(1, 2, dtype=torch.float64)
-    progress = SolveProgress(WorkCount(), 100)
-    steps = integrate(evaluate, state, (0.0, 1.0), settings(TABLEAUS["dopri5"], first_step=0.9), progress)[1]
+    _, steps = accepted_steps(evaluate, state, settings(TABLEAUS["dopri5"], first_step=0.9))
     assert [step.size for step in steps] == pytest.approx([0.5, 0.5])

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchdiffeq import odeint, odeint_adjoint
 from torchdiffeq._impl.odeint import SOLVERS
 
+from vae_flows.cnf.adjoint import solve_adjoint
 from vae_flows.cnf.fields import AugmentedField, TapedField, Time
 from vae_flows.cnf.runge_kutta import SteppingSettings, integrate
 from vae_flows.cnf.tableaus import TABLEAUS
@@ -38,7 +39,7 @@ class ODESolver:
     """Settings of an ODE solve.
 
     The explicit Runge-Kutta methods up to order 5 are stepped by this library; `dopri8`, the Adams methods,
-    `scipy_solver`, every continuous adjoint, and options that only torchdiffeq knows are left to torchdiffeq.
+    `scipy_solver`, and options that only torchdiffeq knows are left to torchdiffeq.
 
     Arguments:
         method: A method of torchdiffeq, adaptive (`dopri5`, `bosh3`, …) or with fixed steps (`rk4`, …).
@@ -47,7 +48,8 @@ class ODESolver:
         gradient: `backprop` differentiates the accepted steps, keeping their activations; `recompute` is the same
             gradient in the memory of one step, for the price of evaluating it again; `adjoint` solves the continuous
             adjoint backwards in time, in memory that does not grow with the number of steps, and with gradients as
-            exact as its tolerance.
+            exact as its tolerance. Latents and their cotangents choose the steps, gradients of weights do not
+            (the seminorm of Kidger et al. 2021).
         max_evaluations: Cap on evaluations of the dynamics in one solve, forward or backward.
         options: Passed to the method, such as `{"step_size": 0.05}` for `rk4`.
         fused: Whether `backprop` uses the backward pass written by hand where the dynamics have one. Without it,
@@ -138,7 +140,7 @@ class ODESolver:
 
     def _check_traceable(self) -> None:
         """Refuse what a recorded graph would repeat wrongly: steps chosen by the data it was recorded with."""
-        if not self._steps_here() or TABLEAUS[self.method].is_adaptive:
+        if not self._steps_here() or TABLEAUS[self.method].is_adaptive or self.gradient == "adjoint":
             raise InvalidInputError(
                 complaint(
                     "ODESolver under torch.jit.trace",
@@ -150,7 +152,7 @@ class ODESolver:
 
     def _steps_here(self) -> bool:
         """Whether this library steps the solve, and not torchdiffeq."""
-        if self.method not in TABLEAUS or self.gradient == "adjoint":
+        if self.method not in TABLEAUS:
             return False
         adaptive = TABLEAUS[self.method].is_adaptive
         known = SteppingSettings.ADAPTIVE_OPTIONS if adaptive else SteppingSettings.FIXED_OPTIONS
@@ -170,12 +172,14 @@ class ODESolver:
         )
         # A hand-written backward pass is opaque to torch.jit.trace, which records the operations of the plain solve.
         if torch.is_grad_enabled() and not torch.jit.is_tracing():
-            if self.gradient == "recompute":
+            if self.gradient != "backprop":
                 taped = field if isinstance(field, TapedField) else AutogradTape(field)
+                if self.gradient == "adjoint":
+                    return solve_adjoint(taped, state, interval, settings, progress)
                 return solve_taped(taped, state, interval, settings, progress, keep=False)
             if self.fused and isinstance(field, TapedField) and not functorch_is_active():
                 return solve_taped(field, state, interval, settings, progress, keep=True)
-        return integrate(_derivative(field, latent_dim, progress), state, interval, settings, progress)[0]
+        return integrate(_derivative(field, latent_dim, progress), state, interval, settings, progress)
 
     def _delegate(
         self,
@@ -199,7 +203,8 @@ class ODESolver:
         try:
             if self.gradient == "adjoint":
                 tensors = tuple(field.tensors())
-                latents, integrals = odeint_adjoint(function, states, times, adjoint_params=tensors, **arguments)
+                backwards = {"adjoint_params": tensors, "adjoint_options": {**self.options, "norm": "seminorm"}}
+                latents, integrals = odeint_adjoint(function, states, times, **arguments, **backwards)
             else:
                 latents, integrals = odeint(function, states, times, **arguments)
         except AssertionError as failure:

@@ -21,7 +21,16 @@ from vae_flows.cnf.work import SolveProgress
 __all__ = ["Step", "SteppingSettings", "combine", "integrate", "take_step"]
 
 Evaluate = Callable[[float, Tensor], Tensor]
+Observe = Callable[["Step", bool], None]
 _FIXED_STEP_SLACK = 1e-9  # relative: an interval of n steps must not become n + 1 by rounding
+
+_BOLDNESS = 5.0
+"""First step over the textbook's guess, whose error ratio is mostly below a thousandth.
+
+In a solve of three or four steps a first one too small is as dear as a rejected one, and far more frequent. Over 36
+posteriors, trained densities and classic problems at tolerances 1e-3 and 1e-5, a factor of 5 makes the geometric mean
+of evaluations 17 % smaller; 10 does as well before training, but brings rejections after it.
+"""
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,7 @@ class SteppingSettings:
 
 
 class Step(NamedTuple):
-    """An accepted step from `t` by `size`, negative backwards in time.
+    """A step from `t` by `size`, negative backwards in time.
 
     Arguments:
         t: Where it started.
@@ -91,8 +100,9 @@ def integrate(
     interval: tuple[float, float],
     settings: SteppingSettings,
     progress: SolveProgress,
-) -> tuple[Tensor, list[Step]]:
-    """Integrate `state` over `interval` and return the end state and the accepted steps.
+    observe: Observe = lambda step, accepted: None,
+) -> Tensor:
+    """Integrate `state` over `interval` and return the state at the end.
 
     Arguments:
         evaluate: Maps t and the state to its derivative.
@@ -100,13 +110,14 @@ def integrate(
         interval: Start and end time, in either order.
         settings: Method, tolerances and options.
         progress: Counts the work and words failures.
+        observe: Called with each step that was tried, and whether it was accepted.
 
     Raises:
         IntegrationError: The cap was met, a step underflowed, or a value is not finite.
     """
     if settings.tableau.is_adaptive:
-        return _adaptive(evaluate, state, interval, settings, progress)
-    return _fixed(evaluate, state, interval, settings, progress)
+        return _adaptive(evaluate, state, interval, settings, progress, observe)
+    return _fixed(evaluate, state, interval, settings, progress, observe)
 
 
 def take_step(
@@ -129,20 +140,21 @@ def _fixed(
     interval: tuple[float, float],
     settings: SteppingSettings,
     progress: SolveProgress,
-) -> tuple[Tensor, list[Step]]:
+    observe: Observe,
+) -> Tensor:
     start, end = interval
     length = end - start
     wanted = settings.options.get("step_size", abs(length))
     count = max(1, math.ceil(abs(length) / wanted * (1 - _FIXED_STEP_SLACK)))
     edges = [start + math.copysign(index * wanted, length) for index in range(count)] + [end]
-    steps = []
+    stages = len(settings.tableau.nodes)
     for index, (t, after) in enumerate(pairwise(edges)):
         progress.attempt(t, after - t)
-        stages = len(settings.tableau.nodes)
-        steps.append(Step(t, after - t, state, tuple(range(index * stages, (index + 1) * stages))))
+        step = Step(t, after - t, state, tuple(range(index * stages, (index + 1) * stages)))
         state, _ = take_step(evaluate, state, evaluate(t, state), t, after - t, settings.tableau)
         progress.accept()
-    return state, steps
+        observe(step, True)
+    return state
 
 
 def _adaptive(
@@ -151,13 +163,13 @@ def _adaptive(
     interval: tuple[float, float],
     settings: SteppingSettings,
     progress: SolveProgress,
-) -> tuple[Tensor, list[Step]]:
+    observe: Observe,
+) -> Tensor:
     t, end = interval
     tableau, options = settings.tableau, settings.options
     counted = _Counter(evaluate)
     evaluate, first, first_number = counted, counted(t, state), 0
     size = options.get("first_step") or _initial_size(evaluate, state, first, interval, settings)
-    steps: list[Step] = []
     while (remaining := abs(end - t)) > 0:
         size = min(size, options.get("max_step", math.inf))
         last = size >= remaining
@@ -172,9 +184,9 @@ def _adaptive(
             error = combine(torch.zeros_like(state), taken, tableau.error_weights, slopes)
             ratio = float(settings.error_ratio(error, state, after))
         progress.note_error(ratio)
+        observe(Step(t, taken, state, stages), ratio <= 1)
         if ratio <= 1:
             progress.accept()
-            steps.append(Step(t, taken, state, stages))
             t = end if last else t + taken
             state = after
             if tableau.reuses_last_stage:
@@ -187,7 +199,7 @@ def _adaptive(
             if not math.isfinite(ratio) and not bool(torch.isfinite(first).all()):
                 raise progress.error("the dynamics are not finite")
         size = abs(taken) * _growth(ratio, tableau.order, options)
-    return state, steps
+    return state
 
 
 class _Counter:
@@ -216,7 +228,7 @@ def _growth(ratio: float, order: int, options: Mapping[str, float]) -> float:
 def _initial_size(
     evaluate: Evaluate, state: Tensor, first: Tensor, interval: tuple[float, float], settings: SteppingSettings
 ) -> float:
-    """Guess a first step from f and a difference of f (Hairer, Nørsett & Wanner 1993, section II.4)."""
+    """Guess a first step from f and a difference of f (Hairer, Nørsett & Wanner 1993, section II.4), more boldly."""
     t, end = interval
     scale = settings.atol + settings.rtol * state.abs()
     size_of_state, size_of_slope = torch.stack([settings.norm(state / scale), settings.norm(first / scale)]).tolist()
@@ -230,4 +242,4 @@ def _initial_size(
     largest = max(size_of_slope, curvature)
     if largest <= 1e-15:
         return min(100 * probe, max(1e-6, probe * 1e-3))
-    return min(100 * probe, (0.01 / largest) ** (1 / settings.tableau.order))
+    return _BOLDNESS * min(100 * probe, (0.01 / largest) ** (1 / settings.tableau.order))

@@ -35,6 +35,11 @@ class Tableau:
         """Whether the last stage is the next step's first ("first same as last"): b is its row, its own b is 0."""
         return self.nodes[-1] == 1 and self.weights[-1] == 0 and self.weights[:-1] == self.stages[-1]
 
+    @property
+    def solution_stages(self) -> int:
+        """How many stages the solution depends on: the last one of "first same as last" is the next step's."""
+        return len(self.nodes) - self.reuses_last_stage
+
 
 _DOPRI5_SOLUTION = (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84)
 _BOSH3_SOLUTION = (2 / 9, 1 / 3, 4 / 9)

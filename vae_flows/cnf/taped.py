@@ -7,7 +7,7 @@ each step's stages are computed again when the backward pass comes to it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,9 +15,34 @@ from torch.autograd.function import once_differentiable
 
 from vae_flows.cnf.fields import AugmentedField, TapedField, Time
 from vae_flows.cnf.runge_kutta import Step, SteppingSettings, combine, integrate
+from vae_flows.cnf.tableaus import Tableau
 from vae_flows.cnf.work import SolveProgress
 
-__all__ = ["AutogradTape", "solve_taped"]
+__all__ = ["AutogradTape", "LatestTapes", "solve_taped"]
+
+
+Tape = TypeVar("Tape")
+
+
+class LatestTapes(Generic[Tape]):
+    """The tapes of the evaluations that the step being tried may need; earlier ones are let go."""
+
+    def __init__(self, tableau: Tableau) -> None:
+        self._stages = tableau.solution_stages
+        self._tapes: dict[int, Tape] = {}
+        self._count = 0
+
+    def add(self, tape: Tape) -> None:
+        """Keep the tape of the next evaluation."""
+        self._tapes[self._count] = tape
+        self._count += 1
+
+    def of_step(self, step: Step, accepted: bool) -> list[Tape]:
+        """Return the tapes of a step that was tried, and let go all but the one that the next attempt starts with."""
+        tapes = [self._tapes[number] for number in step.evaluations[: self._stages]]
+        first = step.evaluations[-1 if accepted else 0]
+        self._tapes = {first: self._tapes[first]}
+        return tapes
 
 
 class Solve(NamedTuple):
@@ -57,20 +82,23 @@ class _TapedSolve(torch.autograd.Function):
     def forward(ctx: Any, solve: Solve, state: Tensor, *tensors: Tensor) -> Tensor:
         del tensors
         needed = any(ctx.needs_input_grad[1:])
-        tapes: list[object] = []
+        steps: list[tuple[Step, list[object]]] = []
+        latest: LatestTapes[object] = LatestTapes(solve.settings.tableau)
 
         def evaluate(t: float, y: Tensor) -> Tensor:
             slope, tape = _record(solve, t, y)
-            if needed and solve.keep:
-                tapes.append(tape)
+            latest.add(tape if needed and solve.keep else None)
             return slope
 
-        end, steps = integrate(evaluate, state, solve.interval, solve.settings, solve.progress)
+        def observe(step: Step, accepted: bool) -> None:
+            tapes = latest.of_step(step, accepted)
+            if needed and accepted:
+                steps.append((step, tapes))
+
+        end = integrate(evaluate, state, solve.interval, solve.settings, solve.progress, observe)
         solve.progress.backward = True
-        used = {number for step in steps for number in step.evaluations[: _needed_stages(solve)]}
         ctx.solve = solve
-        ctx.steps = steps if needed else []
-        ctx.tapes = {number: tape for number, tape in enumerate(tapes) if number in used}
+        ctx.steps = steps
         # A clone, because what the node keeps must not hold the node's own output: the cycle would never be freed.
         return end.clone()
 
@@ -79,9 +107,8 @@ class _TapedSolve(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         solve: Solve = ctx.solve
         (of_state,) = grad_outputs
-        for step in reversed(ctx.steps):
-            numbers = step.evaluations[: _needed_stages(solve)]
-            tapes = [ctx.tapes[number] for number in numbers] if solve.keep else _repeat(solve, step)
+        for step, kept in reversed(ctx.steps):
+            tapes = kept if solve.keep else _repeat(solve, step)
             of_state = _pull_back_step(solve, step, tapes, of_state)
         return None, of_state, *solve.field.collect()
 
@@ -92,17 +119,12 @@ def _record(solve: Solve, t: float, y: Tensor) -> tuple[Tensor, object]:
     return torch.cat(rates, -1), tape
 
 
-def _needed_stages(solve: Solve) -> int:
-    """Return how many stages of a step its end depends on: the last one of "first same as last" is the next step's."""
-    return len(solve.settings.tableau.nodes) - solve.settings.tableau.reuses_last_stage
-
-
 def _repeat(solve: Solve, step: Step) -> list[object]:
     """Compute the stages of a step again and return their tapes."""
     tableau = solve.settings.tableau
     tapes: list[object] = []
     slopes: list[Tensor] = []
-    for stage in range(_needed_stages(solve)):
+    for stage in range(tableau.solution_stages):
         inner = combine(step.state, step.size, tableau.stages[stage], slopes)
         slope, tape = _record(solve, step.t + tableau.nodes[stage] * step.size, inner)
         slopes.append(slope)
