@@ -25,7 +25,7 @@ class ValueAndSlope(NamedTuple):
 _LARGEST_EXPONENT = 80.0  # e⁸⁰ is finite in single precision
 
 ValueInto = Callable[[Tensor, Tensor], Tensor]
-PullBack = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+PullBack = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,9 @@ class Activation:
     Arguments:
         name: What it is called.
         value_and_slope: x -> (σ(x), σ'(x)), differentiable.
-        pull_back: (x, σ(x), σ'(x), v, s, out) -> out, into which it writes σ'(x) v + σ''(x) s, the cotangent of x for
-            those of value and slope.
+        pull_back: (y, σ'(x), v, s, out) -> out, into which it writes σ'(x) v + σ''(x) s, the cotangent of x for those
+            of value and slope; y is σ(x), or x where the activation `keeps_input`.
+        keeps_input: Whether `pull_back` needs x, which nobody else does once σ(x) and σ'(x) are known.
         quick: (x, out) -> σ'(x), with σ(x) written into `out`; not differentiable. By default as `value_and_slope`.
         parameters: Learned parameters inside σ, whose gradients automatic differentiation has to find.
     """
@@ -44,6 +45,7 @@ class Activation:
     name: str
     value_and_slope: Callable[[Tensor], ValueAndSlope]
     pull_back: PullBack
+    keeps_input: bool = False
     quick: ValueInto | None = None
     parameters: tuple[Tensor, ...] = ()
 
@@ -77,9 +79,7 @@ def _softplus_quick(x: Tensor, out: Tensor) -> Tensor:
     return slope
 
 
-def _softplus_pull_back(
-    x: Tensor, value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor
-) -> Tensor:
+def _softplus_pull_back(value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor) -> Tensor:
     # σ'' = σ' (1 − σ')
     return torch.mul(torch.addcmul(of_value + of_slope, of_slope, slope, value=-1), slope, out=out)
 
@@ -94,7 +94,7 @@ def _tanh_quick(x: Tensor, out: Tensor) -> Tensor:
     return torch.mul(out, out).neg_().add_(1)
 
 
-def _tanh_pull_back(x: Tensor, value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor) -> Tensor:
+def _tanh_pull_back(value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor) -> Tensor:
     # σ'' = −2 σ σ'
     return torch.mul(torch.addcmul(of_value, of_slope, value, value=-2), slope, out=out)
 
@@ -104,9 +104,9 @@ def _elu(x: Tensor) -> ValueAndSlope:
     return ValueAndSlope(y, torch.where(x > 0, torch.ones_like(y), y + 1))
 
 
-def _elu_pull_back(x: Tensor, value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor) -> Tensor:
-    # σ'' = σ' left of zero, and nothing right of it
-    return torch.mul(of_value + of_slope * (x <= 0), slope, out=out)
+def _elu_pull_back(value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor) -> Tensor:
+    # σ'' = σ' left of zero, where σ is negative as well, and nothing right of it
+    return torch.mul(of_value + of_slope * (value <= 0), slope, out=out)
 
 
 def _silu(x: Tensor) -> ValueAndSlope:
@@ -115,7 +115,7 @@ def _silu(x: Tensor) -> ValueAndSlope:
     return ValueAndSlope(y, gate + y * (1 - gate))
 
 
-def _silu_pull_back(x: Tensor, value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor) -> Tensor:
+def _silu_pull_back(x: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor) -> Tensor:
     return torch.addcmul(of_value * slope, of_slope, _silu_curvature(x), out=out)
 
 
@@ -128,7 +128,7 @@ def _sine(x: Tensor) -> ValueAndSlope:
     return ValueAndSlope(torch.sin(x), torch.cos(x))
 
 
-def _sine_pull_back(x: Tensor, value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor) -> Tensor:
+def _sine_pull_back(value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor) -> Tensor:
     # σ'' = −σ
     return torch.addcmul(of_value * slope, of_slope, value, value=-1, out=out)
 
@@ -137,10 +137,10 @@ _ACTIVATIONS = {
     entry.name: entry
     for entry in (
         Activation("elu", _elu, _elu_pull_back),
-        Activation("silu", _silu, _silu_pull_back),
+        Activation("silu", _silu, _silu_pull_back, keeps_input=True),
         Activation("sine", _sine, _sine_pull_back),
-        Activation("softplus", _softplus, _softplus_pull_back, _softplus_quick),
-        Activation("tanh", _tanh, _tanh_pull_back, _tanh_quick),
+        Activation("softplus", _softplus, _softplus_pull_back, quick=_softplus_quick),
+        Activation("tanh", _tanh, _tanh_pull_back, quick=_tanh_quick),
     )
 }
 
@@ -153,10 +153,10 @@ def swish(beta: Tensor) -> Activation:
         y = x * gate
         return ValueAndSlope(y, gate + beta * y * (1 - gate))
 
-    def pull_back(x: Tensor, value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor) -> Tensor:
+    def pull_back(x: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor) -> Tensor:
         return torch.addcmul(of_value * slope, of_slope, beta * _silu_curvature(beta * x), out=out)
 
-    return Activation("swish", value_and_slope, pull_back, parameters=(beta,))
+    return Activation("swish", value_and_slope, pull_back, keeps_input=True, parameters=(beta,))
 
 
 def available_activations() -> tuple[str, ...]:

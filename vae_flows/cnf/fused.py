@@ -148,13 +148,11 @@ class TraceTerms(NamedTuple):
 
 
 class Hidden(NamedTuple):
-    """What one evaluation leaves of a hidden layer."""
+    """What one evaluation leaves of a hidden layer: no more than the backward pass needs, as memory costs time."""
 
-    pre: Tensor  # p, (N, S, H)
-    value: Tensor  # σ(p)
+    value: Tensor  # σ(p), (N, S, H), or p where the activation keeps its input
     slope: Tensor  # σ'(p)
     tangents: Tensor | None  # τ, (N, P S, H); ones where there are none
-    pushed: Tensor  # τ ∘ σ'(p)
 
 
 class Input(NamedTuple):
@@ -179,8 +177,9 @@ class _LayerGradient:
     def __init__(self, layer: Layer) -> None:
         self._layer = layer
         self._weight = torch.zeros_like(layer.weight)
-        self._shift = torch.zeros_like(layer.shift)
-        self._time_weight = None if layer.time_weight is None else torch.zeros_like(layer.time_weight)
+        # Cotangents of the offset, and the same times t, in the larger of the two shapes: sums wait for the end.
+        self._shift = torch.zeros_like(_larger(layer.shift, layer.time_weight))
+        self._time_weight = None if layer.time_weight is None else torch.zeros_like(self._shift)
         self._left = None if layer.left is None else torch.zeros_like(layer.left)
         self._right = None if layer.right is None else torch.zeros_like(layer.right)
         self._dense = None if layer.dense is None else torch.zeros_like(layer.dense)
@@ -197,9 +196,10 @@ class _LayerGradient:
             of_pre: The cotangent of the offset, `(N, S, out)`.
         """
         self._weight.addmm_(_flat(outputs).mT, _flat(inputs.rows))
-        self._shift += _summed_to(of_pre, self._shift)
+        of_offset = _summed_to(of_pre, self._shift)
+        self._shift += of_offset
         if self._time_weight is not None:
-            _add_times(self._time_weight, t, _summed_to(of_pre, self._time_weight))
+            _add_times(self._time_weight, t, of_offset)
         if self._left is not None or self._dense is not None:
             factors = (inputs.rows, outputs, inputs.narrow, narrow)
             self._waiting.append(tuple(factor for factor in factors if factor is not None))
@@ -210,7 +210,10 @@ class _LayerGradient:
         """Return the gradients in the order of the layer's tensors."""
         self._flush()
         found = (self._weight, self._shift, self._time_weight, self._left, self._right, self._dense)
-        return [gradient for gradient in found if gradient is not None]
+        pairs = zip(found, self._layer, strict=True)
+        return [
+            _summed_to(gradient, tensor) for gradient, tensor in pairs if gradient is not None and tensor is not None
+        ]
 
     def _flush(self) -> None:
         """Add the per-example gradients of several evaluations at once: each product reads and writes all of them."""
@@ -283,7 +286,7 @@ class FusedField(TapedField):
         """Evaluate as `evaluate` does, in place where it can be, and return the tape as well."""
         terms, samples, inputs, hidden = self._terms, z.shape[1], [], []
         product, narrow = self._layers[0].product_by_rank(z)
-        rows, tangents = z, terms.start
+        rows, tangents, pushed = z, terms.start, z
         for index, (layer, following) in enumerate(pairwise(self._layers)):
             inputs.append(Input(rows, narrow))
             stacked = self._stacks(index)
@@ -292,14 +295,14 @@ class FusedField(TapedField):
             value = rows[:, :samples]
             slope = self._activation.value_into(pre, value)
             pushed = terms.spread(slope, tangents, rows[:, samples:] if stacked else None)
-            hidden.append(Hidden(pre, value, slope, tangents, pushed))
+            hidden.append(Hidden(pre if self._activation.keeps_input else value, slope, tangents))
             product, narrow = following.product_by_rank(rows)
             if stacked:
                 product, tangents = product.split([samples, samples * terms.probes], 1)
             else:
                 tangents = self._mixed(index, pushed)
         inputs.append(Input(rows, narrow))
-        trace = self._trace(hidden[-1].pushed)
+        trace = self._trace(pushed)
         return (self._layers[-1].add_offset(product, t), trace), Tape(t, samples, inputs, hidden)
 
     def _stacks(self, index: int) -> bool:
@@ -323,7 +326,7 @@ class FusedField(TapedField):
         if gradients is not None:
             gradients.layers[-1].add(tape.t, tape.inputs[-1], value, narrow, value)
             if gradients.end is not None:
-                gradients.end += _summed_to(tape.hidden[-1].pushed * of_pushed, gradients.end)
+                gradients.end += _summed_to(self._pushed(tape, -1) * of_pushed, gradients.end)
         if terms.end is not None:
             of_pushed = of_pushed * terms.end
         for index in reversed(range(len(tape.hidden))):
@@ -342,7 +345,7 @@ class FusedField(TapedField):
         rows = of_value.new_empty((of_value.shape[0], samples * (1 + stacked * terms.probes), of_value.shape[2]))
         of_pre = rows[:, :samples]
         of_slope = of_pushed if hidden.tangents is None else terms.gather(of_pushed * hidden.tangents)
-        self._activation.pull_back(hidden.pre, hidden.value, hidden.slope, of_value, of_slope, of_pre)
+        self._activation.pull_back(hidden.value, hidden.slope, of_value, of_slope, of_pre)
         of_tangents = terms.spread(hidden.slope, of_pushed, rows[:, samples:] if stacked else None)
         below, narrow = self._layers[index].transposed_product_by_rank(rows)
         if gradients is not None:
@@ -352,11 +355,16 @@ class FusedField(TapedField):
             return of_value, of_pushed
         if index and terms.inner is not None:
             if gradients is not None and gradients.inner is not None:
-                gradients.inner += _outer_sum(tape.hidden[0].pushed, of_tangents, terms.inner.dim())
+                gradients.inner += _outer_sum(self._pushed(tape, 0), of_tangents, terms.inner.dim())
             return below, of_tangents @ terms.inner.mT
         if gradients is not None and gradients.start is not None:
             gradients.start += of_tangents
         return below, of_tangents
+
+    def _pushed(self, tape: Tape, index: int) -> Tensor:
+        """Return τ ∘ σ'(p) of a hidden layer, computed again: to keep it is dearer."""
+        hidden = tape.hidden[index]
+        return self._terms.spread(hidden.slope, hidden.tangents)
 
     def _gradients_so_far(self) -> _Gradients:
         if self._gradients is None:
@@ -380,6 +388,10 @@ def _flat(rows: Tensor) -> Tensor:
 
 def _summed_to(tensor: Tensor, like: Tensor) -> Tensor:
     return tensor if tensor.shape == like.shape else tensor.sum_to_size(like.shape)
+
+
+def _larger(tensor: Tensor, other: Tensor | None) -> Tensor:
+    return tensor if other is None or tensor.numel() >= other.numel() else other
 
 
 def _outer_sum(pushed: Tensor, cotangents: Tensor, dim: int) -> Tensor:
