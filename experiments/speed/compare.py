@@ -16,6 +16,7 @@ from experiments.settings import from_plain
 from experiments.speed.competitors import BASELINE, PUBLISHED, entries_for
 from experiments.speed.problems import INTEGRATION_TIME, SIZES, TINY_SIZES, TOLERANCE, Size
 from experiments.speed.records import Comparison, Measurement, Products, ScalingPoint, SizeResult, StepsPoint
+from experiments.speed.scaling import SCALING_THREADS
 from experiments.speed.steps import METHOD, MODES
 from experiments.speed.worker import WorkerError, run_task
 
@@ -103,7 +104,8 @@ def compare(plan: Plan, *, threads: int | None = None, say: Callable[[str], None
     with tempfile.TemporaryDirectory() as cache:
 
         def run(task: Mapping[str, Any]) -> Any:
-            return run_task(task, threads=threads, seconds=_TASK_SECONDS, cache=Path(cache))
+            of_task = task.get("threads", threads)
+            return run_task(task, threads=of_task, seconds=_TASK_SECONDS, cache=Path(cache))
 
         failures: list[str] = []
 
@@ -123,6 +125,7 @@ def compare(plan: Plan, *, threads: int | None = None, say: Callable[[str], None
             for point in attempt(f"gradient modes over {count} steps", partial(_measure_steps, plan, count, run), [])
         ]
         scaling = {"hidden_dims": plan.hidden_dims, "batch": plan.batch, "rounds": plan.scaling_rounds}
+        scaling["threads"] = SCALING_THREADS
         points = [
             from_plain(ScalingPoint, point)
             for dim in plan.dims

@@ -38,6 +38,8 @@ BASELINE, EXACT, PUBLISHED, ZUKO, DIFFRAX = (
     "diffrax",
 )
 _REFERENCE_TOLERANCE = 1e-8
+_LEFT_TO_TORCHDIFFEQ = {"min_step": 0.0}
+"""An option of torchdiffeq's alone, its default: the same dynamics and divergence, stepped by torchdiffeq."""
 
 
 class Outcome(NamedTuple):
@@ -175,8 +177,13 @@ def entries_for(size: Size) -> dict[str, Entry]:
         (True, Entry(BASELINE, Ours)),
         (True, Entry("backprop, not fused", _ours(fused=False))),
         (True, Entry("recompute", _ours(gradient="recompute"))),
-        (True, Entry("adjoint", _ours(gradient="adjoint"), max_rounds=2)),
+        (True, Entry("adjoint", _ours(gradient="adjoint"))),
         (shared_weights, Entry(EXACT, partial(Ours, divergence="exact"), divergence="exact")),
+        (True, Entry("backprop, torchdiffeq", _ours(options=_LEFT_TO_TORCHDIFFEQ))),
+        (
+            shared_weights or size.with_published,
+            Entry("adjoint, torchdiffeq", _ours(gradient="adjoint", options=_LEFT_TO_TORCHDIFFEQ), max_rounds=2),
+        ),
         (size.with_published, Entry(PUBLISHED, _published, max_rounds=2)),
         (True, Entry(ZUKO, _zuko, packages=("zuko",), divergence=None)),
         (size.amortization != "concat", Entry(DIFFRAX, _diffrax, packages=("jax", "diffrax"))),

@@ -137,7 +137,8 @@ def _scaling_table(comparison: Comparison) -> Table:
         rows.append(_row(method, *cells, _number(loglog_slope(points, method)), _LITERATURE[method]))
     scaling = comparison.settings["scaling"]
     note = (
-        f"{scaling['batch']} examples, hidden layers {'-'.join(map(str, scaling['hidden_dims']))}. The exponent is "
+        f"{scaling['batch']} examples, hidden layers {'-'.join(map(str, scaling['hidden_dims']))}, "
+        f"threads: {scaling['threads']}. The exponent is "
         f"that of D from {ASYMPTOTIC} on. The log-determinant is that of a Jacobian which is given."
     )
     columns = ("", *(f"D = {dim}" for dim in dims), "exponent", "literature")

@@ -37,6 +37,7 @@ from vae_flows.cnf import (
 __all__ = [
     "ASYMPTOTIC",
     "METHODS",
+    "SCALING_THREADS",
     "loglog_slope",
     "make_evaluation",
     "make_field",
@@ -48,6 +49,10 @@ __all__ = [
 Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
 ASYMPTOTIC = 128
 """Dimensions from which on slopes are fitted: below, the hidden layers are most of the cost."""
+
+SCALING_THREADS = 1
+"""With more, PyTorch (seen with 2.15) fails or hangs in the LU factorisation of a batch of large matrices on the CPU,
+on which the log-determinant rests (issue 141358 of pytorch/pytorch)."""
 
 _TIME = 0.25
 _LOG_DETERMINANT = "log-determinant"

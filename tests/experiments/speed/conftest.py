@@ -33,7 +33,7 @@ def comparison() -> Comparison:
         settings={
             "tolerance": 1e-5,
             "threads": 2,
-            "scaling": {"batch": 32, "hidden_dims": (512, 512)},
+            "scaling": {"batch": 32, "hidden_dims": (512, 512), "threads": 1},
             "steps": {"size": "512-512 bias", "method": "rk4"},
         },
         versions={"torch": "2", "diffrax": None},

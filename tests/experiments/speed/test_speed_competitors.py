@@ -24,11 +24,13 @@ def test_all_of_this_library_and_the_published_formulation_agree(size):
             continue
         competitor, measurement = first_step(entry, problem, references)
         assert competitor is not None, measurement.absent
-        bound = CONTINUOUS if name in ("adjoint", PUBLISHED) else DISCRETE
+        # torchdiffeq steps beyond the end and interpolates.
+        bound = CONTINUOUS if name in ("adjoint", PUBLISHED) or "torchdiffeq" in name else DISCRETE
         assert set(measurement.errors) == {"end", "log_det", "context", "start", "shared", "head"}
         assert max(measurement.errors.values()) < bound, name
         assert measurement.forward_evaluations >= 13
-        assert (measurement.backward_evaluations > 0) == (name in ("adjoint", "recompute", PUBLISHED))
+        solves_backwards = name.startswith(("adjoint", "recompute", PUBLISHED))
+        assert (measurement.backward_evaluations > 0) == solves_backwards
 
 
 def test_steps_start_from_no_gradient():
