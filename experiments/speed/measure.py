@@ -45,6 +45,9 @@ def interleave(
 ) -> dict[str, tuple[float, ...]]:
     """Time steps in turn, A B C, A B C, …, so that what changes on the machine meets all of them alike.
 
+    Each timed step follows one of its own that is not timed, unless it is limited, for then it is long: memory and
+    caches are those of a loop that repeats the step, as training does, and not what the others have left.
+
     Arguments:
         steps: What to time, by name.
         rounds: How often.
@@ -61,6 +64,8 @@ def interleave(
         for number in range(rounds):
             for name, step in steps.items():
                 limit = (limits or {}).get(name)
+                if limit is None:
+                    step()
                 if limit is None or number < limit:
                     start = clock()
                     step()

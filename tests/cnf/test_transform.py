@@ -162,3 +162,15 @@ def test_a_users_function_of_a_context():
     for other in gradients[1:]:
         for a, b in zip(gradients[0], other, strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("gradient", ["backprop", "recompute", "adjoint"])
+def test_a_field_that_depends_on_nothing_moves_gradients_unchanged(gradient):
+    transform = ContinuousTransform(
+        lambda t, z: torch.ones_like(z), divergence="brute_force", solver=ODESolver(gradient=gradient)
+    )
+    z = torch.randn(4, 2, dtype=torch.float64, requires_grad=True)
+    y, log_det = transform.forward_with_log_det(z)
+    torch.testing.assert_close(y, z + 1)
+    (gradient_of_sum,) = torch.autograd.grad((y * y).sum() + log_det.sum(), z)
+    torch.testing.assert_close(gradient_of_sum, 2 * y.detach())

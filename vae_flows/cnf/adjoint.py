@@ -81,7 +81,7 @@ class _AdjointSolve(torch.autograd.Function):
         (end,), (of_end,) = ctx.saved_tensors, grad_outputs
         latent_dim = solve.settings.latent_dim
         # The problem is linear in the cotangent: of size one, it meets an absolute tolerance whatever the loss's scale.
-        scale = float(of_end.abs().max()) or 1.0
+        scale = _root_mean_square(of_end) or 1.0
         if not math.isfinite(scale):
             raise solve.progress.error("the gradient of the loss that came back to the solve is not finite")
         of_latents, of_integrals = of_end[..., :latent_dim] / scale, of_end[..., latent_dim:]
@@ -98,6 +98,12 @@ class _AdjointSolve(torch.autograd.Function):
         )
         of_state = torch.cat([state[..., latent_dim:] * scale, of_integrals], -1)
         return None, of_state, *solve.field.collect()
+
+
+def _root_mean_square(values: Tensor) -> float:
+    largest = float(values.abs().max())
+    # Squares of what is small or large would leave the range of single precision.
+    return largest * float((values / largest).square().mean().sqrt()) if largest else 0.0
 
 
 class _Adjoint:

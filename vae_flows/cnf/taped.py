@@ -174,7 +174,10 @@ class AutogradTape(TapedField):
     def pull_back(self, tape: Any, value: Tensor, integrals: Tensor, *, of_tensors: bool = True) -> Tensor:
         leaf, *outputs = tape
         pairs = zip(outputs, (value, integrals), strict=True)
-        outputs, cotangents = zip(*((output, given) for output, given in pairs if output.requires_grad), strict=True)
+        differentiable = [(output, given) for output, given in pairs if output.requires_grad]
+        if not differentiable:  # a field that depends on nothing
+            return torch.zeros_like(leaf)
+        outputs, cotangents = zip(*differentiable, strict=True)
         tensors = [tensor for tensor in self._tensors if tensor.requires_grad] if of_tensors else []
         of_z, *gradients = torch.autograd.grad(
             outputs, [leaf, *tensors], cotangents, retain_graph=True, allow_unused=True, materialize_grads=True
