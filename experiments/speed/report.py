@@ -70,7 +70,8 @@ def _targets_table(comparison: Comparison) -> Table:
     hardware, settings = comparison.hardware, comparison.settings
     note = (
         f"{hardware['processor']}, {settings['threads']} threads, float32, forward and backward of the posterior "
-        f"alone, tolerance {settings['tolerance']:g}. Ratios are medians of the ratios of interleaved rounds."
+        f"alone, tolerance {settings['tolerance']:g}. Ratios are medians of the ratios of interleaved rounds. "
+        "While time is taken, glibc keeps freed memory for the next step, for all alike."
     )
     return Table("Speed: what was to be reached", ("", "wanted", "measured", "verdict"), tuple(rows), (note,))
 

@@ -20,6 +20,10 @@ __all__ = ["WorkerError", "run_task"]
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
 """OpenMP's, MKL's, and the one from which XLA takes the size of its pool."""
 
+_KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1)}
+"""Has glibc keep what a step frees for the next. By default it gives large blocks back to the system, and each step pays
+for pages again, the more the larger its gradients: no property of what is compared."""
+
 
 class WorkerError(VAEFlowsError, RuntimeError):
     """A task of the comparison failed or took too long."""
@@ -40,6 +44,7 @@ def run_task(task: Mapping[str, Any], *, threads: int, seconds: float, cache: Pa
     environment = {
         **os.environ,
         **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
+        **({} if "memory" in task["kind"] else _KEEP_FREED_MEMORY),
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

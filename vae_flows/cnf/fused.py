@@ -48,8 +48,8 @@ class Layer(NamedTuple):
         result, narrow = F.linear(rows, self.weight), None
         if self.left is not None and self.right is not None:
             narrow = rows @ self.left
-            result = torch.baddbmm(result, narrow, self.right)
-        return (result if self.dense is None else torch.baddbmm(result, rows, self.dense)), narrow
+            result.baddbmm_(narrow, self.right)
+        return (result if self.dense is None else result.baddbmm_(rows, self.dense)), narrow
 
     def transposed_product(self, rows: Tensor) -> Tensor:
         """Return `rows (N, R, out)` times Aᵀ."""
@@ -60,8 +60,8 @@ class Layer(NamedTuple):
         result, narrow = rows @ self.weight, None
         if self.left is not None and self.right is not None:
             narrow = rows @ self.right.mT
-            result = torch.baddbmm(result, narrow, self.left.mT)
-        return (result if self.dense is None else torch.baddbmm(result, rows, self.dense.mT)), narrow
+            result.baddbmm_(narrow, self.left.mT)
+        return (result if self.dense is None else result.baddbmm_(rows, self.dense.mT)), narrow
 
     def matrix(self) -> Tensor:
         """Return A, `(N, in, out)`, or `(in, out)` where all examples share it."""
