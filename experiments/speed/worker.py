@@ -21,8 +21,8 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
 """OpenMP's, MKL's, and the one from which XLA takes the size of its pool."""
 
 _KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1)}
-"""Has glibc keep what a step frees for the next. By default it gives large blocks back to the system, and each step pays
-for pages again, the more the larger its gradients: no property of what is compared."""
+"""Has glibc keep what a step frees for the next. By default it gives large blocks back to the system, and each step
+pays for pages again, the more the larger its gradients: no property of what is compared."""
 
 
 class WorkerError(VAEFlowsError, RuntimeError):

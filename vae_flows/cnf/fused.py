@@ -48,8 +48,8 @@ class Layer(NamedTuple):
         result, narrow = F.linear(rows, self.weight), None
         if self.left is not None and self.right is not None:
             narrow = rows @ self.left
-            result.baddbmm_(narrow, self.right)
-        return (result if self.dense is None else result.baddbmm_(rows, self.dense)), narrow
+            result = _plus_product(result, narrow, self.right)
+        return (result if self.dense is None else _plus_product(result, rows, self.dense)), narrow
 
     def transposed_product(self, rows: Tensor) -> Tensor:
         """Return `rows (N, R, out)` times Aᵀ."""
@@ -60,8 +60,8 @@ class Layer(NamedTuple):
         result, narrow = rows @ self.weight, None
         if self.left is not None and self.right is not None:
             narrow = rows @ self.right.mT
-            result.baddbmm_(narrow, self.left.mT)
-        return (result if self.dense is None else result.baddbmm_(rows, self.dense.mT)), narrow
+            result = _plus_product(result, narrow, self.left.mT)
+        return (result if self.dense is None else _plus_product(result, rows, self.dense.mT)), narrow
 
     def matrix(self) -> Tensor:
         """Return A, `(N, in, out)`, or `(in, out)` where all examples share it."""
@@ -374,6 +374,11 @@ class FusedField(TapedField):
     def collect(self) -> list[Tensor]:
         gradients, self._gradients = self._gradients_so_far(), None
         return gradients.tensors()
+
+
+def _plus_product(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Return total + left @ right, in place where nothing is differentiated."""
+    return torch.baddbmm(total, left, right) if torch.is_grad_enabled() else total.baddbmm_(left, right)
 
 
 def _add_times(total: Tensor, t: Time, tensor: Tensor) -> Tensor:
