@@ -18,8 +18,9 @@ from torch import Size, Tensor, nn
 
 from vae_flows.cnf.activations import Activation, activation, swish
 from vae_flows.cnf.fields import AugmentedField, ConditionedDynamics, Time, VectorField
-from vae_flows.cnf.fused import FusedField, Layer, TraceTerms
+from vae_flows.cnf.fused import FusedField
 from vae_flows.cnf.layers import LayerUpdate, TimeConditioning, TimeLinear, make_layer
+from vae_flows.cnf.prepared import Layer, TraceTerms
 from vae_flows.configuration import register_class
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.shapes import Folded, fold_samples

@@ -20,7 +20,7 @@ import torch
 from torch import Size, Tensor, nn
 
 from vae_flows.cnf.fields import Time
-from vae_flows.cnf.fused import Layer
+from vae_flows.cnf.prepared import Layer
 from vae_flows.errors import unknown_name
 
 __all__ = ["LayerUpdate", "TimeConditioning", "TimeLinear", "make_layer"]
