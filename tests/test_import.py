@@ -28,3 +28,29 @@ assert torch.get_rng_state().numpy().tobytes() == before[8]
 def test_import_has_no_side_effects():
     result = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+CORE_ALONE = """
+import importlib.util, sys
+import torch
+
+class NoPyro:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "pyro":
+            raise ImportError(f"{name} is not needed here")
+
+sys.meta_path.insert(0, NoPyro())
+# The package without what its own file imports: the core is then loaded with what it needs and nothing else.
+sys.modules["vae_flows"] = importlib.util.module_from_spec(importlib.util.find_spec("vae_flows"))
+from vae_flows.cnf import ContinuousNormalizingFlow, MLPDynamics
+flow = ContinuousNormalizingFlow(MLPDynamics(2, (8,)))
+(-flow().log_prob(torch.randn(5, 2)).mean()).backward()
+assert flow().sample((3,)).shape == (3, 2)
+loaded = {name for name in sys.modules if name.startswith(("vae_flows.vae", "vae_flows.posterior", "vae_flows.guides"))}
+assert not loaded, loaded
+"""
+
+
+def test_the_continuous_core_needs_neither_pyro_nor_the_vae():
+    result = subprocess.run([sys.executable, "-c", CORE_ALONE], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

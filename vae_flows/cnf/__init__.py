@@ -1,4 +1,4 @@
-"""The continuous core: dynamics, divergence, solver and the transform they make. Knows nothing of VAEs."""
+"""The continuous core: dynamics, divergence, solver and the transform they make. Knows nothing of VAEs or Pyro."""
 
 from vae_flows.cnf.activations import available_activations
 from vae_flows.cnf.density import ContinuousNormalizingFlow

@@ -10,7 +10,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import TransformedDistribution
+from torch.distributions import Distribution, Independent, Normal, TransformedDistribution
 
 from vae_flows.cnf.amortization import AmortizationName, make_amortization
 from vae_flows.cnf.divergence import Divergence, divergence_from
@@ -20,7 +20,6 @@ from vae_flows.cnf.regularization import Regularizer
 from vae_flows.cnf.transform import ContinuousTransform, check_integration_time
 from vae_flows.cnf.work import WorkCount
 from vae_flows.configuration import register_class
-from vae_flows.distributions import DiagonalNormal
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.shapes import check_context
 from vae_flows.transforms.base import ChainTransform, FusedTransform
@@ -124,10 +123,10 @@ class ContinuousNormalizingFlow(nn.Module):
         """The time from the Gaussian to the data: the sum of each block's T."""
         return sum(self._constant_times())
 
-    def base(self) -> DiagonalNormal:
+    def base(self) -> Distribution:
         """Return the law of z(0), N(0, I), with event shape `(D,)`."""
         zeros = next(self.parameters()).new_zeros(self.latent_dim)
-        return DiagonalNormal(zeros, torch.ones_like(zeros), validate_args=False)
+        return Independent(Normal(zeros, torch.ones_like(zeros), validate_args=False), 1, validate_args=False)
 
     def transform(self, context: Tensor | None = None, *, until: float | None = None) -> FusedTransform:
         """Return the map from z(0) to x = z(T), or to z(t) on the way.
