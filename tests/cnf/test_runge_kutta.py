@@ -1,9 +1,10 @@
 import math
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 import torch
 
+from vae_flows.cnf import ContinuousTransform, LayerUpdate, MLPDynamics, ODESolver, runge_kutta
 from vae_flows.cnf.runge_kutta import SteppingSettings, integrate
 from vae_flows.cnf.tableaus import TABLEAUS, Tableau
 from vae_flows.cnf.work import SolveProgress, WorkCount
@@ -126,3 +127,59 @@ def test_no_sliver_is_left_for_the_last_step():
     state = torch.ones(1, 2, dtype=torch.float64)
     _, steps = accepted_steps(evaluate, state, settings(TABLEAUS["dopri5"], first_step=0.9))
     assert [step.size for step in steps] == pytest.approx([0.5, 0.5])
+
+
+def stack(*columns):
+    return torch.stack(columns, -1)
+
+
+CLASSIC = {  # f(z), z(0), T
+    "van der Pol": (lambda z: stack(z[..., 1], 5 * (1 - z[..., 0] ** 2) * z[..., 1] - z[..., 0]), (2.0, 0.0), 10.0),
+    "oscillator": (lambda z: stack(10 * z[..., 1], -10 * z[..., 0]), (1.0, 0.0), 3.0),
+    "decay": (lambda z: -50 * z, (1.0, 2.0), 1.0),
+    "predator and prey": (
+        lambda z: stack(z[..., 0] * (1.5 - z[..., 1]), z[..., 1] * (z[..., 0] - 3)),
+        (1.0, 1.0),
+        6.0,
+    ),
+}
+
+
+def steps_tried(function, start, end, tolerance):
+    work = WorkCount()
+    state = torch.tensor([start], dtype=torch.float64)
+    chosen = SteppingSettings(TABLEAUS["dopri5"], tolerance, tolerance, latent_dim=2, controlled=2, options={})
+    integrate(lambda t, z: function(z), state, (0.0, end), chosen, SolveProgress(work, 10**6))
+    return work.accepted_steps + work.rejected_steps
+
+
+def evaluations_of_posteriors(tolerance):
+    """Of solves of posteriors amortised by biases, from nearly still to lively, over short and long times."""
+    for spread, time in product((0.3, 1.0, 2.0, 4.0), (0.5, 1.0, 2.0)):
+        torch.manual_seed(0)
+        dynamics = MLPDynamics(16, (32, 32)).double()
+        updates = [LayerUpdate(bias=spread * torch.randn(20, width).double()) for width in (32, 32, 16)]
+        transform = ContinuousTransform(
+            dynamics.condition(updates, (20,)),
+            integration_time=time,
+            divergence="exact",
+            solver=ODESolver(rtol=tolerance, atol=tolerance),
+        )
+        transform(torch.randn(20, 16, dtype=torch.float64))
+        yield transform.last_solve.forward_evaluations
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-5, 1e-7])
+def test_a_bold_first_step_saves_evaluations_where_solves_are_short(tolerance, monkeypatch):
+    bold = list(evaluations_of_posteriors(tolerance))
+    monkeypatch.setattr(runge_kutta, "_BOLDNESS", 1.0)
+    textbook = list(evaluations_of_posteriors(tolerance))
+    assert sum(math.log(new / old) for new, old in zip(bold, textbook, strict=True)) / len(bold) < math.log(0.85)
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-5])
+def test_a_bold_first_step_costs_little_where_solves_are_long(tolerance, monkeypatch):
+    bold = [steps_tried(*problem, tolerance) for problem in CLASSIC.values()]
+    monkeypatch.setattr(runge_kutta, "_BOLDNESS", 1.0)
+    textbook = [steps_tried(*problem, tolerance) for problem in CLASSIC.values()]
+    assert all(new <= old + 2 for new, old in zip(bold, textbook, strict=True))
