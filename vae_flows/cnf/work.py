@@ -19,7 +19,7 @@ class WorkCount:
         forward_evaluations: Evaluations of the dynamics in the forward solve.
         backward_evaluations: Evaluations made by the backward pass: the continuous adjoint's solve, or the stages that
             `recompute` repeats. Plain backpropagation makes none.
-        accepted_steps: Steps taken.
+        accepted_steps: Steps taken, forward and by the continuous adjoint.
         rejected_steps: Steps tried and thrown away.
         largest_error_ratio: Largest estimated error of an accepted step over its tolerance; 0 where the method
             estimates none or does not tell.
