@@ -94,6 +94,16 @@ def test_continuous_adjoint_agrees_at_tight_tolerance(divergence):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-7)
 
 
+def test_a_dependence_on_time_of_each_example_beside_a_shift_that_they_share():
+    dynamics, _ = problem(amortized="none")
+    updates = [LayerUpdate(time_weight=torch.randn(4, width).double()) for width in dynamics.widths[1:]]
+    z = torch.randn(4, 3, dtype=torch.float64)
+    expected, _ = gradients(dynamics, updates, z, ODESolver(fused=False, **SETTINGS))
+    got, _ = gradients(dynamics, updates, z, ODESolver(**SETTINGS))
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=ROUNDING)
+
+
 def test_many_evaluations_flush_the_low_rank_products_in_parts():
     dynamics, updates = problem()
     z = torch.randn(4, 3, dtype=torch.float64)

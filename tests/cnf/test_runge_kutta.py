@@ -183,3 +183,16 @@ def test_a_bold_first_step_costs_little_where_solves_are_long(tolerance, monkeyp
     monkeypatch.setattr(runge_kutta, "_BOLDNESS", 1.0)
     textbook = [steps_tried(*problem, tolerance) for problem in CLASSIC.values()]
     assert all(new <= old + 2 for new, old in zip(bold, textbook, strict=True))
+
+
+def test_latents_and_integrals_are_held_to_the_tolerance_each_by_itself():
+    chosen = SteppingSettings(TABLEAUS["dopri5"], 1e-5, 1e-5, latent_dim=3, controlled=4, options={})
+    assert float(chosen.norm(torch.tensor([[0.0, 0.0, 0.0, 2.0, 9.0]]))) == 2.0
+    assert float(chosen.norm(torch.tensor([[3.0, 3.0, 3.0, 2.0, 9.0]]))) == 3.0
+
+
+def test_a_solve_of_no_length_stays_where_it_is():
+    state = torch.ones(1, 2)
+    for tableau in (TABLEAUS["dopri5"], TABLEAUS["rk4"]):
+        end = integrate(lambda t, y: y, state, (0.5, 0.5), settings(tableau), SolveProgress(WorkCount(), 1))
+        assert torch.equal(end, state)

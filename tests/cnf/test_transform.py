@@ -166,8 +166,12 @@ def test_a_users_function_of_a_context():
 
 @pytest.mark.parametrize("gradient", ["backprop", "recompute", "adjoint"])
 def test_a_field_that_depends_on_nothing_moves_gradients_unchanged(gradient):
+    context = torch.zeros(4, 3, dtype=torch.float64, requires_grad=True)
     transform = ContinuousTransform(
-        lambda t, z: torch.ones_like(z), divergence="brute_force", solver=ODESolver(gradient=gradient)
+        lambda t, z, context: torch.ones_like(z),
+        context=context,
+        divergence="brute_force",
+        solver=ODESolver(gradient=gradient),
     )
     z = torch.randn(4, 2, dtype=torch.float64, requires_grad=True)
     y, log_det = transform.forward_with_log_det(z)

@@ -22,7 +22,7 @@ class ValueAndSlope(NamedTuple):
     slope: Tensor
 
 
-_LARGEST_EXPONENT = 80.0  # e⁸⁰ is finite in single precision
+_LARGEST_EXPONENT = 80.0  # e⁸⁰ is finite in single precision, though not in half
 
 ValueInto = Callable[[Tensor, Tensor], Tensor]
 PullBack = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -55,7 +55,7 @@ class Activation:
     def value_into(self, x: Tensor, out: Tensor) -> Tensor:
         """Write σ(x) into `out` and return σ'(x), outside of automatic differentiation."""
         # What is quick on the CPU are more kernels on other devices, where their number counts.
-        if self.quick is not None and x.device.type == "cpu":
+        if self.quick is not None and x.device.type == "cpu" and x.dtype != torch.float16:
             return self.quick(x, out)
         value, slope = self.value_and_slope(x)
         out.copy_(value)

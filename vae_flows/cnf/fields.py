@@ -168,7 +168,7 @@ class FunctionField(VectorField, ConditionedDynamics):
         found = tuple(function.parameters()) if isinstance(function, nn.Module) else ()
         self._function = function
         self._arguments = () if context is None else (context,)
-        self._tensors = (*found, *parameters, *self._arguments)
+        self._tensors = tuple(dict.fromkeys((*found, *parameters, *self._arguments)))
 
     def prepare(self, shape: Size) -> VectorField:
         del shape
@@ -226,7 +226,8 @@ def vector_jacobian_products(
     """Return f(t, z) and vᵀJ for each v of the shape of z; differentiable where gradients are enabled."""
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
-        z = z if z.requires_grad else z.detach().requires_grad_()
+        # Where nothing is differentiated, z may still be part of a graph, in which a product by it is not found.
+        z = z if differentiable and z.requires_grad else z.detach().requires_grad_()
         dz = field.value(t, z)
         rows = [_product(dz, z, vector, differentiable) for vector in vectors]
     return (dz if differentiable else dz.detach()), rows

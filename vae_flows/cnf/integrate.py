@@ -48,12 +48,13 @@ class ODESolver:
         gradient: `backprop` differentiates the accepted steps, keeping their activations; `recompute` is the same
             gradient in the memory of one step, for the price of evaluating it again; `adjoint` solves the continuous
             adjoint backwards in time, in memory that does not grow with the number of steps, and with gradients as
-            exact as its tolerance. Latents and their cotangents choose the steps, gradients of weights do not
-            (the seminorm of Kidger et al. 2021).
+            exact as its tolerance where the path can be solved backwards; dynamics that contract too much for that
+            raise. Latents and their cotangents choose the steps, gradients of weights do not (the seminorm of Kidger
+            et al. 2021).
         max_evaluations: Cap on evaluations of the dynamics in one solve, forward or backward.
         options: Passed to the method, such as `{"step_size": 0.05}` for `rk4`.
         fused: Whether `backprop` uses the backward pass written by hand where the dynamics have one. Without it,
-            gradients can be differentiated again.
+            gradients can be differentiated again, but for that of a learned end time.
         fallback: Settings for another attempt when this solve fails, such as fixed steps, made with an
             `IntegrationWarning`; none by default: the failure is raised.
 
@@ -118,9 +119,7 @@ class ODESolver:
             if self.fallback is None:
                 raise
             warnings.warn(f"{error} Falling back to {self.fallback}.", IntegrationWarning, stacklevel=2)
-            of_fallback = WorkCount()
-            end = self.fallback._solve(field, z, interval, of_fallback)
-            work.add(of_fallback)
+            end = self.fallback._solve(field, z, interval, work)
         return end[..., : z.shape[-1]], end[..., z.shape[-1] :]
 
     def _solve(self, field: AugmentedField, z: Tensor, interval: tuple[float, float], work: WorkCount) -> Tensor:
@@ -135,7 +134,7 @@ class ODESolver:
             end = self._delegate(field, state, z.shape[-1], interval, progress)
         if not bool(torch.isfinite(end.detach()).all()):
             raise progress.error("the state at the end is not finite")
-        progress.backward = True
+        progress.start_backward()
         return end
 
     def _check_traceable(self) -> None:

@@ -115,6 +115,8 @@ def integrate(
     Raises:
         IntegrationError: The cap was met, a step underflowed, or a value is not finite.
     """
+    if interval[0] == interval[1]:
+        return state.clone()
     if settings.tableau.is_adaptive:
         return _adaptive(evaluate, state, interval, settings, progress, observe)
     return _fixed(evaluate, state, interval, settings, progress, observe)

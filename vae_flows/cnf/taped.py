@@ -6,7 +6,8 @@ each step's stages are computed again when the backward pass comes to it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
@@ -80,9 +81,8 @@ def solve_taped(
 class _TapedSolve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, solve: Solve, state: Tensor, *tensors: Tensor) -> Tensor:
-        del tensors
         needed = any(ctx.needs_input_grad[1:])
-        steps: list[tuple[Step, list[object]]] = []
+        steps: list[tuple[Step, list[object] | None]] = []
         latest: LatestTapes[object] = LatestTapes(solve.settings.tableau)
 
         def evaluate(t: float, y: Tensor) -> Tensor:
@@ -93,22 +93,27 @@ class _TapedSolve(torch.autograd.Function):
         def observe(step: Step, accepted: bool) -> None:
             tapes = latest.of_step(step, accepted)
             if needed and accepted:
-                steps.append((step, tapes))
+                steps.append((step, tapes if solve.keep else None))
 
         end = integrate(evaluate, state, solve.interval, solve.settings, solve.progress, observe)
-        solve.progress.backward = True
         ctx.solve = solve
         ctx.steps = steps
-        # A clone, because what the node keeps must not hold the node's own output: the cycle would never be freed.
-        return end.clone()
+        # Not for their values, which the field has, but to be told if they were changed in place meanwhile.
+        ctx.save_for_backward(*tensors)
+        return end
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         solve: Solve = ctx.solve
         (of_state,) = grad_outputs
-        for step, kept in reversed(ctx.steps):
-            tapes = kept if solve.keep else _repeat(solve, step)
+        _ = ctx.saved_tensors
+        solve.progress.start_backward()
+        for index in reversed(range(len(ctx.steps))):
+            step, kept = ctx.steps[index]
+            tapes = _repeat(solve, step) if kept is None else kept
+            # Tapes are let go as they are used; a second backward pass, which is rare, computes the stages again.
+            ctx.steps[index] = (step, None)
             of_state = _pull_back_step(solve, step, tapes, of_state)
         return None, of_state, *solve.field.collect()
 
@@ -179,13 +184,30 @@ class AutogradTape(TapedField):
             return torch.zeros_like(leaf)
         outputs, cotangents = zip(*differentiable, strict=True)
         tensors = [tensor for tensor in self._tensors if tensor.requires_grad] if of_tensors else []
-        of_z, *gradients = torch.autograd.grad(
-            outputs, [leaf, *tensors], cotangents, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
+        with _ending_at(tensors):
+            of_z, *gradients = torch.autograd.grad(
+                outputs, [leaf, *tensors], cotangents, retain_graph=True, allow_unused=True, materialize_grads=True
+            )
         if of_tensors:
             self._sums = [a + b for a, b in zip(self._sums, gradients, strict=True)] if self._sums else gradients
         return of_z
 
     def collect(self) -> list[Tensor]:
-        sums, self._sums = iter(self._sums or []), None
+        found, self._sums = self._sums, None
+        if found is None:
+            return [torch.zeros_like(tensor) for tensor in self._tensors]
+        sums = iter(found)
         return [next(sums) if tensor.requires_grad else torch.zeros_like(tensor) for tensor in self._tensors]
+
+
+@contextmanager
+def _ending_at(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Have gradients end at the tensors: where one was computed from another, the other would get its part twice."""
+    nodes = {tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None}
+    # These hooks run after the gradient of an input has been noted, and before it is passed on.
+    handles = [node.register_prehook(lambda gradients: tuple(None for _ in gradients)) for node in nodes]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

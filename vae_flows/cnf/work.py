@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -19,8 +18,8 @@ class WorkCount:
         forward_evaluations: Evaluations of the dynamics in the forward solve.
         backward_evaluations: Evaluations made by the backward pass: the continuous adjoint's solve, or the stages that
             `recompute` repeats. Plain backpropagation makes none.
-        accepted_steps: Steps taken, forward and by the continuous adjoint.
-        rejected_steps: Steps tried and thrown away.
+        accepted_steps: Steps taken forward.
+        rejected_steps: Steps tried forward and thrown away.
         largest_error_ratio: Largest estimated error of an accepted step over its tolerance; 0 where the method
             estimates none or does not tell.
     """
@@ -58,8 +57,9 @@ class SolveProgress:
 
     def __init__(self, work: WorkCount, max_evaluations: int) -> None:
         self.work = work
-        self.backward = False
+        self._backward = False
         self._max_evaluations = max_evaluations
+        self._evaluations = 0  # of this solve, forward, or of the latest pass backward
         self._t: float | None = None
         self._step_size: float | None = None
 
@@ -69,13 +69,18 @@ class SolveProgress:
         Raises:
             IntegrationError: The cap is exceeded.
         """
-        work = self.work
-        if self.backward:
-            work.backward_evaluations += 1
+        if self._backward:
+            self.work.backward_evaluations += 1
         else:
-            work.forward_evaluations += 1
-        if max(work.forward_evaluations, work.backward_evaluations) > self._max_evaluations:
+            self.work.forward_evaluations += 1
+        self._evaluations += 1
+        if self._evaluations > self._max_evaluations:
             raise self.error(f"the cap of {self._max_evaluations} evaluations was met")
+
+    def start_backward(self) -> None:
+        """Count what follows as a backward pass, with a cap of its own."""
+        self._backward = True
+        self._evaluations = 0
 
     def attempt(self, t: float, step_size: float) -> None:
         """Note a step that is about to be tried."""
@@ -83,16 +88,16 @@ class SolveProgress:
 
     def note_error(self, ratio: float) -> None:
         """Note the error ratio of an attempted step."""
-        if ratio <= 1 and not math.isnan(ratio):
+        if ratio <= 1 and not self._backward:
             self.work.largest_error_ratio = max(self.work.largest_error_ratio, ratio)
 
     def accept(self) -> None:
         """Count an accepted step."""
-        self.work.accepted_steps += 1
+        self.work.accepted_steps += not self._backward
 
     def reject(self) -> None:
         """Count a rejected step."""
-        self.work.rejected_steps += 1
+        self.work.rejected_steps += not self._backward
 
     def error(self, what: str) -> IntegrationError:
         """Word a failure of this solve."""
