@@ -60,7 +60,7 @@ $(PEERS): $(STAMP)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[dev,peers]"
 	@touch $@
 
-speed: $(PEERS) ## Compare speed with the published formulation, zuko and diffrax: half an hour or more on two idle cores
+speed: $(PEERS) ## Compare speed with the published formulation, zuko and diffrax: some twenty minutes on two idle cores
 	@$(RUN) -m experiments speed $(OPTIONS)
 
 density: $(STAMP) ## Learn a toy density and draw it (OPTIONS="--data checkerboard", or all: some minutes each)

@@ -174,7 +174,7 @@ def speed(
 ) -> int:
     """Compare the speed of this library with the published formulation, zuko and diffrax at equal work.
 
-    The peers come with the extra "peers"; those that are not installed are told. Takes half an hour or more, on
+    The peers come with the extra "peers"; those that are not installed are told. Takes some twenty minutes, on
     a machine that does nothing else.
 
     Arguments:
