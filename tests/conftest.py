@@ -4,11 +4,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyro
 import pytest
 import torch
 from torch import Tensor
 
 Golden = dict[str, Tensor]
+
+
+@pytest.fixture
+def clean_param_store():
+    """An empty parameter store of Pyro, and a fixed seed."""
+    pyro.clear_param_store()
+    torch.manual_seed(0)
+    yield
+    pyro.clear_param_store()
 
 
 @pytest.fixture(scope="session")

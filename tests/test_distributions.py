@@ -11,6 +11,7 @@ import torch.distributions as td
 from torch import Tensor
 
 import vae_flows as vf
+from tests.flow_names import SMALL_DISCRETE
 from vae_flows.distributions import rsample_with_score
 from vae_flows.errors import InvalidInputError
 
@@ -19,11 +20,7 @@ D, C, B, S = 3, 4, 2, 5
 TIGHT = vf.ODESolver(rtol=1e-9, atol=1e-9)
 OPTIONS = {
     "ffjord": {"hidden_dims": (6,), "rank": 2, "num_blocks": 2, "solver": TIGHT},
-    "iaf": {"num_layers": 2, "hidden_dim": 8},
-    "planar": {"num_layers": 2},
-    "sylvester-orthogonal": {"num_layers": 2, "num_orthogonal": 2},
-    "sylvester-householder": {"num_layers": 2, "num_reflections": 2},
-    "sylvester-triangular": {"num_layers": 2},
+    **SMALL_DISCRETE,
 }
 FLOWS = [name for name in vf.available_flows() if name in OPTIONS or name == "none"]
 

@@ -12,6 +12,7 @@ import torch.distributions as td
 from torch import Tensor
 
 import vae_flows as vf
+from tests.flow_names import SMALL_DISCRETE
 from vae_flows.errors import InvalidInputError, UnknownNameError
 from vae_flows.objectives import draw, elbo, importance_weighted_bound, renyi_average, renyi_bound
 
@@ -27,11 +28,7 @@ STANDARD_ERRORS = 5  # two-sided false-alarm rate 6e-7 an entry, 6e-5 for all en
 FINE = vf.ODESolver(method="rk4", options={"step_size": 0.05})
 OPTIONS = {
     "ffjord": {"hidden_dims": (6,), "amortization": "bias", "solver": FINE},
-    "iaf": {"num_layers": 2, "hidden_dim": 8},
-    "planar": {"num_layers": 2},
-    "sylvester-orthogonal": {"num_layers": 2, "num_orthogonal": 2},
-    "sylvester-householder": {"num_layers": 2, "num_reflections": 2},
-    "sylvester-triangular": {"num_layers": 2},
+    **SMALL_DISCRETE,
 }
 FLOWS = [name for name in vf.available_flows() if name in OPTIONS or name == "none"]
 

@@ -18,12 +18,7 @@ CHEAP = {"ffjord": {"hidden_dims": (8,), "rank": 2}, "iaf": {"hidden_dim": 16}}
 STANDARD_ERRORS = 5  # two-sided false-alarm rate 6e-7
 
 
-@pytest.fixture(autouse=True)
-def _clean_param_store():
-    pyro.clear_param_store()
-    torch.manual_seed(0)
-    yield
-    pyro.clear_param_store()
+pytestmark = pytest.mark.usefixtures("clean_param_store")
 
 
 def make(flow="none", likelihood=None, **options):

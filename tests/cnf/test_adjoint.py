@@ -9,7 +9,7 @@ import torch
 
 from tests.cnf.test_fused import gradients, problem
 from vae_flows.cnf import ContinuousTransform, ODESolver
-from vae_flows.cnf.taped import AutogradTape
+from vae_flows.cnf.tapes import AutogradTape
 from vae_flows.errors import IntegrationError
 
 DISCRETIZATION = 1e-6  # what steps of 1/400, or a tolerance of 1e-10, leave

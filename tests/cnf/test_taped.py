@@ -7,7 +7,8 @@ import torch
 from vae_flows.cnf import FunctionField, MLPDynamics
 from vae_flows.cnf.runge_kutta import SteppingSettings
 from vae_flows.cnf.tableaus import TABLEAUS
-from vae_flows.cnf.taped import AutogradTape, solve_taped
+from vae_flows.cnf.taped import solve_taped
+from vae_flows.cnf.tapes import AutogradTape
 from vae_flows.cnf.work import SolveProgress, WorkCount
 
 

@@ -96,8 +96,5 @@ def solves(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def _clean_param_store():
-    pyro.clear_param_store()
-    torch.manual_seed(0)
-    yield
-    pyro.clear_param_store()
+def _clean_param_store(clean_param_store):
+    """In every test of this folder."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 
 from vae_flows.cnf.fields import TapedField
 from vae_flows.cnf.runge_kutta import Step, SteppingSettings, integrate
-from vae_flows.cnf.taped import LatestTapes
+from vae_flows.cnf.tapes import LatestTapes, Solve, derivative
 from vae_flows.cnf.work import SolveProgress
 
 __all__ = ["solve_adjoint"]
@@ -32,15 +32,6 @@ __all__ = ["solve_adjoint"]
 
 _LARGEST_MISS = 100.0
 """Times the tolerance. Posteriors miss by less than one; at 142, for dz/dt = −10 sin z, gradients were half wrong."""
-
-
-class Solve(NamedTuple):
-    """What a solve with a continuous adjoint is made of."""
-
-    field: TapedField
-    interval: tuple[float, float]
-    settings: SteppingSettings
-    progress: SolveProgress
 
 
 def solve_adjoint(
@@ -65,12 +56,7 @@ def solve_adjoint(
 class _AdjointSolve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, solve: Solve, state: Tensor, *tensors: Tensor) -> Tensor:
-        latent_dim = solve.settings.latent_dim
-
-        def evaluate(t: float, y: Tensor) -> Tensor:
-            solve.progress.evaluate()
-            return torch.cat(solve.field.evaluate(t, y[..., :latent_dim]), -1)
-
+        evaluate = derivative(solve.field, solve.settings.latent_dim, solve.progress)
         end = integrate(evaluate, state, solve.interval, solve.settings, solve.progress)
         ctx.solve = solve
         # The tensors not for their values, which the field has, but to be told if they were changed in place meanwhile.
@@ -130,6 +116,7 @@ class _Adjoint:
     def __init__(self, solve: Solve, of_integrals: Tensor, scale: float) -> None:
         self._solve = solve
         self._of_integrals = of_integrals
+        self._scaled = of_integrals / scale
         self._scale = scale
         self._latest: LatestTapes[tuple[object, Tensor]] = LatestTapes(solve.settings.tableau)
 
@@ -138,7 +125,7 @@ class _Adjoint:
         self._solve.progress.evaluate()
         latents, cotangents = y.chunk(2, -1)
         (rates, _), tape = field.record(t, latents)
-        pulled = field.pull_back(tape, cotangents, self._of_integrals / self._scale, of_tensors=False)
+        pulled = field.pull_back(tape, cotangents, self._scaled, of_tensors=False)
         self._latest.add((tape, cotangents))
         return torch.cat([rates, -pulled], -1)
 

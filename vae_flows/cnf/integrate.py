@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,10 +14,11 @@ from torchdiffeq import odeint, odeint_adjoint
 from torchdiffeq._impl.odeint import SOLVERS
 
 from vae_flows.cnf.adjoint import solve_adjoint
-from vae_flows.cnf.fields import AugmentedField, TapedField, Time
+from vae_flows.cnf.fields import AugmentedField, TapedField
 from vae_flows.cnf.runge_kutta import SteppingSettings, integrate
 from vae_flows.cnf.tableaus import TABLEAUS
-from vae_flows.cnf.taped import AutogradTape, solve_taped
+from vae_flows.cnf.taped import solve_taped
+from vae_flows.cnf.tapes import AutogradTape, derivative
 from vae_flows.cnf.work import SolveProgress, WorkCount
 from vae_flows.configuration import register_class
 from vae_flows.errors import IntegrationError, InvalidInputError, complaint, unknown_name
@@ -178,7 +179,7 @@ class ODESolver:
                 return solve_taped(taped, state, interval, settings, progress, keep=False)
             if self.fused and isinstance(field, TapedField) and not functorch_is_active():
                 return solve_taped(field, state, interval, settings, progress, keep=True)
-        return integrate(_derivative(field, latent_dim, progress), state, interval, settings, progress)
+        return integrate(derivative(field, latent_dim, progress), state, interval, settings, progress)
 
     def _delegate(
         self,
@@ -209,16 +210,6 @@ class ODESolver:
         except AssertionError as failure:
             raise progress.error(str(failure)) from failure
         return torch.cat([latents[-1], integrals[-1]], -1)
-
-
-def _derivative(field: AugmentedField, latent_dim: int, progress: SolveProgress) -> Callable[[Time, Tensor], Tensor]:
-    """Return the derivative of a state of latents and integrals, every evaluation counted."""
-
-    def derivative(t: Time, state: Tensor) -> Tensor:
-        progress.evaluate()
-        return torch.cat(field.evaluate(t, state[..., :latent_dim]), -1)
-
-    return derivative
 
 
 class _TorchdiffeqFunction:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vae_flows.cnf.fields import AugmentedField, TapedField, Time
-from vae_flows.cnf.taped import AutogradTape
+from vae_flows.cnf.tapes import AutogradTape
 
 __all__ = ["ScoredField"]
 
