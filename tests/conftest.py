@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.seeds import reseed
+
 Golden = dict[str, Tensor]
 
 
@@ -16,7 +18,7 @@ Golden = dict[str, Tensor]
 def clean_param_store():
     """An empty parameter store of Pyro, and a fixed seed."""
     pyro.clear_param_store()
-    torch.manual_seed(0)
+    reseed()
     yield
     pyro.clear_param_store()
 
@@ -30,8 +32,3 @@ def golden() -> Callable[[str], Golden]:
             return {name: torch.from_numpy(arrays[name].astype(np.float64)) for name in arrays}
 
     return load
-
-
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)

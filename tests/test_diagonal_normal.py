@@ -6,12 +6,13 @@ import pickle
 import pyro
 import pytest
 import torch
-from flow_names import FLOWS
 from pyro.distributions import Normal
 from torch import Tensor
 from torch.distributions import kl_divergence
 
 import vae_flows as vf
+from tests.seeds import reseed
+from tests.small_flows import FLOWS, NAMES
 from vae_flows import DiagonalNormal
 from vae_flows.cnf import ContinuousNormalizingFlow, MLPDynamics
 from vae_flows.errors import InvalidInputError
@@ -48,9 +49,9 @@ def test_a_diagonal_normal_is_an_independent_one(pair) -> None:
         assert other.batch_shape == (2, 5)
         value = normal(2, 5, 3)
         close(other.log_prob(value), torchs.log_prob(value))
-    torch.manual_seed(3)
+    reseed(3)
     draw = ours.rsample((2,))
-    torch.manual_seed(3)
+    reseed(3)
     close(draw, torchs.rsample((2,)))
 
 
@@ -62,7 +63,7 @@ def test_draws_have_the_mean_and_variance_and_carry_gradients(pair) -> None:
     assert (standardized.mean(0).abs() < STANDARD_ERRORS / 200).all()
     assert ((standardized.square().mean(0) - 1).abs() < STANDARD_ERRORS * 2**0.5 / 200).all()
     loc, scale = normal(3).requires_grad_(), normal(3).exp().requires_grad_()
-    torch.manual_seed(0)
+    reseed()
     draw = DiagonalNormal(loc, scale).rsample()
     of_loc, of_scale = torch.autograd.grad(draw.sum(), (loc, scale))
     close(of_loc, torch.ones(3).double())
@@ -103,16 +104,15 @@ def test_wrong_parameters_and_values_are_named() -> None:
         DiagonalNormal(normal(5, 3), torch.ones(3), validate_args=True).log_prob(normal(4, 3))
 
 
-@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("flow", NAMES)
 @pytest.mark.parametrize("likelihood", [BernoulliLikelihood(), CategoricalLikelihood(levels=4)], ids=["binary", "grey"])
 def test_bounds_of_no_images_are_empty(flow: str, likelihood: Likelihood) -> None:
-    options = {"hidden_dims": (4,)} if flow == "ffjord" else {}
     shape, latent_dim = (1, 2, 2), 2
     prior = vf.FlowPrior(ContinuousNormalizingFlow(MLPDynamics(latent_dim, (4,)))) if flow == "none" else None
     vae = vf.VAE(
         MLPEncoder(shape, (4,), context_dim=3),
         MLPDecoder(latent_dim, shape, (4,), parameters_per_pixel=likelihood.parameters_per_pixel),
-        vf.AmortizedPosterior(latent_dim, 3, flow, **options),
+        FLOWS[flow].posterior(latent_dim, 3),
         likelihood,
         prior,
     )

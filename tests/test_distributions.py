@@ -11,18 +11,15 @@ import torch.distributions as td
 from torch import Tensor
 
 import vae_flows as vf
-from tests.flow_names import SMALL_DISCRETE
+from tests.seeds import reseed
+from tests.small_flows import DISCRETE, FLOWS, moved
 from vae_flows.distributions import rsample_with_score
 from vae_flows.errors import InvalidInputError
 
 D, C, B, S = 3, 4, 2, 5
 
 TIGHT = vf.ODESolver(rtol=1e-9, atol=1e-9)
-OPTIONS = {
-    "ffjord": {"hidden_dims": (6,), "rank": 2, "num_blocks": 2, "solver": TIGHT},
-    **SMALL_DISCRETE,
-}
-FLOWS = [name for name in vf.available_flows() if name in OPTIONS or name == "none"]
+OWN = [*DISCRETE, "ffjord"]
 
 STEP = 1e-4
 DIFFERENCES = 1e-5  # truncation of central differences with STEP, and their rounding, and that of solves at TIGHT
@@ -31,11 +28,8 @@ SINGLE = 1e-2  # float32, times the condition of a flow
 
 
 def posterior(flow: str, dtype: torch.dtype = torch.float64) -> vf.AmortizedPosterior:
-    module = vf.AmortizedPosterior(D, C, flow, **OPTIONS.get(flow, {})).to(dtype).eval()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return module
+    options = {"num_blocks": 2, "solver": TIGHT} if flow == "ffjord" else {}
+    return moved(FLOWS[flow].posterior(D, C, **options), by=0.2, dtype=dtype)
 
 
 def differences(q: td.Distribution, z: Tensor) -> Tensor:
@@ -51,10 +45,10 @@ def close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
 
 def test_every_flow_of_the_library_is_tested() -> None:
     own = {name for name in vf.available_flows() if ":" not in name}
-    assert {*FLOWS, "my-flow"} >= own
+    assert {*OWN, "my-flow"} >= own
 
 
-@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("flow", OWN)
 def test_the_score_is_the_gradient_of_the_log_density_of_a_frozen_copy(flow: str) -> None:
     module, context = posterior(flow), torch.randn(B, C, dtype=torch.float64)
     z, log_q, score = module(context).rsample_with_score((S,))
@@ -64,12 +58,12 @@ def test_the_score_is_the_gradient_of_the_log_density_of_a_frozen_copy(flow: str
     close(log_q, frozen.log_prob(z.detach()), DIFFERENCES)
 
 
-@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("flow", OWN)
 def test_values_and_gradients_are_those_of_an_ordinary_draw(flow: str) -> None:
     module, context = posterior(flow), torch.randn(B, C, dtype=torch.float64)
     results = []
     for method in ("rsample_with_log_prob", "rsample_with_score"):
-        torch.manual_seed(1)
+        reseed(1)
         module.zero_grad()
         z, log_q, *_ = getattr(module(context), method)((S,))
         assert all(parameter.grad is None for parameter in module.parameters())
@@ -81,18 +75,18 @@ def test_values_and_gradients_are_those_of_an_ordinary_draw(flow: str) -> None:
         close(scored, ordinary, ROUNDING)
 
 
-@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("flow", OWN)
 def test_the_score_has_no_graph_and_without_gradients_nothing_has(flow: str) -> None:
     module, context = posterior(flow), torch.randn(B, C, dtype=torch.float64)
-    torch.manual_seed(1)
+    reseed(1)
     z, log_q, score = module(context).rsample_with_score((S,))
     assert z.requires_grad
     assert log_q.requires_grad
     assert not score.requires_grad
-    torch.manual_seed(1)
+    reseed(1)
     with torch.no_grad():
         without = module(context).rsample_with_score((S,))
-    torch.manual_seed(1)
+    reseed(1)
     frozen = module.requires_grad_(False)(context).rsample_with_score((S,))
     for other in (without, frozen):
         assert not any(tensor.requires_grad for tensor in other)
@@ -111,7 +105,7 @@ def test_scoring_a_scored_draw_again_costs_no_second_solve() -> None:
     assert module.last_solve.forward_evaluations == evaluations
 
 
-@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("flow", OWN)
 @pytest.mark.parametrize(("sample", "batch"), [((), ()), ((), (B,)), ((2, 3), (2, 1)), ((0,), (B,)), ((S,), (0,))])
 def test_sample_and_batch_shapes(flow: str, sample: tuple[int, ...], batch: tuple[int, ...]) -> None:
     q = posterior(flow)(torch.randn(*batch, C, dtype=torch.float64))
@@ -119,7 +113,7 @@ def test_sample_and_batch_shapes(flow: str, sample: tuple[int, ...], batch: tupl
     assert (z.shape, log_q.shape, score.shape) == ((*sample, *batch, D), sample + batch, (*sample, *batch, D))
 
 
-@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("flow", OWN)
 def test_single_precision(flow: str) -> None:
     module, context = posterior(flow, torch.float32), torch.randn(B, C)
     scored = module(context).rsample_with_score((S,))
@@ -180,7 +174,7 @@ def test_transforms_without_an_inverse_have_scores_too() -> None:
     own = vf.transforms.PlanarTransform(planar.u, planar.w, planar.bias[0])
     results = []
     for transform in (planar, own):
-        torch.manual_seed(1)
+        reseed(1)
         results.append(rsample_with_score(td.TransformedDistribution(base, [transform]), (S,)))
     for actual, expected in zip(*results, strict=True):
         close(actual, expected, ROUNDING)

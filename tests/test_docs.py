@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pyro
 import pytest
-import torch
 
 import vae_flows as vf
 from experiments.cell import METRICS, prepare_cell, run_cell
 from experiments.grid import plan_grid
 from experiments.presets import PRESETS
+from tests.seeds import reseed
 from vae_flows.flows import registry
 from vae_flows.testing import check_flow
 
@@ -36,7 +36,7 @@ def snippets(page: Path, language: str) -> list[str]:
 def clean() -> Iterator[None]:
     """Pages may register flows and import the modules that they show."""
     registered, modules = dict(registry._registered), set(sys.modules)
-    torch.manual_seed(0)
+    reseed()
     yield
     pyro.clear_param_store()
     registry._registered.clear()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from pyro import poutine
 
+from tests.seeds import torch_generator
 from vae_flows.errors import InvalidInputError
 from vae_flows.likelihoods import BernoulliLikelihood, CategoricalLikelihood, GreyLevels, Likelihood
 
@@ -16,13 +17,13 @@ SHAPE = (2, 3, 5)
 
 
 def parameters_for(likelihood: Likelihood, *batch: int, scale: float = 2.0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(1)
+    generator = torch_generator(1)
     channels = SHAPE[0] * likelihood.parameters_per_pixel
     return scale * torch.randn(*batch, channels, *SHAPE[1:], dtype=torch.float64, generator=generator)
 
 
 def images(*batch: int, levels: int = 2) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(2)
+    generator = torch_generator(2)
     return torch.randint(levels, (*batch, *SHAPE), generator=generator).double() / (levels - 1)
 
 

@@ -6,6 +6,7 @@ import torch
 from pyro.infer import SVI, Trace_ELBO
 
 import vae_flows as vf
+from tests.seeds import reseed
 from vae_flows.cnf import ContinuousNormalizingFlow, MLPDynamics
 from vae_flows.errors import InvalidInputError
 from vae_flows.likelihoods import BernoulliLikelihood
@@ -38,9 +39,9 @@ def make(num_blocks=1):
 @pytest.mark.parametrize("particles", [1, 3])
 def test_pyro_computes_the_same_elbo_for_the_same_draws(training, particles):
     vae, x = make().double().train(training), torch.rand(7, *SHAPE, dtype=torch.float64)
-    torch.manual_seed(1)
+    reseed(1)
     expected = vae.elbo(x, num_particles=particles, beta=0.3).elbo.sum()
-    torch.manual_seed(1)
+    reseed(1)
     estimator = Trace_ELBO(num_particles=particles, vectorize_particles=particles > 1, max_plate_nesting=1)
     assert -estimator.loss(vae.model, vae.guide, x, 0.3) == pytest.approx(float(expected.detach()), rel=1e-9)
 
@@ -65,16 +66,16 @@ def test_pyro_trains_the_prior():
 
 def test_the_kl_term_is_that_of_this_prior_and_samples_are_its_own():
     vae, x = make().eval(), torch.rand(5, *SHAPE)
-    torch.manual_seed(2)
+    reseed(2)
     with torch.no_grad():
         q = vae.encode(x)
         z = q.rsample((1,))
-        torch.manual_seed(2)
+        reseed(2)
         kl = vae.elbo(x).kl
         torch.testing.assert_close(kl, (q.log_prob(z) - vae.prior_model.flow().log_prob(z))[0])
-        torch.manual_seed(3)
+        reseed(3)
         z = vae.prior(z).sample((4,))
-        torch.manual_seed(3)
+        reseed(3)
         expected = vae.prior_model.flow.transform()(torch.randn(4, 3))
     torch.testing.assert_close(z, expected)
     assert vae.generate(4).shape == (4, *SHAPE)

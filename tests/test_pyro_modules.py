@@ -16,6 +16,7 @@ from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor, nn
 
 import vae_flows as vf
+from tests.seeds import reseed
 from vae_flows.errors import CheckpointError, InvalidInputError
 from vae_flows.likelihoods import BernoulliLikelihood
 from vae_flows.networks import MLPDecoder, MLPEncoder
@@ -54,7 +55,7 @@ CASES = pytest.mark.parametrize("make", [make_vae, make_guide])
 @CASES
 def test_training_goes_on_from_a_saved_store(make: Callable[[], Any], tmp_path: Path) -> None:
     def trained(module: nn.Module, svi: SVI, x: Tensor) -> dict[str, Tensor]:
-        torch.manual_seed(1)
+        reseed(1)
         for _ in range(3):
             svi.step(x)
         return {**module.state_dict(), **{name: value.detach() for name, value in pyro.get_param_store().items()}}
@@ -90,13 +91,13 @@ def test_weights_of_a_trained_guide_are_enough(make: Callable[[], Any], tmp_path
     svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.05}), Trace_ELBO())
     svi.step(x)
     torch.save(module.state_dict(), tmp_path / "weights")
-    torch.manual_seed(1)
+    reseed(1)
     expected = drawn()
 
     pyro.clear_param_store()
     module, model, guide, x = make()
     module.load_state_dict(torch.load(tmp_path / "weights", weights_only=True))
-    torch.manual_seed(1)
+    reseed(1)
     assert torch.equal(drawn(), expected)
     SVI(model, guide, pyro.optim.Adam({"lr": 0.05}), Trace_ELBO()).step(x)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pyro
 import pytest
-import torch
+
+from tests.seeds import reseed
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -15,7 +16,7 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
 def test_snippets_run(number):
     pyro.clear_param_store()
-    torch.manual_seed(0)
+    reseed()
     exec(compile(SNIPPETS[number], f"README snippet {number}", "exec"), {})
     pyro.clear_param_store()
 

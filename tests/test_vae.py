@@ -3,18 +3,18 @@ import math
 import pyro
 import pytest
 import torch
-from flow_names import FLOWS
 from pyro.distributions import MultivariateNormal, Normal
 from pyro.infer import SVI, Trace_ELBO
 from torch import nn
 
 import vae_flows as vf
+from tests.seeds import reseed
+from tests.small_flows import FLOWS, NAMES
 from vae_flows.errors import InvalidInputError, UnknownNameError
 from vae_flows.likelihoods import BernoulliLikelihood, CategoricalLikelihood, Likelihood
 from vae_flows.networks import MLPDecoder, MLPEncoder
 
 SHAPE = (1, 4, 4)
-CHEAP = {"ffjord": {"hidden_dims": (8,), "rank": 2}, "iaf": {"hidden_dim": 16}}
 STANDARD_ERRORS = 5  # two-sided false-alarm rate 6e-7
 
 
@@ -26,20 +26,20 @@ def make(flow="none", likelihood=None, **options):
     return vf.VAE(
         MLPEncoder(SHAPE, hidden_dims=(8,), context_dim=6),
         MLPDecoder(3, SHAPE, hidden_dims=(8,), parameters_per_pixel=likelihood.parameters_per_pixel),
-        vf.AmortizedPosterior(3, 6, flow, **CHEAP.get(flow, {})),
+        FLOWS[flow].posterior(3, 6),
         likelihood,
         **options,
     )
 
 
-@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("flow", NAMES)
 @pytest.mark.parametrize("particles", [1, 3])
 @pytest.mark.parametrize("beta", [1.0, 0.3])
 def test_pyro_computes_the_same_elbo_for_the_same_draws(flow, particles, beta):
     vae, x = make(flow).double(), torch.rand(7, *SHAPE, dtype=torch.float64)
-    torch.manual_seed(1)
+    reseed(1)
     expected = vae.elbo(x, num_particles=particles, beta=beta).elbo.sum()
-    torch.manual_seed(1)
+    reseed(1)
     estimator = Trace_ELBO(num_particles=particles, vectorize_particles=particles > 1, max_plate_nesting=1)
     assert -estimator.loss(vae.model, vae.guide, x, beta) == pytest.approx(float(expected.detach()), rel=1e-9)
 
@@ -107,9 +107,9 @@ def test_importance_weighted_bound_reaches_the_evidence_in_chunks():
         repeats = torch.stack([vae.importance_weighted_bound(x, 50_000) for _ in range(8)])
     assert ((bound - evidence).abs() < 8 * repeats.std(0) + 1e-3).all()  # t with 7 degrees of freedom: 1e-4 an entry
     assert (elbo < evidence).all()
-    torch.manual_seed(3)
+    reseed(3)
     whole = vae.importance_weighted_bound(x, 6)
-    torch.manual_seed(3)
+    reseed(3)
     torch.testing.assert_close(vae.importance_weighted_bound(x, 6, chunk_size=6), whole)
 
 
@@ -135,9 +135,9 @@ def test_other_priors(as_callable):
     prior = Normal(torch.full((3,), 2.0), 0.5).to_event(1)
     vae, x = make("none", prior=(lambda: prior) if as_callable else prior), torch.rand(5, *SHAPE)
     q = vae.encode(x)
-    torch.manual_seed(4)
+    reseed(4)
     kl = vae.elbo(x).kl
-    torch.manual_seed(4)
+    reseed(4)
     z = q.rsample((1,))
     torch.testing.assert_close(kl, (q.log_prob(z) - prior.log_prob(z))[0])
 
@@ -178,7 +178,7 @@ def test_bad_arguments_are_refused():
         vae.elbo(x)
 
 
-@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("flow", NAMES)
 def test_mixed_precision_keeps_densities_in_full_precision(flow):
     vae, x = make(flow).eval(), torch.rand(7, *SHAPE)
     with torch.autocast("cpu", torch.bfloat16):
@@ -197,13 +197,13 @@ def test_regularisation_counts_against_the_objective_but_not_the_bound():
     vae = make()
     vae.posterior = vf.AmortizedPosterior(3, 6, flow)
     x = torch.rand(7, *SHAPE)
-    torch.manual_seed(1)
+    reseed(1)
     terms = vae.elbo(x)
     assert terms.regularization is not None
     torch.testing.assert_close(terms.elbo, terms.log_likelihood - terms.kl)
     torch.testing.assert_close(terms.objective, terms.elbo - terms.regularization)
     assert (terms.regularization > 0).all()
-    torch.manual_seed(1)
+    reseed(1)
     loss = Trace_ELBO().loss(vae.model, vae.guide, x)
     assert -loss == pytest.approx(float(terms.objective.detach().sum()), rel=1e-5)
     assert vae.eval().elbo(x).regularization is None
@@ -221,7 +221,7 @@ OBJECTIVES = {
 def test_path_gradients_change_what_the_encoder_learns_from_and_nothing_else(flow, objective):
     vae, x, results = make(flow).double(), torch.rand(7, *SHAPE, dtype=torch.float64), []
     for gradient in ("reparameterized", "path"):
-        torch.manual_seed(2)
+        reseed(2)
         vae.zero_grad()
         value = OBJECTIVES[objective](vae, x, gradient)
         value.sum().backward()
@@ -242,7 +242,7 @@ def test_bounds_of_every_order_are_one_family():
         lambda: vae.renyi_bound(x, 0.0, 5, chunk_size=5),
         lambda: vae.importance_weighted_bound(x, 5),
     ):
-        torch.manual_seed(3)
+        reseed(3)
         values.append(bound())
     torch.testing.assert_close(values[0], values[1])
     assert torch.equal(values[2], values[3])
@@ -255,7 +255,7 @@ def test_path_gradients_leave_those_of_regularisers_alone():
     vae.posterior = vf.AmortizedPosterior(3, 6, flow)
     x, results = torch.rand(7, *SHAPE), []
     for gradient in ("reparameterized", "path"):
-        torch.manual_seed(1)
+        reseed(1)
         vae.zero_grad()
         regularization = vae.elbo(x, 2, gradient=gradient).regularization
         regularization.sum().backward()

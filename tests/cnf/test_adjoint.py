@@ -7,7 +7,8 @@ import weakref
 import pytest
 import torch
 
-from tests.cnf.test_fused import gradients, problem
+from tests.cnf.small_solves import gradients, problem
+from tests.seeds import reseed
 from vae_flows.cnf import ContinuousTransform, ODESolver
 from vae_flows.cnf.tapes import AutogradTape
 from vae_flows.errors import IntegrationError
@@ -17,7 +18,7 @@ METHODS = ["dopri5", "bosh3", "fehlberg2", "adaptive_heun", "midpoint", "heun3",
 
 
 def latents():
-    torch.manual_seed(2)
+    reseed(2)
     return torch.randn(4, 3, dtype=torch.float64)
 
 
@@ -153,7 +154,7 @@ def test_a_context_made_by_the_fields_own_module_is_differentiated_once(gradient
         def forward(self, t, z, context):
             return torch.tanh(z * context) + self.encode.bias
 
-    torch.manual_seed(0)
+    reseed()
     field = Field()
     x, z = torch.randn(4, 3).double(), torch.randn(4, 2).double()
     solver = ODESolver(gradient=gradient, rtol=1e-9, atol=1e-9)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, Normal
 
+from tests.seeds import reseed
 from vae_flows.cnf import ContinuousNormalizingFlow, KineticEnergy, MLPDynamics, ODESolver
 from vae_flows.errors import InvalidInputError, UnknownNameError
 
@@ -42,7 +43,7 @@ def two_clusters(count):
 
 @pytest.fixture(scope="module")
 def trained():
-    torch.manual_seed(0)
+    reseed()
     flow = ContinuousNormalizingFlow(dynamics(), solver=FAST, eval_solver=ODESolver())
     return fit(flow, lambda: (two_clusters(256),))
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Size
 
+from tests.seeds import reseed
 from vae_flows.cnf import (
     BottleneckDivergence,
     ContinuousTransform,
@@ -24,7 +25,7 @@ STANDARD_ERRORS = 4.5  # two-sided false-alarm rate 7e-6 an entry
 @pytest.mark.parametrize("noise", ["gaussian", "rademacher"])
 @pytest.mark.parametrize("num_probes", [1, 3])
 def test_hutchinson_is_unbiased(noise, num_probes):
-    torch.manual_seed(0)
+    reseed()
     dynamics = MLPDynamics(3, (8, 8), activation="tanh").double()
     z, t = torch.randn(2, 3, dtype=torch.float64), torch.tensor(0.2, dtype=torch.float64)
     repeated = z.expand(DRAWS, 2, 3)
@@ -50,7 +51,7 @@ def test_rademacher_is_exact_on_diagonal_jacobians_and_gaussian_is_not():
 
 
 def test_more_probes_shrink_the_variance_as_one_over_their_number():
-    torch.manual_seed(1)
+    reseed(1)
     matrix = torch.randn(4, 4, dtype=torch.float64)
     field = FunctionField(lambda t, z: z @ matrix)
     z = torch.zeros(DRAWS, 4, dtype=torch.float64)
@@ -65,7 +66,7 @@ def test_more_probes_shrink_the_variance_as_one_over_their_number():
 
 @pytest.mark.parametrize("noise", ["gaussian", "rademacher"])
 def test_probes_have_unit_second_moment_and_keep_dtype(noise):
-    torch.manual_seed(2)
+    reseed(2)
     probes = HutchinsonDivergence(noise).draw_probes(
         FunctionField(lambda t, z: z), torch.zeros(DRAWS, 2, dtype=torch.float32)
     )
@@ -92,7 +93,7 @@ BOTTLENECKS = [(5,), (2,), (3, 7), (7, 3), (6, 5, 4)]
 @pytest.mark.parametrize("hidden_dims", BOTTLENECKS)
 @pytest.mark.parametrize("noise", ["gaussian", "rademacher"])
 def test_bottleneck_estimator_is_unbiased_with_noise_of_the_narrow_width(hidden_dims, noise):
-    torch.manual_seed(0)
+    reseed()
     dynamics = MLPDynamics(4, hidden_dims, activation="tanh").double()
     z = torch.randn(4, dtype=torch.float64).expand(DRAWS, 4)
     divergence = BottleneckDivergence(noise, num_probes=2)
@@ -108,12 +109,12 @@ def test_bottleneck_estimator_is_unbiased_with_noise_of_the_narrow_width(hidden_
 
 @pytest.mark.parametrize("hidden_dims", BOTTLENECKS[:4])
 def test_bottleneck_gradients_written_by_hand(hidden_dims):
-    torch.manual_seed(0)
+    reseed()
     dynamics = MLPDynamics(4, hidden_dims).double()
     z = torch.randn(6, 4, dtype=torch.float64)
     gradients = []
     for fused in (True, False):
-        torch.manual_seed(1)
+        reseed(1)
         solver = ODESolver(fused=fused)
         transform = ContinuousTransform(dynamics.condition(), divergence="bottleneck", num_probes=2, solver=solver)
         y, log_det = transform.forward_with_log_det(z)
@@ -131,7 +132,7 @@ def test_bottleneck_needs_a_known_composition():
 
 
 def test_brute_force_is_the_trace():
-    torch.manual_seed(0)
+    reseed()
     field = MLPDynamics(4, (7, 6)).double().condition().prepare(Size([5]))
     z = torch.randn(1, 5, 4, dtype=torch.float64)
     brute = divergence_from("brute_force").bind(field, None).value_and_trace(0.2, z)
@@ -142,7 +143,7 @@ def test_brute_force_is_the_trace():
 @pytest.mark.parametrize("noise", ["gaussian", "rademacher"])
 def test_variance_is_what_the_documentation_says(noise):
     """2 |sym J|², less 2 Σ J_ii² for Rademacher noise."""
-    torch.manual_seed(3)
+    reseed(3)
     matrix = torch.randn(4, 4, dtype=torch.float64)
     symmetric = (matrix + matrix.mT) / 2
     expected = 2 * symmetric.square().sum()
@@ -161,7 +162,7 @@ def test_variance_is_what_the_documentation_says(noise):
 def test_figures_of_the_documentation(line):
     """Each standard deviation within 5 standard errors, of 4 % with a kurtosis of 13: a false alarm in 10⁵ runs."""
     hidden, *expected = (cell.strip() for cell in line.strip("| ").split("|"))
-    torch.manual_seed(0)
+    reseed()
     dynamics = MLPDynamics(64, tuple(map(int, hidden.split("-"))), activation="tanh")
     with torch.no_grad():
         for layer in dynamics.layers:

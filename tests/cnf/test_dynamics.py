@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import Size
 
+from tests.seeds import reseed
 from vae_flows.cnf import ContinuousTransform, LayerUpdate, MLPDynamics, ODESolver
 from vae_flows.cnf.fields import ProductsField
 from vae_flows.errors import InvalidInputError, UnknownNameError
@@ -11,7 +12,7 @@ WIDTHS = [(7,), (7, 6), (7, 6, 5)]
 
 
 def make(hidden_dims, batch=(4,), rank=2, amortized=True, **options):
-    torch.manual_seed(1)
+    reseed(1)
     dynamics = MLPDynamics(3, hidden_dims, **options).double()
     updates = None
     if amortized:
@@ -132,7 +133,7 @@ def test_weights_that_move_with_time(time_conditioning, hidden_dims, activation)
     torch.testing.assert_close(3 * field.with_probes(probes).value_and_trace(t, packed)[1], trace, rtol=0, atol=1e-10)
     gradients = []
     for gradient in ("backprop", "recompute", "adjoint"):
-        torch.manual_seed(3)
+        reseed(3)
         solver = ODESolver(rtol=1e-7, atol=1e-7, gradient=gradient)
         y, log_det = ContinuousTransform(dynamics.condition(updates, (4,)), solver=solver).forward_with_log_det(z)
         gradients.append(torch.autograd.grad(y.sin().sum() + log_det.sum(), list(dynamics.parameters())))

@@ -3,6 +3,7 @@ from statistics import fmean
 import pytest
 import torch
 
+from tests.seeds import reseed, torch_generator
 from vae_flows.cnf import (
     ContinuousNormalizingFlow,
     ContinuousTransform,
@@ -38,7 +39,7 @@ def test_kinetic_energy_of_a_linear_flow():
 
 
 def test_jacobian_norm_is_estimated_without_bias():
-    torch.manual_seed(0)
+    reseed()
     matrix = torch.randn(3, 3, dtype=torch.float64)
     transform = ContinuousTransform(linear(matrix), integration_time=0.5, regularizers=[JacobianNorm(1.0)])
     with torch.no_grad():
@@ -50,12 +51,12 @@ def test_jacobian_norm_is_estimated_without_bias():
 
 @pytest.mark.parametrize("gradient", ["backprop", "recompute", "adjoint"])
 def test_gradients_reach_the_dynamics_by_every_method(gradient):
-    torch.manual_seed(0)
+    reseed()
     dynamics = MLPDynamics(3, (8, 7), activation="tanh").double()
     z = torch.randn(4, 3, dtype=torch.float64)
     gradients = []
     for method in ("backprop", gradient):
-        torch.manual_seed(1)
+        reseed(1)
         solver = ODESolver(rtol=1e-9, atol=1e-9, gradient=method)
         transform = ContinuousTransform(
             dynamics.condition(), solver=solver, regularizers=[KineticEnergy(0.5), JacobianNorm(0.1)]
@@ -72,13 +73,13 @@ def test_gradients_reach_the_dynamics_by_every_method(gradient):
 
 
 def test_regularisers_do_not_change_the_steps_of_the_solve():
-    torch.manual_seed(0)
+    reseed()
     flow = FFJORD(3, 4, hidden_dims=(8,), rank=2)
     regularized = FFJORD(3, 4, hidden_dims=(8,), rank=2, regularizers=[KineticEnergy(100.0)])
     regularized.load_state_dict(flow.state_dict())
     context, z = torch.randn(5, 4), torch.randn(5, 3)
     for module in (flow, regularized):
-        torch.manual_seed(1)
+        reseed(1)
         transform = module(context)
         module.result = transform.forward_with_log_det(z)
         assert (transform.regularization is None) == (module is flow)
@@ -104,8 +105,8 @@ def test_weights_are_positive(weight):
 
 def learn_eight_gaussians(seed: int, *regularizers: Regularizer) -> tuple[float, float]:
     """Return the excess of the test −log p(x), in nats, and the mean evaluations of its solves at tolerance 1e-5."""
-    torch.manual_seed(seed)
-    toy, generator, steps = toy_density("8gaussians"), torch.Generator().manual_seed(seed), 300
+    reseed(seed)
+    toy, generator, steps = toy_density("8gaussians"), torch_generator(seed), 300
     flow = ContinuousNormalizingFlow(
         MLPDynamics(2, (32, 32), activation="sine"),
         solver=ODESolver(rtol=1e-3, atol=1e-3),

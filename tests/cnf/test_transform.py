@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.seeds import reseed
 from vae_flows.cnf import ContinuousTransform, LayerUpdate, MLPDynamics, ODESolver, WorkCount
 from vae_flows.errors import InvalidInputError
 
@@ -14,7 +15,7 @@ def linear_field(matrix):
 
 
 def test_linear_flow_is_the_matrix_exponential():
-    torch.manual_seed(0)
+    reseed()
     matrix = torch.randn(3, 3, dtype=torch.float64)
     z = torch.randn(2, 5, 3, dtype=torch.float64)
     transform = ContinuousTransform(linear_field(matrix), integration_time=0.8, divergence="exact", solver=TIGHT)
@@ -26,7 +27,7 @@ def test_linear_flow_is_the_matrix_exponential():
 
 @pytest.mark.parametrize("divergence", ["exact", "hutchinson"])
 def test_inverse_of_arbitrary_values_undoes_value_and_log_det(divergence):
-    torch.manual_seed(0)
+    reseed()
     transform = ContinuousTransform(
         MLPDynamics(2, (8,), activation="tanh").double().condition(), divergence=divergence, solver=TIGHT
     )
@@ -59,7 +60,7 @@ def test_one_solve_for_value_and_log_det():
 
 
 def test_context_that_is_smaller_than_the_latents_batch_broadcasts():
-    torch.manual_seed(0)
+    reseed()
     dynamics = MLPDynamics(2, (5,)).double()
     widths = ((2, 5), (5, 2))
 
@@ -86,7 +87,7 @@ def test_context_that_is_smaller_than_the_latents_batch_broadcasts():
 
 
 def test_given_probes_follow_their_latents():
-    torch.manual_seed(0)
+    reseed()
     dynamics = MLPDynamics(2, (5,)).double()
     z, probes = torch.randn(3, 4, 2, dtype=torch.float64), torch.randn(1, 3, 4, 2, dtype=torch.float64)
     log_det = ContinuousTransform(dynamics.condition(), probes=probes).forward_with_log_det(z)[1]
@@ -103,7 +104,7 @@ def test_a_users_module_is_differentiated_through_the_adjoint():
         def forward(self, t, z):
             return torch.tanh(self.net(z)) + t
 
-    torch.manual_seed(0)
+    reseed()
     field, z = Field(), torch.randn(3, 2, dtype=torch.float64)
     gradients = []
     for gradient in ("backprop", "adjoint"):
@@ -126,7 +127,7 @@ def test_empty_batches_and_bad_times():
 
 @pytest.mark.parametrize("forward", [True, False])
 def test_a_learned_end_time_has_the_gradient_of_differences(forward):
-    torch.manual_seed(0)
+    reseed()
     dynamics, z = MLPDynamics(2, (8,), activation="tanh").double(), torch.randn(5, 2, dtype=torch.float64)
 
     def loss(time):
@@ -150,7 +151,7 @@ def test_a_users_function_of_a_context():
         def forward(self, t, z, context):
             return torch.tanh(self.net(torch.cat([z, context.expand(*z.shape[:-1], 3)], -1))) + t
 
-    torch.manual_seed(0)
+    reseed()
     field, context, z = Field(), torch.randn(4, 3).double().requires_grad_(), torch.randn(6, 4, 2).double()
     gradients = []
     for gradient in ("backprop", "recompute", "adjoint"):

@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 import torch
 
+from tests.seeds import numpy_generator
 from vae_flows.data import from_arrays
 from vae_flows.data.arrays import fixed_binarization
 from vae_flows.errors import InvalidInputError
 
 ROUNDING = 0.5 / 255 + 1e-7  # half a grey level, and float32
 
-LEVELS = np.random.default_rng(0).integers(0, 256, (12, 6, 5), dtype=np.uint8)
+LEVELS = numpy_generator().integers(0, 256, (12, 6, 5), dtype=np.uint8)
 BITS = LEVELS > 127
 
 
@@ -43,7 +44,7 @@ def test_layouts_and_types_give_the_same_images(convert, options):
 
 
 def test_colour_is_taken_channels_first_or_last():
-    colour = np.random.default_rng(0).integers(0, 256, (9, 6, 5, 3), dtype=np.uint8)
+    colour = numpy_generator().integers(0, 256, (9, 6, 5, 3), dtype=np.uint8)
     last = from_arrays(*thirds(colour)[:2], colour)
     first = from_arrays(*(split.transpose(0, 3, 1, 2) for split in (*thirds(colour)[:2], colour)))
     assert first.image_shape == last.image_shape == (3, 6, 5)
@@ -73,7 +74,7 @@ def test_integers_are_levels_where_any_split_has_more_than_bits():
 
 
 def test_floating_point_is_rounded_to_the_nearest_level():
-    values = np.random.default_rng(1).random((50, 6, 5))
+    values = numpy_generator(1).random((50, 6, 5))
     batch = from_arrays(values, values, values).train.batch(dtype=torch.float64)[:, 0].numpy()
     assert np.abs(batch - values).max() <= ROUNDING
 

@@ -3,11 +3,12 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.seeds import numpy_generator
 from vae_flows.data import load
 from vae_flows.data.splits import hold_out
 from vae_flows.errors import DataError, InvalidInputError
 
-LEVELS = np.random.default_rng(0).integers(0, 256, (20, 6, 5), dtype=np.uint8)
+LEVELS = numpy_generator().integers(0, 256, (20, 6, 5), dtype=np.uint8)
 
 
 def write_pictures(folder, arrays, suffix=".png"):
@@ -107,7 +108,7 @@ def test_a_flat_folder_is_split_by_seed(tmp_path, suffix):
 
 
 def test_a_folder_with_splits_keeps_them(tmp_path):
-    colour = np.random.default_rng(0).integers(0, 256, (9, 4, 3, 3), dtype=np.uint8)
+    colour = numpy_generator().integers(0, 256, (9, 4, 3, 3), dtype=np.uint8)
     write_pictures(tmp_path / "train" / "cats", colour[:3])
     write_pictures(tmp_path / "train" / "dogs", colour[3:5])
     write_pictures(tmp_path / "val", colour[5:7])

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.seeds import numpy_generator, torch_generator
 from vae_flows.data import DataSet, Images
 from vae_flows.errors import InvalidInputError
 
@@ -11,7 +12,7 @@ SHAPES = [(1, 28, 28), (1, 2, 5), (3, 3, 3), (1, 1, 1)]
 
 
 def random_bits(count, shape):
-    return np.random.default_rng(0).integers(0, 2, (count, *shape), dtype=np.uint8)
+    return numpy_generator().integers(0, 2, (count, *shape), dtype=np.uint8)
 
 
 def packed(bits):
@@ -20,7 +21,7 @@ def packed(bits):
 
 
 def grey(shape=(1, 4, 4), count=6, dynamic_binarization=False, labels=None):
-    levels = np.random.default_rng(1).integers(0, 256, (count, *shape), dtype=np.uint8)
+    levels = numpy_generator(1).integers(0, 256, (count, *shape), dtype=np.uint8)
     return Images(
         torch.from_numpy(levels.reshape(count, -1)), shape, dynamic_binarization=dynamic_binarization, labels=labels
     )
@@ -89,9 +90,9 @@ def test_integer_batches_are_refused():
 
 def test_dynamic_binarization_repeats_with_the_generator_and_not_without():
     images = grey(dynamic_binarization=True)
-    first = images.batch(generator=torch.Generator().manual_seed(3))
-    again = images.batch(generator=torch.Generator().manual_seed(3))
-    generator = torch.Generator().manual_seed(3)
+    first = images.batch(generator=torch_generator(3))
+    again = images.batch(generator=torch_generator(3))
+    generator = torch_generator(3)
     assert torch.equal(first, again)
     assert torch.equal(first, images.batch(generator=generator))
     assert not torch.equal(first, images.batch(generator=generator))
@@ -100,7 +101,7 @@ def test_dynamic_binarization_repeats_with_the_generator_and_not_without():
 
 def test_dynamic_binarization_leaves_the_global_generator_alone():
     state = torch.get_rng_state()
-    grey(dynamic_binarization=True).batch(generator=torch.Generator().manual_seed(0))
+    grey(dynamic_binarization=True).batch(generator=torch_generator())
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -108,7 +109,7 @@ def test_dynamic_binarization_draws_each_level_with_its_probability():
     count = 4000
     levels = torch.arange(256, dtype=torch.uint8).expand(count, 256)
     images = Images(levels, (1, 16, 16), dynamic_binarization=True)
-    means = images.batch(generator=torch.Generator().manual_seed(0), dtype=torch.float64).flatten(1).mean(0)
+    means = images.batch(generator=torch_generator(), dtype=torch.float64).flatten(1).mean(0)
     p = torch.arange(256, dtype=torch.float64) / 255
     assert means[0] == 0
     assert means[255] == 1

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from tests.seeds import numpy_generator
 from vae_flows.data import load, omniglot
 from vae_flows.errors import DataError, InvalidInputError
 
@@ -14,7 +15,7 @@ TRAIN, TEST, VALIDATION = 20, 7, 5
 
 @pytest.fixture
 def arrays():
-    generator = np.random.default_rng(0)
+    generator = numpy_generator()
     # Probabilities as published: many pixels are exactly 0 or 1, the others grey.
     draw = [np.clip(generator.normal(0.3, 0.5, (784, count)), 0, 1) for count in (TRAIN, TEST)]
     return {"data": draw[0], "testdata": draw[1], "target": np.zeros((50, TRAIN))}

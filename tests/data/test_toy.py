@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from tests.seeds import reseed, torch_generator
 from vae_flows.data.toy import available_toys, toy_density
 from vae_flows.errors import InvalidInputError, UnknownNameError
 
@@ -15,7 +16,7 @@ LIMIT = 5.0
 
 
 def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
+    return torch_generator(seed)
 
 
 def grid(cells, limit=LIMIT):
@@ -41,7 +42,7 @@ def test_samples_follow_the_density(name):
     x, area = grid(120)
     weights = toy.log_density(x).exp() * area
     samples = toy.sample(COUNT, generator()).double()
-    torch.manual_seed(1)
+    reseed(1)
     frequencies = torch.randn(12, 2, dtype=torch.float64)
 
     def features(points):

@@ -6,10 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.seeds import numpy_generator
 from vae_flows.data import load, vision
 from vae_flows.errors import DataError, InvalidInputError
 
-RANDOM = np.random.default_rng(0)
+RANDOM = numpy_generator()
 TRAIN = RANDOM.integers(0, 256, (30, 28, 28), dtype=np.uint8)
 TEST = RANDOM.integers(0, 256, (8, 28, 28), dtype=np.uint8)
 
@@ -70,7 +71,7 @@ class Colour:
         if split not in ("train", "test"):
             raise ValueError(f"Unknown value {split!r}")
         count = 12 if split == "train" else 4
-        self.data = np.random.default_rng(count).integers(0, 256, (count, 6, 5, 3), dtype=np.uint8)
+        self.data = numpy_generator(count).integers(0, 256, (count, 6, 5, 3), dtype=np.uint8)
         self.targets = list(range(count))
 
 

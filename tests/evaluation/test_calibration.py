@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.seeds import reseed
 from vae_flows.errors import InvalidInputError
 from vae_flows.evaluation import CalibrationResult, simulation_based_calibration
 
@@ -11,7 +12,7 @@ POWER = 1e-8  # what a wrong posterior must stay below
 
 
 def p_values(shift=0.0, widen=1.0, num_simulations=2000):
-    torch.manual_seed(0)
+    reseed()
     result = simulation_based_calibration(
         lambda n: torch.randn(n, 2, dtype=torch.float64),
         lambda theta: theta + torch.randn_like(theta),
@@ -39,7 +40,7 @@ def test_p_values_are_those_of_chi_squared():
 
 
 def test_false_alarms_are_as_rare_as_they_should_be():
-    torch.manual_seed(0)
+    reseed()
     ranks = torch.randint(0, 100, (400, 2000))
     found = float((CalibrationResult(ranks, 99).p_values(10) < 0.05).double().mean())
     # binomial standard error 0.005; five of them, and chi-squared's own approximation is far smaller

@@ -15,6 +15,7 @@ from experiments.cell import FAILURE, IMAGES, METRICS, evaluate_cell, load_setti
 from experiments.files import read_json, write_json
 from experiments.presets import PRESETS
 from experiments.settings import CellSettings, EvaluationSettings, from_plain, override
+from tests.seeds import reseed
 from vae_flows.errors import CheckpointError, InvalidInputError, UnknownNameError
 from vae_flows.flows import FFJORD
 from vae_flows.likelihoods import CategoricalLikelihood
@@ -105,7 +106,7 @@ def test_two_processes_do_not_run_one_cell(tmp_path):
 def test_initial_weights_follow_from_the_seed_and_leave_the_callers_random_numbers_alone():
     settings = make_settings()
     data = build_data(settings)
-    torch.manual_seed(11)
+    reseed(11)
     before = torch.get_rng_state()
     first, second = build_vae(settings, data), build_vae(settings, data)
     assert torch.equal(torch.get_rng_state(), before)

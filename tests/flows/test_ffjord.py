@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.seeds import reseed
 from vae_flows.cnf import ContinuousTransform, LayerUpdate, MLPDynamics, ODESolver
 from vae_flows.errors import InvalidInputError, UnknownNameError
 from vae_flows.flows import FFJORD
@@ -86,7 +87,7 @@ def test_gradients_agree_with_the_published_code_and_with_differences(name, grad
     for got, stored in pairs:
         torch.testing.assert_close(got, stored, rtol=0, atol=STORED_ADJOINT)
 
-    torch.manual_seed(0)
+    reseed()
     tensors = [z0, *golden.amortized(), *golden.dynamics.parameters()]
     directions = [torch.randn_like(tensor) for tensor in tensors]
     expected = sum((tensor.grad * direction).sum() for tensor, direction in zip(tensors, directions, strict=True))
@@ -177,7 +178,7 @@ def test_end_time_is_random_in_training_alone():
 
 
 def test_end_time_can_be_learned():
-    torch.manual_seed(0)
+    reseed()
     flow = FFJORD(3, 6, hidden_dims=(8,), rank=2, num_blocks=2, train_integration_time=True, end_time_jitter=0.1)
     z, log_det = flow(torch.randn(5, 6)).forward_with_log_det(torch.randn(5, 3))
     (z.sum() + log_det.sum()).backward()

@@ -15,11 +15,11 @@ from pyro.distributions import LogNormal, Normal
 from torch import nn
 
 import vae_flows as vf
+from tests.small_flows import FLOWS
 from vae_flows.guides.packing import posteriors_of
 
 PRIOR_VARIANCE, NOISE_VARIANCE = 1.0, 0.25
 POSTERIOR_MEAN, POSTERIOR_VARIANCE = 0.8, 0.2  # conjugate: N(0.8 x, 0.2)
-CHEAP = {"none": {}, "planar": {}, "ffjord": {"hidden_dims": (8,), "amortization": "bias"}}
 
 
 def _model(x: torch.Tensor, subsample_size: int | None = None) -> None:
@@ -74,7 +74,7 @@ def make_guide(model, x, exact):
     """Make an `AmortizedAutoGuide` of the model that is its posterior, in evaluation mode's exact density or not."""
 
     def make(flow: str = "none", **options) -> vf.AmortizedAutoGuide:
-        guide = vf.AmortizedAutoGuide(model, nn.Identity(), flow, **CHEAP[flow], **options)
+        guide = vf.AmortizedAutoGuide(model, nn.Identity(), flow, **FLOWS[flow].options, **options)
         guide.setup(x)
         return exact(guide)
 

@@ -12,6 +12,7 @@ from pyro.infer import SVI, Predictive, Trace_ELBO
 from torch import nn
 
 import vae_flows as vf
+from tests.seeds import reseed
 from vae_flows.evaluation import simulation_based_calibration
 
 FALSE_ALARM = 1e-3  # of exact posteriors, over the three parameters; the seed is fixed
@@ -43,7 +44,7 @@ def arguments(data):
 
 def trained(flow, **options):
     pyro.clear_param_store()
-    torch.manual_seed(0)
+    reseed()
     encoder = nn.Sequential(nn.Linear(3, 32), nn.Tanh(), nn.Linear(32, 16))
     guide = vf.AmortizedAutoGuide(
         model,
@@ -71,7 +72,7 @@ def calibrate(guide, shift=0.0, widen=1.0, num_simulations=2000):
         draws = draws.mean(0) + shift + widen * (draws - draws.mean(0))
         return torch.cat([draws[..., :2], draws[..., 2:].exp()], -1)
 
-    torch.manual_seed(1)
+    reseed(1)
     result = simulation_based_calibration(prior_sample, simulate, posterior_sample, num_simulations=num_simulations)
     return result.p_values()
 

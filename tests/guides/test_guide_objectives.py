@@ -18,6 +18,7 @@ from pyro.infer.importance import vectorized_importance_weights
 from torch import nn
 
 import vae_flows as vf
+from tests.seeds import reseed
 from vae_flows.errors import InvalidInputError
 
 ROUNDING = 1e-10
@@ -150,7 +151,7 @@ def test_jit_compiled_loss_and_gradients_are_those_of_the_eager_ones(flow, model
     results = []
     for objective in (compiled, Trace_ELBO()):
         guide.zero_grad()
-        torch.manual_seed(1)
+        reseed(1)
         loss = objective.loss_and_grads(model, guide, other)
         results.append((loss, [p.grad.clone() for p in guide.parameters() if p.grad is not None]))
     assert results[0][0] == pytest.approx(results[1][0], abs=ROUNDING)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.seeds import reseed
 from vae_flows.data import DataSet, from_arrays
 from vae_flows.likelihoods import BernoulliLikelihood
 from vae_flows.networks import MLPDecoder, MLPEncoder
@@ -39,7 +40,7 @@ def make_vae() -> Callable[..., VAE]:
     """Build a small model whose initial weights are always the same."""
 
     def make(flow: str = "planar", latent_dim: int = 2, **options: Any) -> VAE:
-        torch.manual_seed(1)
+        reseed(1)
         encoder = MLPEncoder(SHAPE, hidden_dims=(8,), context_dim=6)
         posterior = AmortizedPosterior(latent_dim, 6, flow=flow, **options)
         return VAE(encoder, MLPDecoder(latent_dim, SHAPE, hidden_dims=(8,)), posterior, BernoulliLikelihood())

@@ -5,62 +5,21 @@ import torch
 from pyro.distributions import transforms as pyro_transforms
 
 import vae_flows as vf
+from tests.seeds import reseed
 from vae_flows.errors import InvalidInputError, UnknownNameError
 from vae_flows.flows import PyroFlow
 from vae_flows.flows.adapters.pyro import pyro_families
-from vae_flows.testing import CHECKS, FlowContract
-from vae_flows.testing.contract import Check
 from vae_flows.transforms import InverseTransform
 
 D, C, B = 4, 3, 5
 EXACT = 1e-12  # the same computation
-SPLINE = 1e-7  # Pyro adds 1e-6 to the knots to find the bin
-SERIES = 1e-8  # 16 terms of the exponential's series
-OFFSET = 1e-6  # Pyro adds 1e-8 to the factors whose logarithm it takes
-
-pytestmark = pytest.mark.filterwarnings("ignore:ConditionalAutoRegressiveNN input_dim = 1:UserWarning")
-
-
-def contract(family: str, latent_scale: float = 10.0, tolerance: float = 1e-8, **options: object) -> FlowContract:
-    options = {"num_layers": 2, "hidden_dims": (8,), **options}
-    return FlowContract(
-        lambda d, c: PyroFlow(d, c, family, **options),  # pyright: ignore[reportArgumentType]
-        tolerance=tolerance,
-        latent_scale=latent_scale,
-    )
-
-
-FLOWS = {
-    "affine_autoregressive": contract("affine_autoregressive"),
-    "affine_coupling": contract("affine_coupling"),
-    "householder": contract("householder"),
-    "matrix_exponential": contract("matrix_exponential", tolerance=SERIES, iterations=16),
-    "neural_autoregressive": contract("neural_autoregressive", latent_scale=1.0, tolerance=OFFSET, width=4),
-    "planar": contract("planar"),
-    "radial": contract("radial"),
-    "spline": contract("spline", tolerance=SPLINE),
-    "spline_autoregressive": contract("spline_autoregressive", tolerance=SPLINE),
-    "density": contract("affine_autoregressive", orientation="density"),
-}
-FAST = ("affine_coupling", "affine_autoregressive")
-ROWS = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in FLOWS]
-
-
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("row", ROWS)
-def test_contract(row: str, check: Check) -> None:
-    check(FLOWS[row])
-
-
-def test_every_family_has_a_row() -> None:
-    assert set(FLOWS) - {"density"} == set(pyro_families())
 
 
 @pytest.mark.parametrize("family", pyro_families())
 def test_value_and_log_det_are_pyros(family: str) -> None:
-    torch.manual_seed(0)
+    reseed()
     flow = PyroFlow(D, C, family, num_layers=1)
-    torch.manual_seed(0)
+    reseed()
     theirs = getattr(pyro_transforms, f"conditional_{family}")(D, C)
     context, z = torch.randn(B, C), torch.randn(7, B, D)
     transform = theirs.condition(context)

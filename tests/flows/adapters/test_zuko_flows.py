@@ -10,67 +10,31 @@ import torch
 from torch import nn
 
 import vae_flows as vf
+from tests.seeds import reseed
+from tests.small_flows import CONTRACTS
 from vae_flows.errors import IntegrationError, InvalidInputError, UnknownNameError
 from vae_flows.flows import ZukoFlow
 from vae_flows.flows.adapters.zuko import ZUKO_FAMILIES
-from vae_flows.testing import CHECKS, FlowContract
-from vae_flows.testing.contract import Check
 from vae_flows.testing.map_checks import gradients_are_those_of_finite_differences
 
 D, C, B = 4, 3, 5
-NUMERIC = 1e-7  # ends of Newton's method, amplified by the condition of a flow
-SOLVER = 5e-3  # two solves of zuko's: it divides log-determinants by 100 before it bounds their error by 1e-5
 
 installed = pytest.mark.skipif(find_spec("zuko") is None, reason="zuko is not installed")
 
 
-def contract(family: str, latent_scale: float = 10.0, tolerance: float = 1e-8, **options: object) -> FlowContract:
-    options = {"hidden_features": (8,), **options}
-    return FlowContract(
-        lambda d, c: ZukoFlow(d, c, family, **options),  # pyright: ignore[reportArgumentType]
-        tolerance=tolerance,
-        latent_scale=latent_scale,
-    )
-
-
-SMALL = {"signal": 2, "network": {"hidden_features": (4,)}}
-FLOWS = {
-    "BPF": contract("BPF", tolerance=NUMERIC, transforms=2),
-    "CNF": contract("CNF", tolerance=SOLVER),
-    "GF": contract("GF", latent_scale=0.5, tolerance=NUMERIC, transforms=2),
-    "MAF": contract("MAF", transforms=2),
-    "NAF": contract("NAF", latent_scale=1.0, tolerance=NUMERIC, transforms=1, **SMALL),
-    "NICE": contract("NICE", transforms=2),
-    "NSF": contract("NSF", transforms=2),
-    "RealNVP": contract("RealNVP", transforms=2),
-    "SOSPF": contract("SOSPF", latent_scale=1.0, tolerance=NUMERIC, transforms=1),
-    "UNAF": contract("UNAF", latent_scale=1.0, tolerance=NUMERIC, transforms=1, **SMALL),
-    "density": contract("NSF", transforms=2, orientation="density"),
-}
-FAST = ("MAF", "NICE")
-ROWS = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in FLOWS]
-
-
 @installed
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("row", ROWS)
-def test_contract(row: str, check: Check) -> None:
-    check(FLOWS[row])
-
-
-@installed
-def test_every_flow_of_vectors_in_zuko_has_a_row() -> None:
+def test_every_flow_of_vectors_in_zuko_is_a_family() -> None:
     flows = import_module("zuko.flows")
     theirs = {name for name, kind in vars(flows).items() if isinstance(kind, type) and issubclass(kind, flows.Flow)}
-    assert theirs - {"Flow", "NCSF"} == set(ZUKO_FAMILIES) == set(FLOWS) - {"density"}
+    assert theirs - {"Flow", "NCSF"} == set(ZUKO_FAMILIES)
 
 
 @installed
 @pytest.mark.parametrize("family", ZUKO_FAMILIES)
 def test_value_and_log_det_are_zukos(family: str) -> None:
-    torch.manual_seed(0)
+    reseed()
     flow = ZukoFlow(D, C, family)
-    torch.manual_seed(0)
+    reseed()
     theirs = getattr(import_module("zuko.flows"), family)(D, C).transform
     context, z = torch.randn(B, C), torch.randn(7, B, D)
     y, log_det = flow(context).forward_with_log_det(z)
@@ -96,14 +60,13 @@ def test_drawing_is_the_cheap_direction(orientation: str, evaluations: int) -> N
 
 @installed
 def test_gradients_of_numeric_inverses_count_weights_once() -> None:
-    gradients_are_those_of_finite_differences(FLOWS["NAF"])
+    gradients_are_those_of_finite_differences(CONTRACTS["zuko:NAF"].contract())
 
 
 @installed
 def test_a_value_that_is_not_reached_is_an_error_and_no_wrong_density() -> None:
-    q = vf.AmortizedPosterior(D, C, "zuko:NAF", transforms=2, hidden_features=(8,), **SMALL).double()(
-        torch.zeros(B, C, dtype=torch.float64)
-    )
+    posterior = CONTRACTS["zuko:NAF"].posterior(D, C, transforms=2).double()
+    q = posterior(torch.zeros(B, C, dtype=torch.float64))
     q.rsample_with_log_prob()
     with pytest.raises(InvalidInputError, match=r"inverse of zuko:NAF: expected values that the transform reaches"):
         q.log_prob(torch.full((B, D), 100.0, dtype=torch.float64))
