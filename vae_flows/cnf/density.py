@@ -15,8 +15,8 @@ from torch.distributions import Distribution, Independent, Normal, TransformedDi
 from vae_flows.cnf.amortization import AmortizationName, make_amortization
 from vae_flows.cnf.divergence import Divergence, divergence_from
 from vae_flows.cnf.dynamics import ConditionedMLP, MLPDynamics
-from vae_flows.cnf.integrate import ODESolver
-from vae_flows.cnf.regularization import Regularizer
+from vae_flows.cnf.integrate import ODESolver, solver_or_default
+from vae_flows.cnf.regularization import Regularizer, check_regularizers
 from vae_flows.cnf.transform import ContinuousTransform, check_integration_time
 from vae_flows.cnf.work import WorkCount
 from vae_flows.configuration import register_class
@@ -107,9 +107,9 @@ class ContinuousNormalizingFlow(nn.Module):
         self.end_time_jitter = end_time_jitter
         self.divergence = divergence_from(divergence)
         self.eval_divergence = divergence_from(eval_divergence)
-        self.solver = solver or ODESolver()
-        self.eval_solver = eval_solver or self.solver
-        self.regularizers = tuple(regularizers)
+        self.solver = solver_or_default("ContinuousNormalizingFlow solver", solver)
+        self.eval_solver = solver_or_default("ContinuousNormalizingFlow eval_solver", eval_solver, self.solver)
+        self.regularizers = check_regularizers("ContinuousNormalizingFlow regularizers", regularizers)
         self._solves: list[WorkCount | None] = [None] * len(blocks)
 
     @property

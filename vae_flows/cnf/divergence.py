@@ -34,8 +34,9 @@ import torch
 from torch import Tensor
 
 from vae_flows.cnf.fields import AugmentedField, ProductsField, VectorField
+from vae_flows.cnf.options import require_named
 from vae_flows.configuration import register_class
-from vae_flows.errors import InvalidInputError, complaint, require_positive, unknown_name
+from vae_flows.errors import InvalidInputError, complaint, require_positive
 
 __all__ = [
     "BottleneckDivergence",
@@ -108,8 +109,7 @@ class HutchinsonDivergence(Divergence):
     num_probes: int = 1
 
     def __post_init__(self) -> None:
-        if self.noise not in _NOISES:
-            raise unknown_name("noise", str(self.noise), _NOISES)
+        require_named("noise", self.noise, _NOISES)
         require_positive(type(self).__name__, num_probes=self.num_probes)
 
     def draw_probes(self, field: VectorField, z: Tensor) -> Tensor:
@@ -160,12 +160,10 @@ def divergence_from(name: str | Divergence, noise: Noise = "gaussian", num_probe
     """
     if isinstance(name, Divergence):
         return name
+    require_named("divergence", name, _DIVERGENCES)
     if name == "exact":
         return ExactDivergence()
     if name == "brute_force":
         return BruteForceDivergence()
-    if name == "hutchinson":
-        return HutchinsonDivergence(noise, num_probes)
-    if name == "bottleneck":
-        return BottleneckDivergence(noise, num_probes)
-    raise unknown_name("divergence", name, _DIVERGENCES)
+    kind = HutchinsonDivergence if name == "hutchinson" else BottleneckDivergence
+    return kind(noise, num_probes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,16 +14,17 @@ from torchdiffeq._impl.odeint import SOLVERS
 
 from vae_flows.cnf.adjoint import solve_adjoint
 from vae_flows.cnf.fields import AugmentedField, TapedField
-from vae_flows.cnf.runge_kutta import SteppingSettings, integrate
+from vae_flows.cnf.options import check_options, is_number, require_named
+from vae_flows.cnf.runge_kutta import SteppingSettings, fixed_steps, integrate
 from vae_flows.cnf.tableaus import TABLEAUS
 from vae_flows.cnf.taped import solve_taped
 from vae_flows.cnf.tapes import AutogradTape, derivative
 from vae_flows.cnf.work import SolveProgress, WorkCount
 from vae_flows.configuration import register_class
-from vae_flows.errors import IntegrationError, InvalidInputError, complaint, unknown_name
+from vae_flows.errors import IntegrationError, InvalidInputError, complaint, require_positive
 from vae_flows.tracing import functorch_is_active
 
-__all__ = ["Gradient", "IntegrationWarning", "ODESolver"]
+__all__ = ["Gradient", "IntegrationWarning", "ODESolver", "solver_or_default"]
 
 Gradient = Literal["backprop", "recompute", "adjoint"]
 _GRADIENTS = ("backprop", "recompute", "adjoint")
@@ -60,8 +60,8 @@ class ODESolver:
             `IntegrationWarning`; none by default: the failure is raised.
 
     Raises:
-        UnknownNameError: Unknown method or gradient.
-        InvalidInputError: A tolerance that is not positive, or a cap below one.
+        UnknownNameError: Unknown method or gradient, or an option that the method does not know.
+        InvalidInputError: A setting of another type or out of range, or a gradient that the method cannot give.
 
     Example:
         >>> ODESolver(method="rk4", options={"step_size": 0.1}).gradient
@@ -78,21 +78,32 @@ class ODESolver:
     fallback: ODESolver | None = None
 
     def __post_init__(self) -> None:
-        if self.method not in SOLVERS:
-            raise unknown_name("ODE method", self.method, SOLVERS)
-        if self.gradient not in _GRADIENTS:
-            raise unknown_name("gradient", self.gradient, _GRADIENTS)
+        require_named("gradient", self.gradient, _GRADIENTS)
+        check_options(self.method, self.options)
+        # A copy: what was checked is what stays.
+        object.__setattr__(self, "options", dict(self.options))
         for name in ("rtol", "atol"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InvalidInputError(complaint(f"ODESolver {name}", "a positive number", getattr(self, name)))
-        if self.max_evaluations < 1:
-            raise InvalidInputError(complaint("ODESolver max_evaluations", "at least 1", self.max_evaluations))
-        if self.gradient == "recompute" and not self._steps_here():
+            value = getattr(self, name)
+            if not (is_number(value) and value > 0):
+                raise InvalidInputError(complaint(f"ODESolver {name}", "a positive number", repr(value)))
+        require_positive("ODESolver", max_evaluations=self.max_evaluations)
+        if not isinstance(self.fused, bool):
+            raise InvalidInputError(complaint("ODESolver fused", "True or False", repr(self.fused)))
+        if self.fallback is not None:
+            solver_or_default("ODESolver fallback", self.fallback)
+        self._check_gradient()
+
+    def _check_gradient(self) -> None:
+        """Check that the method can give gradients in the way that is asked for."""
+        offered = list(_GRADIENTS) if self._steps_here() else ["backprop", "adjoint"]
+        if self.method == "scipy_solver":
+            offered = ["adjoint"]  # SciPy's solves leave no graph
+        if self.gradient not in offered:
             raise InvalidInputError(
                 complaint(
                     "ODESolver gradient",
-                    f"'backprop' or 'adjoint' for method {self.method!r} with options {sorted(self.options)}",
-                    "'recompute'",
+                    f"{' or '.join(map(repr, offered))} for method {self.method!r} with options {sorted(self.options)}",
+                    repr(self.gradient),
                 )
             )
 
@@ -198,18 +209,50 @@ class ODESolver:
             "rtol": self.rtol,
             "atol": self.atol,
             "method": self.method,
-            "options": dict(self.options),
+            "options": self._capped_options(interval, progress),
         }
         try:
             if self.gradient == "adjoint":
                 tensors = tuple(field.tensors())
-                backwards = {"adjoint_params": tensors, "adjoint_options": {**self.options, "norm": "seminorm"}}
+                backwards = {
+                    "adjoint_params": tensors,
+                    "adjoint_options": {**arguments["options"], "norm": "seminorm"},
+                }
                 latents, integrals = odeint_adjoint(function, states, times, **arguments, **backwards)
             else:
                 latents, integrals = odeint(function, states, times, **arguments)
         except AssertionError as failure:
             raise progress.error(str(failure)) from failure
         return torch.cat([latents[-1], integrals[-1]], -1)
+
+    def _capped_options(self, interval: tuple[float, float], progress: SolveProgress) -> dict[str, Any]:
+        """Return torchdiffeq's options; a list of fixed steps has to keep to the cap before it is made."""
+        options = dict(self.options)
+        if "step_size" in options:
+            progress.require(fixed_steps(interval[1] - interval[0], options["step_size"]))
+        if "grid_constructor" in options:
+            construct = options["grid_constructor"]
+
+            def capped(function: object, state: Tensor, times: Tensor) -> Tensor:
+                grid = construct(function, state, times)
+                progress.require(len(grid) - 1)
+                return grid
+
+            options["grid_constructor"] = capped
+        return options
+
+
+def solver_or_default(subject: str, solver: object, default: ODESolver | None = None) -> ODESolver:
+    """Return the settings of a solver, or in place of `None` the default ones.
+
+    Raises:
+        InvalidInputError: It is something else; the message begins with `subject`.
+    """
+    if solver is None:
+        return default or ODESolver()
+    if not isinstance(solver, ODESolver):
+        raise InvalidInputError(complaint(subject, "an ODESolver, such as ODESolver(rtol=1e-3)", repr(solver)))
+    return solver
 
 
 class _TorchdiffeqFunction:

@@ -24,7 +24,6 @@ gradient differentiates a vector-Jacobian product again.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,10 +33,11 @@ from torch import Tensor
 
 from vae_flows.cnf.divergence import HutchinsonDivergence, Noise
 from vae_flows.cnf.fields import AugmentedField, Time, VectorField, vector_jacobian_products
+from vae_flows.cnf.options import is_number
 from vae_flows.configuration import register_class
 from vae_flows.errors import InvalidInputError, complaint
 
-__all__ = ["JacobianNorm", "KineticEnergy", "RegularizedField", "Regularizer"]
+__all__ = ["JacobianNorm", "KineticEnergy", "RegularizedField", "Regularizer", "check_regularizers"]
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Regularizer(ABC):
     weight: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.weight < math.inf:
-            raise InvalidInputError(complaint(f"{type(self).__name__} weight", "a positive number", self.weight))
+        if not (is_number(self.weight) and self.weight > 0):
+            raise InvalidInputError(complaint(f"{type(self).__name__} weight", "a positive number", repr(self.weight)))
 
     def draw_probes(self, field: VectorField, z: Tensor) -> Tensor | None:
         """Draw the noise of one solve, where there is any."""
@@ -93,6 +93,10 @@ class JacobianNorm(Regularizer):
 
     noise: Noise = "rademacher"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        HutchinsonDivergence(self.noise)  # which checks the name
+
     def draw_probes(self, field: VectorField, z: Tensor) -> Tensor:
         return HutchinsonDivergence(self.noise).draw_probes(field, z)
 
@@ -102,6 +106,19 @@ class JacobianNorm(Regularizer):
             raise InvalidInputError(complaint("JacobianNorm", "probes of the solve", "none"))
         _, (row,) = vector_jacobian_products(field, t, z, [probes[0]])
         return row.square().sum(-1)
+
+
+def check_regularizers(subject: str, regularizers: object) -> tuple[Regularizer, ...]:
+    """Return regularisers as a tuple, having checked that this is what they are.
+
+    Raises:
+        InvalidInputError: They are not; the message begins with `subject`.
+    """
+    given = tuple(regularizers) if isinstance(regularizers, list | tuple) else None
+    if given is None or not all(isinstance(one, Regularizer) for one in given):
+        expected = "a list of regularisers, such as [KineticEnergy(0.01)]"
+        raise InvalidInputError(complaint(subject, expected, repr(regularizers)))
+    return given
 
 
 class RegularizedField(AugmentedField):

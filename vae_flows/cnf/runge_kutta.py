@@ -18,11 +18,13 @@ from torch import Tensor
 from vae_flows.cnf.tableaus import Tableau
 from vae_flows.cnf.work import SolveProgress
 
-__all__ = ["Step", "SteppingSettings", "combine", "integrate", "take_step"]
+__all__ = ["Step", "SteppingSettings", "combine", "fixed_steps", "integrate", "take_step"]
 
 Evaluate = Callable[[float, Tensor], Tensor]
 Observe = Callable[["Step", bool], None]
 _FIXED_STEP_SLACK = 1e-9  # relative: an interval of n steps must not become n + 1 by rounding
+
+_MOST_STEPS = 2.0**53  # beyond any cap: an infinity is no integer
 
 _BOLDNESS = 5.0
 """First step over the textbook's guess, whose error ratio is mostly below a thousandth.
@@ -122,6 +124,11 @@ def integrate(
     return _fixed(evaluate, state, interval, settings, progress, observe)
 
 
+def fixed_steps(length: float, size: float) -> int:
+    """Return how many steps of a size an interval of that length takes, the last being what is left."""
+    return max(1, math.ceil(min(abs(length) / size * (1 - _FIXED_STEP_SLACK), _MOST_STEPS)))
+
+
 def take_step(
     evaluate: Evaluate, state: Tensor, first: Tensor, t: float, size: float, tableau: Tableau
 ) -> tuple[Tensor, list[Tensor]]:
@@ -147,9 +154,10 @@ def _fixed(
     start, end = interval
     length = end - start
     wanted = settings.options.get("step_size", abs(length))
-    count = max(1, math.ceil(abs(length) / wanted * (1 - _FIXED_STEP_SLACK)))
-    edges = [start + math.copysign(index * wanted, length) for index in range(count)] + [end]
     stages = len(settings.tableau.nodes)
+    count = fixed_steps(length, wanted)
+    progress.require(count * stages)
+    edges = [start + math.copysign(index * wanted, length) for index in range(count)] + [end]
     for index, (t, after) in enumerate(pairwise(edges)):
         progress.attempt(t, after - t)
         step = Step(t, after - t, state, tuple(range(index * stages, (index + 1) * stages)))

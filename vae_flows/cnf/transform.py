@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
@@ -11,8 +10,9 @@ from torch import Size, Tensor
 
 from vae_flows.cnf.divergence import Divergence, Noise, divergence_from
 from vae_flows.cnf.fields import AugmentedField, ConditionedDynamics, FunctionField, VectorField
-from vae_flows.cnf.integrate import ODESolver
-from vae_flows.cnf.regularization import RegularizedField, Regularizer
+from vae_flows.cnf.integrate import ODESolver, solver_or_default
+from vae_flows.cnf.options import is_number
+from vae_flows.cnf.regularization import RegularizedField, Regularizer, check_regularizers
 from vae_flows.cnf.score import ScoredField
 from vae_flows.cnf.work import WorkCount
 from vae_flows.errors import InvalidInputError, complaint
@@ -48,8 +48,9 @@ class ContinuousTransform(FusedTransform):
         cache_size: 0 or 1.
 
     Raises:
-        InvalidInputError: `integration_time` is not positive, latents have a wrong shape, or `torch.func.vmap` hides a
-            dimension of theirs: a solver looks at values to choose and check its steps, which vmap refuses.
+        InvalidInputError: An argument is of another type or out of range, latents have a wrong shape, or
+            `torch.func.vmap` hides a dimension of theirs: a solver looks at values to choose and check its steps, which
+            vmap refuses.
         IntegrationError: Raised by a solve; says where and what to try.
 
     Example:
@@ -86,8 +87,8 @@ class ContinuousTransform(FusedTransform):
         super().__init__(self._dynamics.latent_dim, self._dynamics.batch_shape, cache_size=cache_size)
         self.integration_time = integration_time
         self.divergence = divergence_from(divergence, noise, num_probes)
-        self.solver = solver or ODESolver()
-        self.regularizers = tuple(regularizers)
+        self.solver = solver_or_default("ContinuousTransform solver", solver)
+        self.regularizers = check_regularizers("ContinuousTransform regularizers", regularizers)
         self.last_solve: WorkCount | None = None
         self._regularization: Tensor | None = None
         self._on_solve = on_solve
@@ -225,5 +226,9 @@ def check_integration_time(integration_time: float | Tensor) -> None:
     Raises:
         InvalidInputError: It is not.
     """
-    if not 0 < _number(integration_time) < math.inf:
-        raise InvalidInputError(complaint("integration_time", "a positive number", integration_time))
+    scalar = isinstance(integration_time, Tensor) and integration_time.dim() == 0
+    time = _number(integration_time) if scalar else integration_time
+    if not (is_number(time) and time > 0):
+        raise InvalidInputError(
+            complaint("integration_time", "a positive number, or a scalar tensor of one", repr(integration_time))
+        )

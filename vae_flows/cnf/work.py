@@ -77,6 +77,16 @@ class SolveProgress:
         if self._evaluations > self._max_evaluations:
             raise self.error(f"the cap of {self._max_evaluations} evaluations was met")
 
+    def require(self, evaluations: int) -> None:
+        """Check that the cap allows for a number of evaluations, before anything is made for them.
+
+        Raises:
+            IntegrationError: It does not.
+        """
+        if self._evaluations + evaluations > self._max_evaluations:
+            needed = f"{evaluations} evaluations" if evaluations < 10**9 else f"{evaluations:.1e} evaluations"
+            raise self.error(f"the steps need {needed}, above the cap of {self._max_evaluations}")
+
     def start_backward(self) -> None:
         """Count what follows as a backward pass, with a cap of its own."""
         self._backward = True
