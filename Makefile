@@ -14,13 +14,14 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 STAMP := $(VENV)/.installed
 PEERS := $(VENV)/.installed-peers
+OLDEST := .venv-oldest/.installed
 RUN := $(VENV)/bin/python
 BENCHMARK = $(RUN) -m experiments benchmark --preset $(PRESET) \
 	$(if $(WORKERS),--workers $(WORKERS)) $(if $(THREADS),--threads $(THREADS))
 
-.PHONY: help setup benchmark benchmark-mnist benchmark-caltech benchmark-frey benchmark-omniglot density regularizers \
+.PHONY: help setup setup-oldest benchmark benchmark-mnist benchmark-caltech benchmark-frey benchmark-omniglot density regularizers \
 	speed smoke examples example-plain example-pyro example-hierarchical example-conditional example-prior \
-	test test-all lint format typecheck clean
+	test test-all test-everywhere lint format typecheck clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-21s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -37,6 +38,16 @@ $(STAMP): pyproject.toml
 	@rm -f $@
 	@"$(PYTHON)" -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@
+
+setup-oldest: $(OLDEST) ## Make .venv-oldest with the oldest releases that are supported (Python 3.11 or 3.12, 6 GB)
+
+$(OLDEST): pyproject.toml tests/oldest.txt
+	@echo "Installing the oldest releases into .venv-oldest (once, some minutes) ..."
+	@rm -f $@
+	@"$(PYTHON)" -m venv .venv-oldest
+	@.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --constraint tests/oldest.txt \
+		--editable ".[test]"
 	@touch $@
 
 benchmark: $(STAMP) ## Compare all seven posteriors on Caltech 101 Silhouettes (PRESET=quick: ten minutes on two cores)
@@ -95,6 +106,9 @@ test: $(STAMP) ## Run the fast tests
 test-all: $(STAMP) ## Run the slow tests too
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest --quiet --numprocesses auto -m "slow or not slow" $(OPTIONS)
 
+test-everywhere: $(STAMP) ## Run the fast tests with other seeds, vector instructions, threads and the oldest releases
+	@$(RUN) -m tests.everywhere $(OPTIONS)
+
 lint: $(STAMP) ## Check style and format
 	@$(RUN) -m ruff check --quiet .
 	@$(RUN) -m ruff format --quiet --check .
@@ -106,6 +120,6 @@ format: $(STAMP) ## Put the code into format
 typecheck: $(STAMP) ## Check types
 	@$(RUN) -m pyright
 
-clean: ## Remove caches, but neither .venv nor runs
+clean: ## Remove caches, but neither environments nor runs
 	@rm -rf .pytest_cache .ruff_cache build dist *.egg-info
 	@find examples experiments tests vae_flows -name __pycache__ -type d -prune -exec rm -rf {} +

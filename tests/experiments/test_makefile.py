@@ -16,15 +16,16 @@ EXAMPLES = {
     "example-conditional": "conditional_vae",
     "example-prior": "learned_prior",
 }
-OTHERS = ["density", "regularizers", "speed", "smoke", "test", "test-all", "lint", "typecheck", "clean", "help"]
-TARGETS = ["setup", *BENCHMARKS, "examples", *EXAMPLES, *OTHERS]
+CHECKS = ["test", "test-all", "test-everywhere", "lint", "typecheck"]
+OTHERS = ["density", "regularizers", "speed", "smoke", "clean", "help"]
+TARGETS = ["setup", "setup-oldest", *BENCHMARKS, "examples", *EXAMPLES, *CHECKS, *OTHERS]
 
 # Stands for Python: makes a .venv whose python writes down what it is called with.
 FAKE_PYTHON = """#!/bin/sh
 case "$1" in
 -c) exit {too_old} ;;
 -V) echo Python 3.9.1 ;;
--m) mkdir -p .venv/bin && cp "{installed}" .venv/bin/python ;;
+-m) mkdir -p "$3/bin" && cp "{installed}" "$3/bin/python" ;;
 esac
 """
 FAKE_INSTALLED = """#!/bin/sh
@@ -37,6 +38,8 @@ case "$*" in *"pip install"*) exit {install_status} ;; esac
 def project(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "oldest.txt").touch()
 
     def make(*arguments: str, too_old: int = 0, install_status: int = 0) -> subprocess.CompletedProcess[str]:
         installed = tmp_path / "installed"
@@ -68,6 +71,7 @@ def test_help_is_the_default_and_lists_every_target(project):
         ("benchmark-mnist", "--preset quick --data mnist-static --folder runs/quick-mnist"),
         ("benchmark-omniglot", "--data omniglot"),
         ("test", "-m pytest"),
+        ("test-everywhere", "-m tests.everywhere"),
         ("lint", "-m ruff check"),
         ("typecheck", "-m pyright"),
     ],
@@ -109,6 +113,16 @@ def test_an_interrupted_installation_of_the_peers_is_repeated(project):
     (folder / ".venv" / "bin" / "python").write_text(FAKE_INSTALLED.format(install_status=1))
     assert make("speed").returncode != 0
     assert not (folder / ".venv" / ".installed-peers").exists()
+
+
+def test_the_oldest_releases_are_installed_once_and_beside_the_newest(project):
+    make, folder = project
+    assert make("setup-oldest").returncode == 0
+    assert make("setup-oldest").returncode == 0
+    (call,) = (folder / "calls.txt").read_text().splitlines()
+    assert "--constraint tests/oldest.txt --editable .[test]" in " ".join(call.split())
+    assert (folder / ".venv-oldest" / ".installed").exists()
+    assert not (folder / ".venv").exists()
 
 
 def test_variables_are_passed_on(project):

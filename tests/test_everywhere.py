@@ -1,0 +1,70 @@
+"""The variants of the suite: every two settings meet, and the oldest releases are those of the bounds."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from dataclasses import astuple
+from itertools import combinations, product
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.everywhere import VARIANTS, Variant, main
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = (("newest", "oldest"), (0, 1, 2), ("default", "avx2"), (1, 2))
+PINS = ROOT / "tests" / "oldest.txt"
+
+
+@pytest.mark.parametrize(("first", "second"), [*combinations(range(4), 2)])
+def test_every_two_settings_meet(first: int, second: int) -> None:
+    met = {(astuple(variant)[first], astuple(variant)[second]) for variant in VARIANTS}
+    assert met == set(product(SETTINGS[first], SETTINGS[second]))
+
+
+def test_all_run_although_one_fails_and_the_failed_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    ran = []
+
+    def run(variant: Variant, options: Sequence[str]) -> bool:
+        ran.append((variant, options))
+        return variant.seed != 1
+
+    assert main(["-k", "planar"], run) == 1
+    assert ran == [(variant, ["-k", "planar"]) for variant in VARIANTS]
+    told = capsys.readouterr().out
+    assert "4 of 6 variants passed" in told
+    assert all((f"failed: {variant}" in told) == (variant.seed == 1) for variant in VARIANTS)
+
+
+def test_a_hash_chooses_one_and_each_has_its_turn() -> None:
+    ran: list[Variant] = []
+    for turn in ("0a3d6f5", *map(str, range(6))):
+        assert main(["--turn", turn], lambda variant, options: ran.append(variant) is None) == 0
+    assert ran == [VARIANTS[0x0A3D6F5 % 6], *VARIANTS]
+
+
+def test_a_variant_reaches_the_process_that_it_names() -> None:
+    variant = Variant("newest", 2, "default", 1)
+    script = "import torch; from tests.seeds import shift; "
+    script += "print(shift(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())"
+    command = [sys.executable, "-c", script]
+    told = subprocess.check_output(command, cwd=ROOT, env=variant.environment(), text=True)
+    assert told.split() == ["2", "DEFAULT", "1"]
+    assert variant.command(["-x"])[1:3] == ["-m", "pytest"]
+    assert variant.command(["-x"])[-1] == "-x"
+
+
+def test_the_oldest_releases_are_the_lower_bounds() -> None:
+    definition = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [Requirement(line) for line in definition["dependencies"] + definition["optional-dependencies"]["test"]]
+    pins = dict(re.findall(r"^([\w-]+)==([\d.]+)$", PINS.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    for requirement in wanted:
+        (bound,) = requirement.specifier
+        assert bound.operator == ">="
+        release = pins[requirement.name]
+        assert f"{release}.".startswith(f"{bound.version}."), requirement.name
