@@ -23,11 +23,12 @@ from torch import Tensor
 
 from experiments.build import build_data, build_vae
 from experiments.environment import describe_commit, describe_hardware, describe_versions
-from experiments.files import exclusive, read_json, write_atomically, write_json
+from experiments.files import read_json, write_atomically, write_json
 from experiments.settings import CellSettings, EvaluationSettings, differences, from_plain, to_plain
 from vae_flows.data import DataSet
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.evaluation import EvaluationResult, evaluate
+from vae_flows.files import exclusive
 from vae_flows.training import TrainingResult, load_weights, train
 from vae_flows.vae import VAE
 

@@ -1,21 +1,19 @@
-"""Files that are whole or absent, and folders that one process at a time works in."""
+"""Files that are whole or absent: JSON, tables and pictures."""
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from vae_flows.errors import DataError, InvalidInputError, complaint
+from vae_flows.errors import DataError, complaint
 from vae_flows.files import written_whole
 
-__all__ = ["exclusive", "read_json", "to_lines", "to_png", "write_atomically", "write_json"]
+__all__ = ["read_json", "to_lines", "to_png", "write_atomically", "write_json"]
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -62,24 +60,6 @@ def read_json(path: Path) -> Any:
         raise DataError(complaint(str(path), "a JSON file", "no file")) from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(complaint(str(path), "a JSON file", f"something else: {error}")) from None
-
-
-@contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder; the system lifts the lock when this process ends, however it ends.
-
-    Raises:
-        InvalidInputError: Another process is at work in the folder.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InvalidInputError(
-                complaint(str(folder), "a folder of its own", "one that another process works in", "Wait or end it.")
-            ) from None
-        yield
 
 
 def _finite(value: Any) -> Any:

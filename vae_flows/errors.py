@@ -8,6 +8,8 @@ from collections.abc import Iterable
 __all__ = [
     "CheckpointError",
     "DataError",
+    "FileError",
+    "FolderInUseError",
     "IntegrationError",
     "InvalidInputError",
     "NonFiniteLossError",
@@ -37,6 +39,26 @@ class DataError(VAEFlowsError, RuntimeError):
 
 class CheckpointError(VAEFlowsError, RuntimeError):
     """A checkpoint is damaged or belongs to another model or another run."""
+
+
+class FileError(VAEFlowsError, OSError):
+    """A file or folder cannot be read, written or made; the message names the path and what to do.
+
+    Arguments:
+        message: What happened and what to try.
+        errno: The system's number of the error, where it gave one.
+    """
+
+    def __init__(self, message: str, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.errno)
+
+
+class FolderInUseError(FileError):
+    """Another process, or another thread, is at work in a folder."""
 
 
 class NonFiniteLossError(VAEFlowsError, ArithmeticError):

@@ -1,12 +1,9 @@
-"""Files are whole or absent; a folder has one process at a time."""
-
-import subprocess
-import sys
+"""Files are whole or absent."""
 
 import pytest
 
-from experiments.files import exclusive, read_json, write_atomically, write_json
-from vae_flows.errors import DataError, InvalidInputError
+from experiments.files import read_json, write_atomically, write_json
+from vae_flows.errors import DataError
 
 
 def test_json_survives_and_nan_becomes_null(tmp_path):
@@ -32,21 +29,3 @@ def test_bad_json_is_told_by_its_path(tmp_path):
     (tmp_path / "half.json").write_text('{"a": ')
     with pytest.raises(DataError, match=r"half.json: expected a JSON file, got something else"):
         read_json(tmp_path / "half.json")
-
-
-def test_a_folder_is_locked_until_its_process_ends(tmp_path):
-    script = (
-        "import fcntl, sys, time\n"
-        f"lock = open({str(tmp_path / '.lock')!r}, 'w')\n"
-        "fcntl.flock(lock, fcntl.LOCK_EX)\n"
-        "print('locked', flush=True)\n"
-        "time.sleep(600)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "locked\n"
-        with pytest.raises(InvalidInputError, match="another process works in"), exclusive(tmp_path):
-            pass
-        other.kill()
-    with exclusive(tmp_path):
-        pass

@@ -42,7 +42,7 @@ def test_the_command_learns_tests_and_draws(small_picture, no_colour, capsys):
     out = capsys.readouterr().out
     for text in ("−log p(x)", "true density", "excess", "4 steps in", str(folder)):
         assert text in out
-    assert {path.name for path in folder.iterdir()} == {METRICS, PICTURE, ARRAYS, WEIGHTS, ".lock"}
+    assert {path.name for path in folder.iterdir()} == {METRICS, PICTURE, ARRAYS, WEIGHTS}
     metrics = json.loads((folder / METRICS).read_text())
     assert metrics["settings"]["data"] == "moons"
     assert metrics["test"]["points"] == 50
