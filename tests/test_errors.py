@@ -37,3 +37,8 @@ def test_errors_are_caught_as_the_builtin_kind_that_a_user_expects():
 def test_sizes_must_be_positive_integers(size: object) -> None:
     with pytest.raises(InvalidInputError, match="Flow depth: expected a positive integer, got"):
         require_positive("Flow", width=3, depth=size)
+
+
+@pytest.mark.parametrize("name", [None, 3, ("planar",), {"flow": "planar"}])
+def test_names_that_are_no_strings_are_told(name: object) -> None:
+    assert str(unknown_name("flow", name, ["iaf"])) == f"flow: expected one of iaf, got {name!r}."

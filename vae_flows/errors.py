@@ -102,15 +102,15 @@ def complaint(subject: str, expected: object, got: object, remedy: str = "") -> 
     return f"{sentence} {remedy}" if remedy else sentence
 
 
-def unknown_name(kind: str, name: str, available: Iterable[str]) -> UnknownNameError:
-    """Build the error for a name that is not among `available`, with the nearest names first.
+def unknown_name(kind: str, name: object, available: Iterable[str]) -> UnknownNameError:
+    """Build the error for a name that is not among `available`, with the nearest names first, or is no string.
 
     Example:
         >>> print(unknown_name("flow", "plannar", ["iaf", "planar"]))
         flow: expected one of iaf, planar, got 'plannar'. Did you mean 'planar'?
     """
     names = sorted(available)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) if isinstance(name, str) else []
     remedy = f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     return UnknownNameError(complaint(kind, f"one of {', '.join(names)}", repr(name), remedy))
 

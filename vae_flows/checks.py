@@ -1,0 +1,307 @@
+"""The boundary: arguments of public calls are checked once, against the annotations that describe them.
+
+`checked` wraps a function, a constructor or a data class. What a call gives is compared with its annotation, so that a
+type is written down in one place; what a type cannot say (positive, a shape, a device) is checked by the small
+`require_…` functions. All of them raise the library's errors, and step aside where `torch.compile` traces.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, wraps
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints, overload
+
+import torch
+from torch import Tensor, nn
+
+from vae_flows.errors import InvalidInputError, complaint, unknown_name
+
+__all__ = [
+    "check_argument",
+    "checked",
+    "described",
+    "require_finite",
+    "require_floating_point",
+    "require_sample_shape",
+]
+
+Parameters = ParamSpec("Parameters")
+Returned = TypeVar("Returned")
+Class = TypeVar("Class", bound=type)
+
+_PLAIN = {
+    int: "an integer",
+    float: "a finite number",
+    bool: "True or False",
+    str: "a string",
+    Tensor: "a tensor",
+    NoneType: "None",
+}
+
+
+@overload
+def checked(function: Class) -> Class: ...
+@overload
+def checked(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]: ...
+def checked(function: Any) -> Any:
+    """Check what each call of `function` gives against its annotations.
+
+    Integers and numbers exclude `bool`, numbers are finite, a sequence is no string, `Literal` names its choices, and a
+    class is not taken for its instance. Arguments that Python itself misses or does not know remain its `TypeError`.
+
+    Raises:
+        InvalidInputError: By the wrapped function: an argument is not of the annotated type.
+        UnknownNameError: By the wrapped function: a name is not among the choices; the message lists the nearest ones.
+
+    Example:
+        >>> @checked
+        ... def scaled(x: Tensor, factor: float = 1.0) -> Tensor:
+        ...     return factor * x
+        >>> scaled(torch.ones(2), factor="2")
+        Traceback (most recent call last):
+        vae_flows.errors.InvalidInputError: scaled factor: expected a finite number, got '2'.
+    """
+    if isinstance(function, type):  # a data class, whose fields are the arguments of its constructor
+        data_class: Any = function
+        data_class.__init__ = _checked_call(data_class.__init__, hints_of=function)
+        return function
+    return _checked_call(function, hints_of=function)
+
+
+def _checked_call(
+    function: Callable[Parameters, Returned], hints_of: Callable[..., Any]
+) -> Callable[Parameters, Returned]:
+    signature = inspect.signature(function)
+    variadic = {p.name: p.kind for p in signature.parameters.values() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    method = next(iter(signature.parameters), None) in ("self", "cls")
+
+    @wraps(function)
+    def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
+        if torch.compiler.is_compiling():
+            return function(*args, **kwargs)
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:  # the call itself says better what is missing or unknown
+            return function(*args, **kwargs)
+        hints = _hints(hints_of)
+        owner = _owner(function, args) if method else function.__name__
+        for name, value in given.items():
+            if name in hints:
+                values = _variadic_values(value, variadic[name]) if name in variadic else {name: value}
+                for argument, one in values.items():
+                    check_argument(f"{owner} {argument}", one, hints[name])
+        return function(*args, **kwargs)
+
+    return call
+
+
+def check_argument(subject: str, value: object, annotation: Any) -> None:
+    """Check that a value is what an annotation describes.
+
+    Raises:
+        InvalidInputError: It is not; the message names `subject`.
+        UnknownNameError: It is a string, and not among those of a `Literal`.
+
+    Example:
+        >>> check_argument("solver", "dopri5", tuple[float, float])
+        Traceback (most recent call last):
+        vae_flows.errors.InvalidInputError: solver: expected 2 entries: a finite number, a finite number, got 'dopri5'.
+    """
+    if _fits(value, annotation):
+        return
+    choices = [choice for part in _alternatives(annotation) for choice in _choices(part)]
+    if choices and isinstance(value, str) and str not in _alternatives(annotation):
+        raise unknown_name(subject, value, choices)
+    remedy = ""
+    if isinstance(value, type) and any(isinstance(part, type) for part in _alternatives(annotation)):
+        remedy = f"Give an object: {value.__name__}(…)."
+    raise InvalidInputError(complaint(subject, _expectation(annotation), described(value), remedy))
+
+
+def described(value: object) -> str:
+    """Describe a value for a message: a tensor by dtype and shape, anything else by a `repr` that is not long.
+
+    Example:
+        >>> described(torch.zeros(2, 3)), described("x")
+        ('a torch.float32 tensor of shape (2, 3)', "'x'")
+    """
+    if isinstance(value, Tensor):
+        return f"a {value.dtype} tensor of shape {tuple(value.shape)}"
+    if isinstance(value, nn.Module):
+        return f"a module {type(value).__name__}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    array: Any = value
+    if hasattr(array, "dtype") and hasattr(array, "shape"):
+        return f"a {type(value).__name__} of dtype {array.dtype} and shape {array.shape}"
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}…"
+
+
+def require_floating_point(subject: str, *values: object) -> None:
+    """Check that the values are floating-point tensors.
+
+    Raises:
+        InvalidInputError: One is not; the message says how to convert it.
+    """
+    for value in values:
+        if not isinstance(value, Tensor):
+            remedy = "Convert it with torch.as_tensor(…)."
+            raise InvalidInputError(complaint(subject, "a floating-point tensor", described(value), remedy))
+        if not value.is_floating_point():
+            remedy = "Convert it with .float()." if not value.is_complex() else ""
+            raise InvalidInputError(complaint(subject, "a floating-point tensor", described(value), remedy))
+
+
+def require_finite(owner: str, *, above: float | None = None, at_least: float | None = None, **numbers: object) -> None:
+    """Check that the named values are finite numbers, `above` or `at_least` a bound where one is given.
+
+    Raises:
+        InvalidInputError: One is not; the message names it.
+
+    Example:
+        >>> require_finite("JacobianNorm", at_least=0, weight=-0.1)
+        Traceback (most recent call last):
+        vae_flows.errors.InvalidInputError: JacobianNorm weight: expected a finite number of at least 0, got -0.1.
+    """
+    bound = f" above {above}" if above is not None else f" of at least {at_least}" if at_least is not None else ""
+    for argument, number in numbers.items():
+        if not _is_number(number) or not _within(number, above, at_least):
+            expected = f"a finite number{bound}"
+            raise InvalidInputError(complaint(f"{owner} {argument}", expected, described(number)))
+
+
+def require_sample_shape(subject: str, shape: object) -> None:
+    """Check that a shape is a sequence of integers that are not negative.
+
+    Raises:
+        InvalidInputError: It is not; a single integer is told to be written as a tuple.
+
+    Example:
+        >>> require_sample_shape("rsample", 3)
+        Traceback (most recent call last):
+        vae_flows.errors.InvalidInputError: rsample: expected a shape, such as (10,) or (), got 3. Write (3,).
+    """
+    if isinstance(shape, torch.Size):  # of which torch itself makes sure
+        return
+    if isinstance(shape, Sequence) and all(_is_size(size) for size in shape):
+        return
+    remedy = f"Write ({shape},)." if _is_size(shape) else ""
+    raise InvalidInputError(complaint(subject, "a shape, such as (10,) or ()", described(shape), remedy))
+
+
+def _is_size(size: object) -> bool:
+    if isinstance(size, torch.SymInt):
+        return True
+    return isinstance(size, int) and not isinstance(size, bool) and size >= 0
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, torch.SymFloat | torch.SymInt):
+        return True
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _within(number: Any, above: float | None, at_least: float | None) -> bool:
+    return (above is None or number > above) and (at_least is None or number >= at_least)
+
+
+@cache
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    # Annotations are resolved at the first call: they may name what its module imports or defines further down.
+    return {name: hint for name, hint in get_type_hints(function).items() if hint is not Any and name != "return"}
+
+
+def _owner(function: Callable[..., Any], args: tuple[Any, ...]) -> str:
+    kind = args[0] if isinstance(args[0], type) else type(args[0])
+    return kind.__name__ if function.__name__ == "__init__" else f"{kind.__name__}.{function.__name__}"
+
+
+def _variadic_values(value: Any, kind: Any) -> dict[str, Any]:
+    if kind is inspect.Parameter.VAR_KEYWORD:
+        return dict(value)
+    return {f"argument {position}": one for position, one in enumerate(value)}
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
+def _fits(value: object, annotation: Any) -> bool:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is Any or annotation is object or isinstance(annotation, TypeVar | str):
+        return True
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in arguments)
+    if origin is Literal:
+        return any(value is choice or (type(value) is type(choice) and value == choice) for choice in arguments)
+    if origin is None:
+        return _fits_plain(value, annotation)
+    if origin is tuple:
+        if not isinstance(value, tuple | list):
+            return False
+        if arguments[-1:] == (...,):
+            return all(_fits(entry, arguments[0]) for entry in value)
+        return len(value) == len(arguments) and all(map(_fits, value, arguments))
+    if origin is Callable:
+        return callable(value)
+    if origin is type:
+        return isinstance(value, type) and all(not isinstance(a, type) or issubclass(value, a) for a in arguments)
+    if isinstance(value, str) or not isinstance(value, origin):
+        return False
+    if issubclass(origin, Sequence):
+        return all(_fits(entry, arguments[0]) for entry in value)  # pyright: ignore[reportGeneralTypeIssues]
+    if issubclass(origin, Mapping):
+        return all(_fits(key, arguments[0]) and _fits(entry, arguments[1]) for key, entry in value.items())  # pyright: ignore[reportAttributeAccessIssue]
+    return True
+
+
+def _fits_plain(value: object, annotation: Any) -> bool:
+    if annotation is None:
+        return value is None
+    if annotation is int:
+        return isinstance(value, Integral | torch.SymInt) and not isinstance(value, bool)
+    if annotation is float:
+        return _is_number(value)
+    if annotation is Callable:
+        return callable(value)
+    if getattr(annotation, "_is_protocol", False):
+        return _fits_protocol(value, annotation)
+    return not isinstance(annotation, type) or isinstance(value, annotation)
+
+
+def _fits_protocol(value: object, protocol: Any) -> bool:
+    """Whether an object, not a class, has the members that a protocol asks for."""
+    if isinstance(value, type) or value is None:
+        return False
+    members = getattr(protocol, "__protocol_attrs__", None) or {n for n in vars(protocol) if not n.startswith("_")}
+    return all(hasattr(value, member) for member in members)
+
+
+def _expectation(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        *first, last = [_expectation(part) for part in arguments]
+        return f"{', '.join(first)} or {last}"
+    if origin is Literal:
+        return " or ".join(map(repr, arguments))
+    if origin is Callable or annotation is Callable:
+        return "a callable"
+    if origin is tuple and arguments[-1:] != (...,):
+        return f"{len(arguments)} entries: {', '.join(map(_expectation, arguments))}"
+    if origin is not None and issubclass(origin, Mapping):
+        return f"a mapping from {_expectation(arguments[0])} to {_expectation(arguments[1])}"
+    if origin is not None and issubclass(origin, Iterable):
+        return f"a sequence with entries each {_expectation(arguments[0])}"
+    if annotation is None:
+        return "None"
+    name = getattr(annotation, "__name__", str(annotation))
+    return _PLAIN.get(annotation, f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}")
