@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 
 from experiments.density.fit import log_density
 from experiments.files import write_atomically
+from vae_flows.archives import read_npz
 from vae_flows.cnf import ContinuousNormalizingFlow, ODESolver
 from vae_flows.data import ToyDensity
 from vae_flows.errors import DataError, complaint
@@ -111,17 +112,17 @@ def read_picture(path: Path) -> Picture:
     Raises:
         DataError: The file is missing or damaged.
     """
+    stored = read_npz(path, ["limit", "data", "samples", "density", "times", "frames", "paths"])
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return Picture(
-                limit=float(stored["limit"]),
-                data=stored["data"],
-                samples=stored["samples"],
-                density=stored["density"],
-                frames=dict(zip(stored["times"].tolist(), stored["frames"], strict=True)),
-                paths=stored["paths"],
-            )
-    except (OSError, ValueError, KeyError) as error:
+        return Picture(
+            limit=float(stored["limit"]),
+            data=stored["data"],
+            samples=stored["samples"],
+            density=stored["density"],
+            frames=dict(zip(stored["times"].tolist(), stored["frames"], strict=True)),
+            paths=stored["paths"],
+        )
+    except (TypeError, ValueError) as error:
         raise DataError(complaint(str(path), "the arrays of a picture", f"{error}")) from None
 
 

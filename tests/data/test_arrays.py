@@ -53,7 +53,7 @@ def test_colour_is_taken_channels_first_or_last():
 
 
 def test_other_numbers_of_channels_need_the_shape():
-    pair = np.zeros((2, 2, 6, 5))
+    pair = np.ones((2, 2, 6, 5))
     with pytest.raises(InvalidInputError, match="pass image_shape"):
         from_arrays(pair, pair, pair)
     assert from_arrays(pair, pair, pair, image_shape=(2, 6, 5)).image_shape == (2, 6, 5)
@@ -68,9 +68,70 @@ def test_zeros_and_ones_of_any_type_are_packed(dtype):
 
 
 def test_integers_are_levels_where_any_split_has_more_than_bits():
-    data = from_arrays(LEVELS, np.ones((2, 6, 5), np.uint8), LEVELS)
+    data = from_arrays(LEVELS, BITS, LEVELS)
     assert data.pixels == "grey"
-    assert data.validation.storage.unique().tolist() == [1]
+    assert data.validation.storage.unique().tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("odd", range(3))
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_bits_beside_levels_are_refused_since_they_would_be_black(odd, dtype):
+    splits = [LEVELS, LEVELS, LEVELS]
+    splits[odd] = BITS.astype(dtype)
+    with pytest.raises(InvalidInputError, match=r"images: expected levels, as other splits.*got values 0 and 1 alone"):
+        from_arrays(*splits)
+    with pytest.warns(UserWarning, match="low"):
+        assert from_arrays(*splits, white=255).pixels == "grey"
+
+
+@pytest.mark.parametrize("top", [2, 15, 16, 31, 63, 100])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float64])
+def test_levels_that_end_below_white_are_told_and_scaled_as_asked(top, dtype):
+    levels = numpy_generator().integers(0, top + 1, (12, 6, 5))
+    levels[:, 0, 0] = top
+    given = levels / 255 if dtype is np.float64 else levels.astype(dtype)
+    with pytest.warns(UserWarning, match=rf"arrays train images {top}, .*pass white="):
+        from_arrays(*thirds(given))
+    scaled = from_arrays(*thirds(given), white=given.max().item()).train.batch(dtype=torch.float64)[:, 0].numpy()
+    assert np.abs(scaled - levels[:6] / top).max() <= ROUNDING
+
+
+def test_each_dark_split_is_told_of():
+    with pytest.warns(UserWarning, match=r"low: arrays test images 15\. If"):
+        from_arrays(LEVELS, LEVELS, LEVELS // 16)
+    with pytest.warns(UserWarning, match=r"low: arrays validation images 0\. If"):
+        from_arrays(LEVELS, np.zeros_like(LEVELS), LEVELS)
+
+
+def test_sixteen_bits_are_scaled_when_white_is_given():
+    with pytest.raises(InvalidInputError, match=r"expected uint16 values from 0 to 255.*pass white="):
+        from_arrays(*thirds(LEVELS.astype(np.uint16) * 257))
+    data = from_arrays(*thirds(LEVELS.astype(np.uint16) * 257), white=65535)
+    np.testing.assert_array_equal(data.train.storage.numpy(), LEVELS[:6].reshape(6, -1))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("excess", [1e-7, -1e-7, 5e-7])
+def test_floating_point_may_be_a_rounding_out_of_range(dtype, excess):
+    values = (LEVELS / 255).astype(dtype)
+    values.flat[:2] = 1 + max(excess, 0), min(excess, 0)
+    expected = from_arrays(*[(LEVELS / 255).astype(dtype).clip(0, 1)] * 3).train.storage.clone()
+    expected[0, :2] = torch.tensor([255, 0], dtype=torch.uint8)
+    assert torch.equal(from_arrays(values, values, values).train.storage, expected)
+
+
+@pytest.mark.parametrize(("value", "told"), [(1.00001, "1.00001"), (1.0000101, "1.0000101"), (-2e-6, "-2e-06")])
+def test_a_message_never_shows_a_value_as_in_range(value, told):
+    values = LEVELS / 255
+    values[0, 0, 0] = value
+    with pytest.raises(InvalidInputError, match=rf"from 0 to 1, got .*{told}"):
+        from_arrays(values, values, values)
+
+
+@pytest.mark.parametrize("white", [0, -1, float("nan"), float("inf"), "255", True])
+def test_white_is_a_positive_number(white):
+    with pytest.raises(InvalidInputError, match="arrays white: expected a positive number or None"):
+        from_arrays(*thirds(LEVELS), white=white)
 
 
 def test_floating_point_is_rounded_to_the_nearest_level():
@@ -126,6 +187,18 @@ def test_labels_come_along():
     [
         (np.full((3, 6, 5), np.nan), {}, "faces test images: expected finite values, got 90 that are not"),
         (np.full((3, 6, 5), np.inf), {}, "expected finite values"),
+        (np.full((3, 6, 5), np.nan, np.float16), {"white": 255}, "expected finite values"),
+        (torch.zeros(3, 6, 5).to_sparse(), {}, "expected a dense array"),
+        (torch.zeros(3, 6, 5, device="meta"), {}, "expected a dense array"),
+        (None, {}, "got dtype object"),
+        (LEVELS, {"image_shape": (1, 30)}, r"image_shape: expected \(channels, height, width\)"),
+        (LEVELS, {"image_shape": "abc"}, "image_shape"),
+        (LEVELS, {"image_shape": (1, 0, 30)}, "image_shape"),
+        (LEVELS, {"labels": None}, "labels: expected one entry"),
+        (LEVELS, {"labels": (None, None, ["a"] * 12)}, "expected integers"),
+        (LEVELS, {"labels": (None, None, [[1], [2, 3]])}, "expected integers"),
+        (LEVELS, {"labels": (None, None, [True] * 12)}, "expected integers, got dtype bool"),
+        (LEVELS, {"labels": (None, None, [1, 2])}, r"labels: expected shape \(12,\)"),
         (np.full((3, 6, 5), 1.5), {}, "expected float64 values from 0 to 1, got 1.5 to 1.5"),
         (np.full((3, 6, 5), -0.1), {}, "got -0.1 to -0.1"),
         (np.full((3, 6, 5), 256), {}, "expected int64 values from 0 to 255, got 256 to 256"),

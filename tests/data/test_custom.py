@@ -1,10 +1,16 @@
+import os
+import warnings
+from contextlib import suppress
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from tests.seeds import numpy_generator
-from vae_flows.data import load
+from vae_flows import archives
+from vae_flows.data import custom, load
+from vae_flows.data.pictures import decode
 from vae_flows.data.splits import hold_out
 from vae_flows.errors import DataError, InvalidInputError
 
@@ -168,3 +174,146 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
     (tmp_path / "test").mkdir()
     with pytest.raises(DataError, match=r"test: expected pictures"):
         load(tmp_path)
+
+
+def flip(tag, array):
+    """Return the stored picture whose upright form, by EXIF's orientation `tag`, is `array`."""
+    return {
+        1: array,
+        2: array[:, ::-1],
+        3: array[::-1, ::-1],
+        4: array[::-1],
+        5: array.T,
+        6: np.rot90(array),
+        7: array[::-1, ::-1].T,
+        8: np.rot90(array, -1),
+    }[tag]
+
+
+@pytest.mark.parametrize("tag", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_pictures_are_turned_upright_as_their_exif_data_say(tmp_path, tag, suffix):
+    upright = np.kron(np.array([[0, 255], [128, 64], [200, 20]], np.uint8), np.ones((8, 8), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    for index in range(10):
+        Image.fromarray(np.ascontiguousarray(flip(tag, upright))).save(
+            tmp_path / f"{index}{suffix}", exif=exif, **({"quality": 100} if suffix == ".jpg" else {})
+        )
+    batch = load(tmp_path).test.batch()[0, 0].numpy() * 255
+    assert batch.shape == upright.shape
+    assert np.abs(batch - upright).max() <= (0 if suffix == ".png" else 4)  # levels that JPEG may be off
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+def test_pictures_of_every_usual_kind_keep_their_brightness(tmp_path, mode):
+    white = (LEVELS > 127) if mode == "1" else LEVELS
+    for index, array in enumerate(white):
+        picture = Image.fromarray(array).convert("L")
+        picture = picture.quantize(256) if mode == "P" else picture.convert("RGB").convert(mode)
+        suffix = ".jpg" if mode in ("CMYK", "YCbCr") else ".png"
+        picture.save(
+            tmp_path / f"{index:03d}{suffix}", **({"quality": 100, "subsampling": 0} if suffix == ".jpg" else {})
+        )
+    batch = load(tmp_path, channels=1, split_seed=4).test.batch().numpy()[:, 0] * 255
+    expected = white[hold_out("", 20, (2, 2), 4)[2]] * (255.0 if mode == "1" else 1.0)
+    assert np.abs(batch - expected).max() <= (8 if suffix == ".jpg" else 1)  # levels that JPEG may be off
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_pictures_of_few_bits_are_as_bright_as_they_were_meant(tmp_path, bits):
+    top = 2**bits - 1
+    for index in range(10):
+        levels = np.arange(top + 1, dtype=np.uint8).reshape(2, -1)
+        palette = [level * 255 // top for level in range(top + 1) for _ in range(3)]
+        picture = Image.new("P", levels.shape[::-1])
+        picture.putpalette(palette)
+        for row, column in np.ndindex(levels.shape):
+            picture.putpixel((column, row), int(levels[row, column]))
+        picture.save(tmp_path / f"{index}.png", bits=bits)
+    assert load(tmp_path, channels=1).train.batch().max() == 1
+
+
+def test_pictures_that_are_black_but_for_their_transparency_are_told_of(tmp_path):
+    for index in range(10):
+        shape = np.zeros((6, 5, 4), np.uint8)
+        shape[1:3, 1:3, 3] = 255
+        Image.fromarray(shape).save(tmp_path / f"{index}.png")
+    with pytest.warns(UserWarning, match="low: .*transparency"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "dangling", "loop", "folder"])
+def test_what_has_a_pictures_name_but_is_no_file_is_refused_or_left_alone(tmp_path, kind):
+    write_pictures(tmp_path, LEVELS)
+    bad = tmp_path / "bad.png"
+    match kind:
+        case "pipe":
+            os.mkfifo(bad)
+        case "device":
+            bad.symlink_to("/dev/zero")
+        case "dangling":
+            bad.symlink_to("nowhere")
+        case "loop":
+            bad.symlink_to(bad)
+        case _:
+            bad.symlink_to(tmp_path)
+    if kind == "folder":  # a link to the folder itself, which is not followed
+        assert len(load(tmp_path).train) == 16
+        return
+    with pytest.raises(DataError, match=r"bad\.png|levels of symbolic links"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_ENTRIES", 20), ("MAX_DEPTH", 3)])
+def test_a_tree_without_end_is_given_up(tmp_path, monkeypatch, limit, value):
+    write_pictures(tmp_path / "a/b/c", LEVELS)
+    assert len(load(tmp_path).train) == 16
+    (tmp_path / "a/b/c/d").mkdir()
+    monkeypatch.setattr(custom, limit, value)
+    with pytest.raises(DataError, match=r"expected at most .* files, in folders at most .* deep, got more"):
+        load(tmp_path)
+
+
+def test_no_flipped_bit_or_cut_of_a_picture_ends_in_another_error(tmp_path):
+    for suffix in (".png", ".jpg"):
+        folder = tmp_path / suffix[1:]
+        write_pictures(folder, LEVELS, suffix)
+        file = folder / f"000{suffix}"
+        whole = file.read_bytes()
+        for place in range(0, len(whole), 3):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << place % 8
+            for content in (whole[:place], damaged):
+                file.write_bytes(content)
+                with warnings.catch_warnings(), suppress(DataError):
+                    warnings.simplefilter("ignore")
+                    decode(custom._opened([file]), 1)
+
+
+def test_pictures_that_do_not_fit_in_memory_are_refused_before_it_is_taken(tmp_path, monkeypatch):
+    write_pictures(tmp_path, LEVELS)
+    monkeypatch.setattr(archives, "MAX_BYTES", LEVELS.size - 1)
+    with pytest.raises(DataError, match=r"20 pictures like .*000.png: expected at most 0 MiB"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("channels", [2, True, "1"])
+def test_other_channels_are_refused(tmp_path, channels):
+    write_pictures(tmp_path, LEVELS)
+    with pytest.raises(InvalidInputError, match="channels: expected 1, 3 or None"):
+        load(tmp_path, channels=channels)
+
+
+@pytest.mark.parametrize("size", [True, 4.0, "4", [4, None]])
+def test_other_sizes_are_refused(tmp_path, size):
+    write_pictures(tmp_path, LEVELS)
+    with pytest.raises(InvalidInputError, match="image_size"):
+        load(tmp_path, image_size=size)
+
+
+def test_levels_of_an_npz_file_are_scaled_as_asked(tmp_path):
+    np.savez(tmp_path / "mine.npz", images=LEVELS // 16)
+    with pytest.warns(UserWarning, match="mine train images 15"):
+        load(tmp_path / "mine.npz")
+    assert load(tmp_path / "mine.npz", white=15).train.batch().max() == 1

@@ -57,6 +57,17 @@ def test_grey_batches_are_fractions_of_white():
         (torch.tensor([5, 0, 5]), [5, 0, 5]),
         (torch.tensor([2], dtype=torch.int32), [2]),
         (torch.tensor([], dtype=torch.int64), []),
+        (torch.tensor([4, 1], dtype=torch.uint8), [4, 1]),
+        ([5, 0, 5], [5, 0, 5]),
+        ((3,), [3]),
+        ([], []),
+        (range(0, 6, 2), [0, 2, 4]),
+        (range(5, 3, -1), [5, 4]),
+        (np.array([1, 4]), [1, 4]),
+        (np.array([1, 4], np.uint16), [1, 4]),
+        (np.arange(6)[::-2], [5, 3, 1]),
+        (slice(None, None, 2), [0, 2, 4]),
+        (slice(-2, None), [4, 5]),
     ],
     ids=str,
 )
@@ -75,12 +86,58 @@ def test_indices_choose_images_in_their_order(images, indices, rows):
         torch.tensor([True] * 6),
         torch.tensor([6]),
         torch.tensor([-1]),
+        3,
+        True,
+        "012",
+        [0.0],
+        [True] * 6,
+        np.array([True] * 6),
+        [[0]],
+        [[0], [1, 2]],
+        [6],
+        range(7),
+        np.array([-1]),
+        [2**70],
+        {0, 1},
+        ["a"],
+        slice(None, None, -1),
+        slice("a", None),
     ],
-    ids=["float", "2-D", "0-D", "mask", "beyond", "negative"],
+    ids=str,
 )
 def test_unusable_indices_are_refused(indices):
     with pytest.raises(InvalidInputError, match=r"Images.batch indices: expected"):
         grey().batch(indices)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"storage": [[1]]},
+        {"packed": 1},
+        {"dynamic_binarization": "no"},
+        {"image_shape": (True, 4, 4)},
+        {"image_shape": 16},
+        {"labels": [0] * 6},
+        {"labels": torch.zeros(6)},
+        {"labels": torch.zeros(5, dtype=torch.int64)},
+    ],
+    ids=str,
+)
+def test_parts_of_another_type_are_refused(wrong):
+    with pytest.raises(InvalidInputError, match=f"Images {next(iter(wrong))}: expected"):
+        Images(**{"storage": grey().storage, "image_shape": (1, 4, 4), **wrong})
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, True, "2", None])
+def test_only_a_positive_number_of_images_is_taken(count):
+    with pytest.raises(InvalidInputError, match=r"Images\.take count"):
+        grey().take(count)
+
+
+def test_a_split_of_another_type_is_refused():
+    with pytest.raises(InvalidInputError, match=r"data set, test: expected Images, got Tensor"):
+        DataSet("a", grey(), grey(), torch.zeros(3), "grey", "")  # pyright: ignore[reportArgumentType]
 
 
 def test_integer_batches_are_refused():
@@ -171,7 +228,7 @@ def test_batches_are_made_on_the_device_of_the_images():
         (torch.zeros(2, 2, dtype=torch.uint8), {"packed": True, "dynamic_binarization": True}, "got packed bits"),
         (
             torch.zeros(2, 16, dtype=torch.uint8),
-            {"labels": torch.zeros(3)},
+            {"labels": torch.zeros(3, dtype=torch.int64)},
             r"labels: expected shape \(2,\), got \(3,\)",
         ),
         (torch.zeros(2, 16, dtype=torch.uint8), {"image_shape": (4, 4)}, r"image_shape: expected \(channels, height"),

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -57,6 +58,46 @@ def test_options_without_use_are_refused(tmp_path):
     np.savez(tmp_path / "mine.npz", images=np.zeros((20, 2, 2)))
     with pytest.raises(InvalidInputError, match=r"got channels, image_size"):
         load(tmp_path / "mine.npz", image_size=14, channels=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": 5}, "data set: expected a name or a path, got 5"),
+        ({"name": None}, "a name or a path"),
+        ({"name": "frey-faces", "split_seed": -1}, "split_seed: expected an integer"),
+        ({"name": "frey-faces", "split_seed": "x"}, "split_seed: expected an integer"),
+        ({"name": "frey-faces", "split_seed": True}, "split_seed: expected an integer"),
+        ({"name": "frey-faces", "pixels": "gray"}, "pixels: expected 'binary'"),
+        ({"name": "frey-faces", "root": 3}, "root: expected a path or None"),
+        ({"name": "frey-faces", "download": "no"}, "download: expected True or False"),
+        ({"name": "omniglot-iwae", "path": 3}, "path: expected a path or None"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(arguments, message):
+    with pytest.raises(InvalidInputError, match=message):
+        load(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("/dev/zero", "a device, a pipe or a socket"),
+        ("a" * 300 + ".npz", "too long"),
+        ("link.npz", "levels of symbolic links"),
+        ("file/a.npz", "Not a directory"),
+        ("pipe.npz", "a device, a pipe or a socket"),
+        ("a\0.npz", "null"),
+        ("~nobody-of-this-name/a.npz", "a path"),
+    ],
+)
+def test_what_is_neither_file_nor_folder_is_named(name, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.npz").symlink_to("link.npz")
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(DataError, match=message):
+        load(name)
 
 
 def test_root_and_download_are_for_every_data_set(tmp_path):

@@ -72,7 +72,7 @@ def test_the_file_is_fetched_once_and_then_read_from_the_cache(chardata, tmp_pat
 
 
 def test_without_file_or_network_the_error_says_what_to_do(tmp_path, monkeypatch):
-    with pytest.raises(DataError, match=r"expected OMNIGLOT's chardata.mat, got FileNotFoundError\. Pass path=…"):
+    with pytest.raises(DataError, match=r"expected OMNIGLOT's chardata.mat, got .*chardata.mat: .*Pass path=…"):
         load("omniglot-iwae", root=tmp_path, download=False)
     with pytest.raises(DataError, match=r"expected OMNIGLOT's chardata.mat"):
         load("omniglot-iwae", path=tmp_path / "nowhere.mat")

@@ -33,6 +33,11 @@ def test_the_default_seed_is_fixed():
         ((1,), -1, r"toy split_seed: expected an integer from 0"),
         ((1,), 2**32, "split_seed"),
         ((1,), 0.5, "split_seed"),
+        ((1,), True, "split_seed"),
+        ((1,), "x", "split_seed: .*got 'x'"),
+        (("1",), 0, "integers for sizes"),
+        ((1.0,), 0, "integers for sizes"),
+        ((True,), 0, "integers for sizes"),
     ],
 )
 def test_impossible_splits_are_refused(sizes, seed, message):

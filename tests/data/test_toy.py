@@ -102,3 +102,26 @@ def test_wrong_requests_are_refused():
         toy_density("8gausians")
     with pytest.raises(InvalidInputError, match="toy density 'moons' count: expected a positive integer, got 0"):
         toy_density("moons").sample(0)
+
+
+@pytest.mark.parametrize("name", [None, 5, ["rings"]])
+def test_names_of_another_type_are_refused(name):
+    with pytest.raises(UnknownNameError, match="toy density"):
+        toy_density(name)
+
+
+@pytest.mark.parametrize("name", available_toys())
+@pytest.mark.parametrize(
+    "points",
+    [[[0.0, 0.0]], torch.zeros(2), torch.zeros(3, 3), torch.zeros(2, 3, 2), torch.zeros(3, 2, dtype=torch.int64)],
+    ids=["list", "1-D", "of space", "3-D", "integers"],
+)
+def test_points_are_pairs_of_floating_point(name, points):
+    with pytest.raises(InvalidInputError, match=f"toy density '{name}': expected points of floating point"):
+        toy_density(name).log_density(points)
+
+
+@pytest.mark.parametrize("wrong", [{"count": True}, {"count": 2.0}, {"count": 3, "generator": 0}])
+def test_draws_need_a_count_and_a_generator(wrong):
+    with pytest.raises(InvalidInputError, match="toy density 'rings'"):
+        toy_density("rings").sample(**wrong)

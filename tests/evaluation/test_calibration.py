@@ -11,7 +11,7 @@ FALSE_ALARM = 1e-4  # of the exact posterior, over both parameters; the seed is 
 POWER = 1e-8  # what a wrong posterior must stay below
 
 
-def p_values(shift=0.0, widen=1.0, num_simulations=2000):
+def ranks_of(shift=0.0, widen=1.0, num_simulations=2000):
     reseed()
     result = simulation_based_calibration(
         lambda n: torch.randn(n, 2, dtype=torch.float64),
@@ -21,7 +21,12 @@ def p_values(shift=0.0, widen=1.0, num_simulations=2000):
         chunk_size=300,
     )
     assert result.ranks.shape == (num_simulations, 2)
-    return result.p_values()
+    assert result.num_draws == 99
+    return result.ranks
+
+
+def p_values(**wrong):
+    return CalibrationResult(ranks_of(**wrong), 99).p_values()
 
 
 def test_the_exact_posterior_is_calibrated():
@@ -59,3 +64,30 @@ def test_wrong_use_is_told():
         )
     with pytest.raises(InvalidInputError, match="num_draws"):
         simulation_based_calibration(*arguments, lambda x, n: x, num_simulations=5, num_draws=0)
+
+
+def test_ranks_count_the_draws_below_the_true_value():
+    """A rank from the other end would be as uniform: only its side tells a posterior too high from one too low."""
+    truth = torch.tensor([[0.0, 2.5], [9.0, -1.0]])
+    result = simulation_based_calibration(
+        lambda n: truth,
+        lambda theta: theta,
+        lambda x, count: torch.arange(count, dtype=x.dtype)[:, None, None].expand(count, *x.shape),
+        num_simulations=2,
+        num_draws=9,
+    )
+    assert result.ranks.tolist() == [[0, 3], [9, 0]]
+
+
+@pytest.mark.parametrize(("shift", "low"), [(0.5, True), (-0.5, False)])
+def test_the_slope_of_ranks_says_which_way_a_posterior_is_off(shift, low):
+    ranks = ranks_of(shift=shift).double()
+    error = ranks.std() / len(ranks) ** 0.5
+    mean = ranks.mean() - 99 / 2  # 0 for an exact posterior
+    assert (mean < -20 * error) if low else (mean > 20 * error)
+
+
+@pytest.mark.parametrize("bins", [0, 1, -5, 3, 2.0, True, "10"])
+def test_bins_are_a_divisor(bins):
+    with pytest.raises(InvalidInputError, match="p_values num_bins"):
+        CalibrationResult(torch.zeros(3, 1, dtype=torch.long), 99).p_values(bins)

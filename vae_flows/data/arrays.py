@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from vae_flows.data.images import TOP_LEVEL, DataSet, Images, ImageShape, Pixels
+from vae_flows.data.images import TOP_LEVEL, DataSet, Images, ImageShape, Pixels, require_image_shape
 from vae_flows.data.splits import SPLITS
 from vae_flows.errors import InvalidInputError, complaint
 
@@ -18,6 +19,10 @@ __all__ = ["channels_first", "fixed_binarization", "from_arrays", "require_binar
 
 BINARIZATION_SEED = 777
 CHANNELS = (1, 3)
+ROUNDING = 1e-6
+"""How far from the range floating-point values may lie: a few roundings of single precision."""
+DARK = 0.5
+"""A split whose brightest pixel is darker than this part of white is told of."""
 
 
 def from_arrays(
@@ -27,15 +32,17 @@ def from_arrays(
     *,
     image_shape: ImageShape | None = None,
     pixels: Pixels | None = None,
+    white: float | None = None,
     labels: Sequence[ArrayLike | Tensor | None] = (None, None, None),
     name: str = "arrays",
     description: str = "arrays given in memory",
 ) -> DataSet:
     """Build a data set from three arrays or tensors.
 
-    Values may be booleans, integers 0 … 255 (0 and 1 alone are binary), or floating point in [0, 1], which is rounded
-    to the nearest of 256 levels (at most 1/510 off). Grey levels taken as binary pixels are binarised dynamically for
-    training and once, with seed 777, for validation and test, as the literature does.
+    White is `True`, 255 for integers (1 where no split has any above 1), and 1 for floating point, unless `white` says
+    otherwise; black is 0. Values are rounded to the nearest of 256 levels, at most 1/510 of white off. A split that
+    never comes half as bright as white is warned of: its white may be another. Grey levels taken as binary pixels are
+    binarised dynamically for training and once, with seed 777, for validation and test, as the literature does.
 
     Arguments:
         train: Training images `(N, H, W)`, `(N, C, H, W)`, `(N, H, W, C)` with C of 1 or 3, or `(N, P)`.
@@ -43,12 +50,17 @@ def from_arrays(
         test: Test images, in the same layout.
         image_shape: `(C, H, W)`; needed for `(N, P)`, P = C·H·W.
         pixels: `"binary"` or `"grey"`; by default binary only where the values are.
+        white: The value of white, such as 16 for levels 0 … 16; all values lie between it and 0.
         labels: Integers `(N,)` of the three splits, or `None` each.
         name: Name of the data set.
         description: Its origin and split.
 
     Raises:
-        InvalidInputError: A wrong layout, dtype or size, no images, or values that are not finite or out of range.
+        InvalidInputError: A wrong layout, dtype or size, no images, values that are not finite or out of range, or
+            splits of integers of which some are bits and some are levels.
+
+    Warns:
+        UserWarning: A split is dark throughout.
 
     Example:
         >>> images = np.random.default_rng(0).random((10, 8, 8))
@@ -58,10 +70,16 @@ def from_arrays(
     """
     if pixels not in (None, "binary", "grey"):
         raise InvalidInputError(complaint(f"{name} pixels", "'binary', 'grey' or None", repr(pixels)))
-    if len(labels) != len(SPLITS):
-        raise InvalidInputError(complaint(f"{name} labels", "one entry for each of three splits", len(labels)))
+    if not isinstance(labels, list | tuple) or len(labels) != len(SPLITS):
+        got = len(labels) if isinstance(labels, list | tuple) else repr(labels)
+        raise InvalidInputError(complaint(f"{name} labels", "one entry for each of three splits", got))
+    if white is not None and (isinstance(white, bool) or not isinstance(white, int | float) or not 0 < white < np.inf):
+        raise InvalidInputError(complaint(f"{name} white", "a positive number or None", repr(white)))
+    if image_shape is not None:
+        image_shape = require_image_shape(name, image_shape)
     subjects = [f"{name} {split} images" for split in SPLITS]
-    levels, shape = _as_levels(subjects, (train, validation, test), image_shape)
+    levels, shape = _as_levels(subjects, (train, validation, test), image_shape, white)
+    _warn_of_dark(subjects, levels)
     chosen: Pixels = pixels or ("binary" if all(_is_binary(split) for split in levels) else "grey")
     if chosen == "binary":
         levels[1:] = _binarize_grey(levels[1:])
@@ -92,7 +110,10 @@ def fixed_binarization(*probabilities: np.ndarray) -> list[np.ndarray]:
 
 
 def _as_levels(
-    subjects: Sequence[str], splits: Sequence[ArrayLike | Tensor], image_shape: ImageShape | None
+    subjects: Sequence[str],
+    splits: Sequence[ArrayLike | Tensor],
+    image_shape: ImageShape | None,
+    white: float | None,
 ) -> tuple[list[np.ndarray], ImageShape]:
     """Turn splits of any layout and dtype into levels 0 … 255, `(N, P)` each, and tell their image shape."""
     arrays = [
@@ -104,21 +125,42 @@ def _as_levels(
         if array.shape[1:] != shape:
             expected = f"images of shape {shape} as in training"
             raise InvalidInputError(complaint(subject, expected, array.shape[1:]))
-        _check_values(subject, array)
-    # Integers are bits where no split has any above 1.
-    bits = all(array.max() <= 1 for array in arrays if array.dtype.kind in "ui")
-    levels = [_scaled(array, TOP_LEVEL if bits else 1).reshape(len(array), -1) for array in arrays]
+    whites = [white or default for default in _whites(subjects, arrays, white is None)]
+    levels = []
+    for subject, array, top in zip(subjects, arrays, whites, strict=True):
+        _check_values(subject, array, top)
+        levels.append(_scaled(array, top).reshape(len(array), -1))
     return levels, (channels, height, width)
 
 
+def _whites(subjects: Sequence[str], arrays: Sequence[np.ndarray], guess: bool) -> list[int]:
+    """Return the value of white of each array, where nothing else is said: integers are bits where none is above 1.
+
+    Raises:
+        InvalidInputError: One split of integers has bits and another has levels; to take the bits for levels would
+            make them black.
+    """
+    highest = [int(array.max()) if array.dtype.kind in "ui" else None for array in arrays]
+    top = max((value for value in highest if value is not None), default=1)
+    if guess and top > 1:
+        for subject, value in zip(subjects, highest, strict=True):
+            if value == 1:
+                expected = f"levels, as other splits have them, up to {top}"
+                remedy = "Multiply these by 255 (or give them as booleans), or pass white= if 1 is nearly black."
+                raise InvalidInputError(complaint(subject, expected, "values 0 and 1 alone", remedy))
+    return [1 if value is None or top <= 1 else TOP_LEVEL for value in highest]
+
+
 def _as_array(subject: str, values: ArrayLike | Tensor) -> np.ndarray:
-    if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        values = values.float() if values.dtype == torch.bfloat16 else values
     try:
+        if isinstance(values, Tensor):
+            values = values.detach().cpu()
+            values = values.float() if values.dtype == torch.bfloat16 else values
         array = np.asarray(values)
     except ValueError as error:
         raise InvalidInputError(complaint(subject, "one array", f"rows that differ in size ({error})")) from error
+    except (TypeError, RuntimeError) as error:  # sparse, on the meta device, without a counterpart in NumPy
+        raise InvalidInputError(complaint(subject, "a dense array of numbers", f"{error}")) from error
     if array.dtype.kind not in "bufi":
         raise InvalidInputError(complaint(subject, "booleans, integers or floating point", f"dtype {array.dtype}"))
     if array.size == 0:
@@ -153,28 +195,43 @@ def channels_first(subject: str, array: np.ndarray, image_shape: ImageShape | No
     return array
 
 
-def _check_values(subject: str, array: np.ndarray) -> None:
+def _check_values(subject: str, array: np.ndarray, white: float) -> None:
+    if array.dtype.kind == "b":
+        return
     if not np.isfinite(array).all():
         raise InvalidInputError(complaint(subject, "finite values", f"{(~np.isfinite(array)).sum()} that are not"))
-    top = 1 if array.dtype.kind == "f" else TOP_LEVEL
-    if array.dtype.kind != "b" and (array.min() < 0 or array.max() > top):
+    low, high = array.min(), array.max()
+    slack = ROUNDING * white if array.dtype.kind == "f" else 0
+    if low < -slack or high > white + slack:
         raise InvalidInputError(
             complaint(
                 subject,
-                f"{array.dtype} values from 0 to {top}",
-                f"{array.min():g} to {array.max():g}",
-                "Floating-point values are fractions of white, integers levels from 0 to 255.",
+                f"{array.dtype} values from 0 to {white:g}",
+                f"{low:.9g} to {high:.9g}",
+                "Floating-point values are fractions of white, integers levels from 0 to 255; pass white= for others.",
             )
         )
 
 
-def _scaled(array: np.ndarray, integer_scale: int) -> np.ndarray:
-    if array.dtype.kind == "f":
-        wide = np.result_type(array.dtype, np.float32)
-        return np.rint(np.multiply(array, TOP_LEVEL, dtype=wide)).astype(np.uint8)
-    levels = array.astype(np.uint8)
-    levels *= np.uint8(TOP_LEVEL if array.dtype.kind == "b" else integer_scale)
-    return levels
+def _scaled(array: np.ndarray, white: float) -> np.ndarray:
+    """Return levels 0 … 255 of checked values from 0 to `white`."""
+    if array.dtype.kind == "b" or (array.dtype.kind in "ui" and white in (1, TOP_LEVEL)):
+        levels = array.astype(np.uint8)
+        return levels if white == TOP_LEVEL and array.dtype.kind != "b" else levels * np.uint8(TOP_LEVEL)
+    wide = np.result_type(array.dtype, np.float32)
+    scaled = np.multiply(array, TOP_LEVEL / white, dtype=wide)
+    return np.rint(scaled, out=scaled).clip(0, TOP_LEVEL, out=scaled).astype(np.uint8)
+
+
+def _warn_of_dark(subjects: Sequence[str], splits: Sequence[np.ndarray]) -> None:
+    brightest = [int(levels.max()) for levels in splits]
+    dark = [f"{subject} {top}" for subject, top in zip(subjects, brightest, strict=True) if top < DARK * TOP_LEVEL]
+    if dark:
+        warnings.warn(
+            f"The brightest of levels 0 … 255 is low: {', '.join(dark)}. If that is white, pass white= with its value "
+            "in the arrays (or scale them, and look at transparency and bit depth of pictures).",
+            stacklevel=3,
+        )
 
 
 def _is_binary(levels: np.ndarray) -> bool:
@@ -203,7 +260,10 @@ def _images(levels: np.ndarray, image_shape: ImageShape, pixels: Pixels, labels:
 def _as_labels(subject: str, labels: ArrayLike | Tensor | None) -> Tensor | None:
     if labels is None:
         return None
-    array = np.asarray(labels)
+    try:
+        array = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidInputError(complaint(f"labels of {subject}", "integers", f"{error}")) from error
     if array.dtype.kind not in "ui":
         raise InvalidInputError(complaint(f"labels of {subject}", "integers", f"dtype {array.dtype}"))
     return torch.from_numpy(array.astype(np.int64))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vae_flows.archives import read_npz
 from vae_flows.data.arrays import from_arrays
 from vae_flows.data.images import DataSet, ImageShape, Pixels
 from vae_flows.data.pictures import Channels, decode
@@ -29,6 +29,8 @@ SPLIT_NAMES = {
 }
 WHOLE_NAMES = ("images", "data")
 SUFFIXES = (".png", ".jpg", ".jpeg")
+MAX_ENTRIES, MAX_DEPTH = 5_000_000, 32
+"""Of a folder of pictures: one that has more is not what was meant, or has no end."""
 
 
 def npz_file(
@@ -39,6 +41,7 @@ def npz_file(
     validation_size: int | None = None,
     test_size: int | None = None,
     image_shape: ImageShape | None = None,
+    white: float | None = None,
 ) -> DataSet:
     """Load an `.npz` file: arrays `train`, `validation` (or `val`) and `test`, or one array `images` (or `data`).
 
@@ -52,12 +55,15 @@ def npz_file(
         validation_size: Number of validation images that are held out.
         test_size: Number of test images that are held out.
         image_shape: `(C, H, W)` of flat images `(N, P)`.
+        white: The value of white, as in `from_arrays`.
 
     Raises:
-        DataError: The file is damaged, holds objects (pickles), or lacks the arrays.
+        DataError: The file is damaged, encrypted, too large once unpacked, holds objects (pickles), or lacks the
+            arrays.
         InvalidInputError: The arrays are not images, or the options do not fit them.
     """
-    arrays = _read_npz(path)
+    names = [name for group in (*SPLIT_NAMES.values(), WHOLE_NAMES) for name in group]
+    arrays = read_npz(path, [*names, *(f"{name}_labels" for name in names), "labels"], all_needed=False)
     given = {}
     for split, names in {**SPLIT_NAMES, "whole": WHOLE_NAMES}.items():
         for name in names:
@@ -69,6 +75,7 @@ def npz_file(
         given,
         pixels=pixels,
         image_shape=image_shape,
+        white=white,
         split_seed=split_seed,
         validation_size=validation_size,
         test_size=test_size,
@@ -87,7 +94,8 @@ def image_folder(
 ) -> DataSet:
     """Load a folder of PNG and JPEG pictures: sub-folders `train`, `validation` (or `val`) and `test`, or all in one.
 
-    Splits that are missing are held out, by default a tenth each.
+    Splits that are missing are held out, by default a tenth each. Pictures are turned as their EXIF data say. Links to
+    folders below are not followed.
 
     Arguments:
         path: The folder; pictures may lie in sub-folders of a split.
@@ -99,7 +107,8 @@ def image_folder(
         channels: 1 or 3, to convert all pictures to grey or colour.
 
     Raises:
-        DataError: A picture is damaged, or they differ in size or channels, or there are none.
+        DataError: A picture is damaged or no regular file, or they differ in size or channels, there are none, or more
+            than fit in memory.
         InvalidInputError: The options do not fit.
     """
     files = _picture_files(path)
@@ -123,6 +132,7 @@ def _build(
     *,
     pixels: Pixels | None,
     image_shape: ImageShape | None = None,
+    white: float | None = None,
     **held_out: int | None,
 ) -> DataSet:
     if set(given) not in ({"whole"}, {"train", "test"}, set(SPLITS)):
@@ -144,22 +154,11 @@ def _build(
         test.values,
         image_shape=image_shape,
         pixels=pixels,
+        white=white,
         labels=(train.labels, validation.labels, test.labels),
         name=path.stem,
         description=described,
     )
-
-
-def _read_npz(path: Path) -> Mapping[str, np.ndarray]:
-    names = [name for group in (*SPLIT_NAMES.values(), WHOLE_NAMES) for name in group]
-    wanted = {*names, *(f"{name}_labels" for name in names), "labels"}
-    try:
-        # np.load goes by content and would give a bare array for an .npy file; only an archive is wanted here.
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files if name in wanted}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        remedy = "Write it with numpy.savez_compressed from arrays of numbers."
-        raise DataError(complaint(str(path), "an .npz file of plain arrays", f"{error}", remedy)) from error
 
 
 def _picture_files(folder: Path) -> dict[str, list[Path]]:
@@ -169,13 +168,39 @@ def _picture_files(folder: Path) -> dict[str, list[Path]]:
     }
     groups = {split: folders for split, folders in found.items() if folders} or {"whole": [folder]}
     files = {
-        split: sorted(file for top in tops for file in top.rglob("*") if _is_picture(file))
+        split: sorted(file for top in tops for file in _regular_files(top) if _is_picture(file))
         for split, tops in groups.items()
     }
     for split, pictures in files.items():
         if not pictures:
             raise DataError(complaint(f"{groups[split][0]}", f"pictures ({', '.join(SUFFIXES)})", "none"))
     return files
+
+
+def _regular_files(top: Path) -> Iterator[Path]:
+    """Find the files below a folder, which may be a link; links to folders below it are left alone.
+
+    Raises:
+        DataError: The folder cannot be read, has no end, or has a picture that is no file.
+    """
+    waiting, entries = [(top, 0)], 0
+    try:
+        while waiting:
+            folder, depth = waiting.pop()
+            with os.scandir(folder) as found:
+                for entry in found:
+                    entries += 1
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append((Path(entry.path), depth + 1))
+                    elif entry.is_file():
+                        yield Path(entry.path)
+                    elif _is_picture(Path(entry.path)) and not entry.is_dir():
+                        raise DataError(complaint(entry.path, "a picture", "a link to nowhere, a pipe or a device"))
+            if entries > MAX_ENTRIES or depth > MAX_DEPTH:
+                expected = f"at most {MAX_ENTRIES} files, in folders at most {MAX_DEPTH} deep"
+                raise DataError(complaint(str(top), expected, "more", "Name the folder of the pictures alone."))
+    except OSError as error:
+        raise DataError(complaint(str(top), "a folder that can be read", str(error))) from error
 
 
 def _is_picture(file: Path) -> bool:
@@ -189,8 +214,8 @@ def _opened(files: Sequence[Path]) -> Iterator[tuple[str, Image]]:
         try:
             with Image.open(file, formats=("PNG", "JPEG")) as picture:
                 picture.load()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(
-                complaint(str(file), "a PNG or JPEG picture", f"{error}", "Replace or remove it.")
-            ) from error
-        yield str(file), ImageOps.exif_transpose(picture)
+                upright = ImageOps.exif_transpose(picture)
+        except Exception as error:  # each way to be damaged has an exception of its own
+            reason = str(error) or type(error).__name__
+            raise DataError(complaint(str(file), "a PNG or JPEG picture", reason, "Replace or remove it.")) from error
+        yield str(file), upright

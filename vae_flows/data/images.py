@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal
+from typing import Literal, TypeGuard
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vae_flows.errors import InvalidInputError, complaint
 
-__all__ = ["DataSet", "ImageShape", "Images", "Pixels"]
+__all__ = ["DataSet", "ImageShape", "Images", "Pixels", "is_integer", "require_image_shape"]
 
 ImageShape = tuple[int, int, int]
 Pixels = Literal["binary", "grey"]
 
 TOP_LEVEL = 255
+INTEGER_TYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+Indices = Tensor | slice | Sequence[int] | NDArray[np.integer]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -56,9 +61,12 @@ class Images:
     labels: Tensor | None = None
 
     def __post_init__(self) -> None:
-        shape = self.image_shape
-        if len(shape) != 3 or not all(isinstance(size, int) and size > 0 for size in shape):
-            raise InvalidInputError(complaint("Images image_shape", "(channels, height, width)", repr(shape)))
+        shape = require_image_shape("Images", self.image_shape)
+        for name in ("packed", "dynamic_binarization"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidInputError(complaint(f"Images {name}", "True or False", repr(getattr(self, name))))
+        if not isinstance(self.storage, Tensor):
+            raise InvalidInputError(complaint("Images storage", "a uint8 tensor", type(self.storage).__name__))
         width = math.ceil(self.num_pixels / 8) if self.packed else self.num_pixels
         storage = self.storage
         if storage.dtype != torch.uint8 or storage.dim() != 2 or storage.shape[1] != width or len(storage) == 0:
@@ -72,8 +80,14 @@ class Images:
             )
         if self.packed and self.dynamic_binarization:
             raise InvalidInputError(complaint("Images", "grey levels for dynamic binarisation", "packed bits"))
-        if self.labels is not None and self.labels.shape != (len(self),):
-            raise InvalidInputError(complaint("Images labels", f"shape ({len(self)},)", tuple(self.labels.shape)))
+        labels = self.labels
+        if labels is None:
+            return
+        if not isinstance(labels, Tensor) or labels.dtype not in INTEGER_TYPES:
+            got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+            raise InvalidInputError(complaint("Images labels", "a tensor of integers", got))
+        if labels.shape != (len(self),):
+            raise InvalidInputError(complaint("Images labels", f"shape ({len(self)},)", tuple(labels.shape)))
 
     def __len__(self) -> int:
         return len(self.storage)
@@ -99,13 +113,13 @@ class Images:
         Raises:
             InvalidInputError: `count` is not positive.
         """
-        if count < 1:
-            raise InvalidInputError(complaint("Images.take count", "a positive number", count))
+        if not is_integer(count) or count < 1:
+            raise InvalidInputError(complaint("Images.take count", "a positive number", repr(count)))
         return replace(self, storage=self.storage[:count], labels=None if self.labels is None else self.labels[:count])
 
     def batch(
         self,
-        indices: Tensor | slice | None = None,
+        indices: Indices | None = None,
         *,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
@@ -113,7 +127,8 @@ class Images:
         """Return images as floating point in [0, 1], on the device of the storage.
 
         Arguments:
-            indices: Which images: integers `(B,)` from 0 on any device, a slice, or `None` for all.
+            indices: Which images: a slice, `None` for all, or integers `(B,)` from 0, as a tensor on any device, an
+                array, a list or a range.
             generator: Source of the draws of dynamic binarisation, on the device of the storage; `None` takes torch's.
             dtype: Floating-point type of the result.
 
@@ -123,7 +138,7 @@ class Images:
         Raises:
             InvalidInputError: The indices, the generator's device or the dtype do not fit.
         """
-        if not dtype.is_floating_point:
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise InvalidInputError(complaint("Images.batch dtype", "a floating-point type", dtype))
         rows = self._rows(indices)
         if self.packed:
@@ -134,21 +149,45 @@ class Images:
             pixels = rows.to(dtype) / TOP_LEVEL
         return pixels.reshape(-1, *self.image_shape)
 
-    def _rows(self, indices: Tensor | slice | None) -> Tensor:
+    def _rows(self, indices: Indices | None) -> Tensor:
         if indices is None:
             return self.storage
-        if isinstance(indices, slice):
-            return self.storage[indices]
-        if indices.dim() != 1 or indices.dtype not in (torch.int32, torch.int64):
-            raise InvalidInputError(
-                complaint("Images.batch indices", "integers of shape (B,)", f"{indices.dtype} {tuple(indices.shape)}")
-            )
         try:
-            return self.storage.index_select(0, indices.to(self.storage.device))
-        except IndexError as error:
+            if isinstance(indices, slice):
+                return self.storage[indices]
+            return self.storage.index_select(0, _as_indices(indices).to(self.storage.device))
+        except (IndexError, TypeError, ValueError) as error:
+            if isinstance(error, InvalidInputError):
+                raise
             raise InvalidInputError(
                 complaint("Images.batch indices", f"values from 0 to {len(self) - 1}", f"others ({error})")
             ) from error
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Tell whether a value is a whole number, which `True` is not meant to be.
+
+    Example:
+        >>> is_integer(3), is_integer(True), is_integer(3.0)
+        (True, False, False)
+    """
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def require_image_shape(subject: str, shape: object) -> ImageShape:
+    """Return `(C, H, W)` as a tuple.
+
+    Raises:
+        InvalidInputError: It is not three positive integers.
+
+    Example:
+        >>> require_image_shape("Images", [1, 28, 28])
+        (1, 28, 28)
+    """
+    sizes = tuple(shape) if isinstance(shape, list | tuple) else ()
+    if len(sizes) != 3 or not all(is_integer(size) and size > 0 for size in sizes):
+        raise InvalidInputError(complaint(f"{subject} image_shape", "(channels, height, width)", repr(shape)))
+    return sizes[0], sizes[1], sizes[2]
 
 
 @dataclass(frozen=True)
@@ -177,6 +216,9 @@ class DataSet:
     def __post_init__(self) -> None:
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
         for split, images in splits.items():
+            if not isinstance(images, Images):
+                raise InvalidInputError(complaint(f"data set, {split}", "Images", type(images).__name__))
+        for split, images in splits.items():
             subject = f"data set {self.name!r}, {split}"
             if images.image_shape != self.image_shape:
                 raise InvalidInputError(complaint(subject, f"images of shape {self.image_shape}", images.image_shape))
@@ -187,6 +229,23 @@ class DataSet:
     def image_shape(self) -> ImageShape:
         """`(C, H, W)` of every image."""
         return self.train.image_shape
+
+
+def _as_indices(indices: Tensor | Sequence[int] | NDArray[np.integer]) -> Tensor:
+    """Return `(B,)` integers that `index_select` takes."""
+    given = indices
+    if isinstance(indices, np.ndarray | range | list | tuple):
+        try:
+            array = np.asarray(indices)
+            # An empty list has no type of its own. torch knows no uint16, uint32 and uint64.
+            indices = torch.from_numpy(array.astype(np.int64) if array.dtype.kind in "iu" or not array.size else array)
+        except (TypeError, ValueError, OverflowError):
+            indices = given
+    if isinstance(indices, Tensor) and indices.dim() == 1 and indices.dtype in INTEGER_TYPES:
+        return indices if indices.dtype in (torch.int32, torch.int64) else indices.long()
+    got = f"{indices.dtype} {tuple(indices.shape)}" if isinstance(indices, Tensor) else repr(given)
+    remedy = "Give one image as [index], and those of a mask as mask.nonzero().flatten()."
+    raise InvalidInputError(complaint("Images.batch indices", "integers of shape (B,) or a slice", got, remedy))
 
 
 def _unpack_bits(rows: Tensor, dtype: torch.dtype) -> Tensor:

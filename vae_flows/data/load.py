@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import stat
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,7 @@ def load(
     image_shape: ImageShape | None = None,
     image_size: int | tuple[int, int] | None = None,
     channels: Channels | None = None,
+    white: float | None = None,
 ) -> DataSet:
     """Load a data set by name, from an `.npz` file, or from a folder of pictures.
 
@@ -68,6 +70,7 @@ def load(
         image_shape: `(C, H, W)` of flat images in an `.npz` file.
         image_size: Side, or `(height, width)`, to resize pictures to, for torchvision's data sets and folders.
         channels: 1 or 3, to convert pictures to grey or colour, for torchvision's data sets and folders.
+        white: The value of white in an `.npz` file, such as 16 for levels 0 … 16; by default as in `from_arrays`.
 
     Raises:
         UnknownNameError: Nothing has that name; the message lists the nearest ones.
@@ -79,6 +82,13 @@ def load(
         >>> data.train, data.pixels
         (Images(4100 of 1×28×28, packed bits, cpu), 'binary')
     """
+    if not isinstance(name, str | Path):
+        raise InvalidInputError(complaint("data set", "a name or a path", repr(name)))
+    for option, value in {"root": root, "path": path}.items():
+        if not isinstance(value, str | Path | None):
+            raise InvalidInputError(complaint(f"data set {str(name)!r} {option}", "a path or None", repr(value)))
+    if not isinstance(download, bool):
+        raise InvalidInputError(complaint(f"data set {str(name)!r} download", "True or False", repr(download)))
     options = {
         "path": path,
         "pixels": pixels,
@@ -88,6 +98,7 @@ def load(
         "image_shape": image_shape,
         "image_size": image_size,
         "channels": channels,
+        "white": white,
     }
     return _call(_find(name), str(name), options, {"root": root, "download": download})
 
@@ -95,18 +106,28 @@ def load(
 def _find(name: str | Path) -> Callable[..., DataSet]:
     """Choose the loader; a name comes before a path, so that no folder of the same name hides a data set."""
     key = str(name).lower()
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError as error:  # there is no such user
+        raise DataError(complaint(f"data set {str(name)!r}", "a path", f"{error}")) from error
     is_path = isinstance(name, Path) or path.suffix == ".npz" or path.name != str(name)
     if key in LOADERS and not is_path:
         return LOADERS[key]
     if not is_path and key in torchvision_names():
         return partial(torchvision_data_set, key)
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        mode, got = None, "no such path" if missing else f"an error ({error})"
+    else:
+        got = "a device, a pipe or a socket"
+    if mode is not None and stat.S_ISDIR(mode):
         return partial(image_folder, path)
-    if path.is_file():
+    if mode is not None and stat.S_ISREG(mode):
         return partial(npz_file, path)
-    if is_path:
-        raise DataError(complaint(f"data set {str(name)!r}", "an .npz file or a folder of pictures", "no such path"))
+    if is_path or mode is not None:
+        raise DataError(complaint(f"data set {str(name)!r}", "an .npz file or a folder of pictures", got))
     raise unknown_name("data set", str(name), available_data_sets())
 
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from vae_flows.data.arrays import fixed_binarization, from_arrays, require_binary
 from vae_flows.data.images import TOP_LEVEL, DataSet, Pixels
-from vae_flows.data.sources import cache_folder, check_digest, fetch
+from vae_flows.data.sources import MAX_FILE_BYTES, cache_folder, check_digest, fetch
 from vae_flows.data.splits import hold_out
-from vae_flows.errors import DataError, complaint
+from vae_flows.errors import DataError, FileError, complaint
+from vae_flows.files import read_file
 
 __all__ = ["omniglot_iwae"]
 
@@ -68,10 +69,10 @@ def _content(root: Path | str | None, path: Path | str | None, download: bool) -
         if download and not file.exists():
             return fetch(URL, file, MD5)
     try:
-        content = file.read_bytes()
-    except OSError as error:
+        content = read_file(file, limit=MAX_FILE_BYTES)
+    except FileError as error:
         remedy = f"Pass path=… or allow the download from {URL}."
-        raise DataError(complaint(str(file), "OMNIGLOT's chardata.mat", type(error).__name__, remedy)) from error
+        raise DataError(complaint(str(file), "OMNIGLOT's chardata.mat", f"no such file ({error})", remedy)) from error
     return check_digest(str(file), content, "md5", MD5, remedy)
 
 

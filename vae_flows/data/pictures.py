@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from vae_flows.archives import require_memory
+from vae_flows.data.images import is_integer
 from vae_flows.errors import DataError, InvalidInputError, complaint
 
 if TYPE_CHECKING:
@@ -35,13 +37,18 @@ def decode(
         channels: 1 for grey, 3 for colour; `None` asks that all are alike.
 
     Raises:
-        DataError: A picture differs from the first in size or channels, or is not of 8 bits a channel.
+        DataError: A picture differs from the first in size or channels, or is not of 8 bits a channel, or they do not
+            fit in memory.
+        InvalidInputError: The size or the channels are no such numbers.
     """
     size = size_pair(image_size)
+    if channels not in (None, 1, 3) or isinstance(channels, bool):
+        raise InvalidInputError(complaint("channels", "1, 3 or None", repr(channels)))
     stack = np.empty((count, 0, 0, 0), np.uint8)
     for row, (name, picture) in enumerate(pictures):
         pixels = _pixels(name, picture, size, channels)
         if row == 0:
+            require_memory(f"{count} pictures like {name}", count * pixels.size)
             stack = np.empty((count, *pixels.shape), np.uint8)
         if pixels.shape != stack.shape[1:]:
             raise DataError(
@@ -64,10 +71,10 @@ def size_pair(image_size: int | tuple[int, int] | None) -> tuple[int, int] | Non
     """
     if image_size is None:
         return None
-    pair = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if len(pair) != 2 or min(pair) < 1:
-        raise InvalidInputError(complaint("image_size", "a positive side or (height, width)", image_size))
-    return pair
+    pair = tuple(image_size) if isinstance(image_size, list | tuple) else (image_size, image_size)
+    if len(pair) != 2 or not all(is_integer(side) and side > 0 for side in pair):
+        raise InvalidInputError(complaint("image_size", "a positive side or (height, width)", repr(image_size)))
+    return pair[0], pair[1]
 
 
 def _pixels(name: str, picture: Image, size: tuple[int, int] | None, channels: Channels | None) -> np.ndarray:

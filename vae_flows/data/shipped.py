@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from vae_flows.archives import read_npz
 from vae_flows.data.arrays import from_arrays, require_binary
 from vae_flows.data.images import DataSet, Images, Pixels
 from vae_flows.data.sources import check_digest
@@ -96,5 +98,4 @@ def _read(file: str) -> dict[str, np.ndarray]:
     except OSError as error:
         raise DataError(complaint(file, "a file of the package", f"{type(error).__name__}", REMEDY)) from error
     check_digest(file, content, "sha256", SHA256[file], REMEDY)
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return dict(arrays)
+    return read_npz(Path(file), content=io.BytesIO(content))

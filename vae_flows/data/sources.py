@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
-from vae_flows.errors import DataError, complaint
+from vae_flows.errors import DataError, FileError, complaint
 from vae_flows.files import written_whole
 
-__all__ = ["cache_folder", "check_digest", "fetch", "network_timeout"]
+__all__ = ["MAX_FILE_BYTES", "cache_folder", "check_digest", "fetch", "network_timeout"]
 
+MAX_FILE_BYTES = 2**30
+"""No file of these sources is as large: more is not read."""
 TIMEOUT = 60.0
 """Seconds without a byte after which a download is given up."""
 
@@ -53,7 +55,7 @@ def fetch(url: str, path: Path, md5: str) -> bytes:
     """
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
-            content = response.read()
+            content = response.read(MAX_FILE_BYTES)
     except (OSError, HTTPException) as error:
         remedy = f"Connect to the network, or fetch the file elsewhere and pass path=… or place it at {path}."
         raise DataError(complaint(url, "a download", f"{type(error).__name__} ({error})", remedy)) from error
@@ -61,7 +63,7 @@ def fetch(url: str, path: Path, md5: str) -> bytes:
     try:
         with written_whole(path) as file:
             file.write(content)
-    except OSError as error:
+    except FileError as error:
         remedy = "Pass root=… with a folder that can be written to."
         raise DataError(complaint(str(path), "a place for the download", f"{error}", remedy)) from error
     return content

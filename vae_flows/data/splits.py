@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vae_flows.data.images import is_integer
 from vae_flows.errors import InvalidInputError, complaint
 
 __all__ = ["DEFAULT_SEED", "SPLITS", "Rows", "complete_splits", "hold_out"]
@@ -48,8 +49,10 @@ def hold_out(subject: str, count: int, sizes: Sequence[int], seed: int | None = 
         [[2, 0, 1], [3], [4]]
     """
     seed = DEFAULT_SEED if seed is None else seed
-    if not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise InvalidInputError(complaint(f"{subject} split_seed", "an integer from 0 to 2**32 - 1", seed))
+    if not is_integer(seed) or not 0 <= seed < 2**32:
+        raise InvalidInputError(complaint(f"{subject} split_seed", "an integer from 0 to 2**32 - 1", repr(seed)))
+    if not all(map(is_integer, sizes)):
+        raise InvalidInputError(complaint(f"{subject} split", "integers for sizes", repr(tuple(sizes))))
     if min(sizes) < 1 or sum(sizes) >= count:
         raise InvalidInputError(
             complaint(

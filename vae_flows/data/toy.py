@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vae_flows.errors import require_positive, unknown_name
+from vae_flows.errors import InvalidInputError, complaint, require_positive, unknown_name
 
 __all__ = ["ToyDensity", "available_toys", "toy_density"]
 
@@ -33,20 +33,35 @@ class ToyDensity:
     Arguments:
         name: What it is called.
         draw: Maps a count and a generator to that many points.
-        log_density: Maps points to their log-densities in nats.
+        formula: Maps points to their log-densities in nats.
     """
 
     name: str
     draw: Callable[[int, torch.Generator | None], Tensor]
-    log_density: Callable[[Tensor], Tensor]
+    formula: Callable[[Tensor], Tensor]
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """Return log-densities `(N,)` in nats of points `(N, 2)`, in their dtype.
+
+        Raises:
+            InvalidInputError: The points are no floating-point tensor of that shape.
+        """
+        if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[-1] != 2 or not x.is_floating_point():
+            got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            expected = "points of floating point and shape (N, 2)"
+            raise InvalidInputError(complaint(f"toy density {self.name!r}", expected, got))
+        return self.formula(x)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw points `(count, 2)` of the default dtype, from a generator on the CPU or the global one.
 
         Raises:
-            InvalidInputError: The count is not a positive integer.
+            InvalidInputError: The count is not a positive integer, or the generator is elsewhere.
         """
         require_positive(f"toy density {self.name!r}", count=count)
+        if generator is not None and not (isinstance(generator, torch.Generator) and generator.device.type == "cpu"):
+            got = f"one on {generator.device}" if isinstance(generator, torch.Generator) else repr(generator)
+            raise InvalidInputError(complaint(f"toy density {self.name!r}", "a generator on the CPU", got))
         return self.draw(count, generator)
 
 
@@ -73,8 +88,8 @@ def toy_density(name: str) -> ToyDensity:
         >>> toy.log_density(torch.tensor([[1.0, 1.0], [1.0, -1.0]]))  # −log 32 on the dark squares
         tensor([-3.4657,    -inf])
     """
-    if name not in _TOYS:
-        raise unknown_name("toy density", name, _TOYS)
+    if not isinstance(name, str) or name not in _TOYS:
+        raise unknown_name("toy density", str(name), _TOYS)
     return _TOYS[name]
 
 

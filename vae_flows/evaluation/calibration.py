@@ -41,9 +41,10 @@ class CalibrationResult:
         Raises:
             InvalidInputError: `num_bins` is no divisor, or below 2.
         """
+        require_positive("p_values", num_bins=num_bins)
         if num_bins < 2 or (self.num_draws + 1) % num_bins:
             raise InvalidInputError(
-                complaint("p_values num_bins", f"a divisor of L + 1 = {self.num_draws + 1}, at least 2", num_bins)
+                complaint("p_values num_bins", f"a divisor of L + 1 = {self.num_draws + 1}, at least 2", repr(num_bins))
             )
         bins = self.ranks * num_bins // (self.num_draws + 1)
         counts = F.one_hot(bins, num_bins).sum(0).double()
