@@ -141,7 +141,8 @@ def test_with_the_true_posterior_every_draw_gives_the_evidence(alpha: float, par
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_renyi_bounds_reach_their_closed_form(alpha: float) -> None:
     model, repeats, particles = LinearGaussian(), 50, 4_000
-    q = td.Normal(torch.tensor(0.2, dtype=torch.float64), 0.45)
+    # At this scale fourth moments of the averaged powers are finite for every order, as a standard error asks.
+    q = td.Normal(torch.tensor(0.2, dtype=torch.float64), 0.6)
     with torch.no_grad():
         bounds = renyi_bound(model.log_joint, q.expand((repeats,)), alpha, particles)
         whole = renyi_bound(model.log_joint, q, alpha, repeats * particles)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Size
 
-from tests.seeds import reseed
+from tests.seeds import reseed, reseed_as_documented
 from vae_flows.cnf import (
     BottleneckDivergence,
     ContinuousTransform,
@@ -162,7 +162,7 @@ def test_variance_is_what_the_documentation_says(noise):
 def test_figures_of_the_documentation(line):
     """Each standard deviation within 5 standard errors, of 4 % with a kurtosis of 13: a false alarm in 10⁵ runs."""
     hidden, *expected = (cell.strip() for cell in line.strip("| ").split("|"))
-    reseed()
+    reseed_as_documented()  # of one network: others differ by half
     dynamics = MLPDynamics(64, tuple(map(int, hidden.split("-"))), activation="tanh")
     with torch.no_grad():
         for layer in dynamics.layers:
@@ -170,6 +170,7 @@ def test_figures_of_the_documentation(line):
         z = torch.randn(1, 64).expand(1000, 64)
         field = dynamics.condition().prepare(Size([1000]))
         packed = field.pack(z, Size([1000]))
+        reseed(1)
         estimators = [
             HutchinsonDivergence("gaussian"),
             HutchinsonDivergence("rademacher"),

@@ -15,12 +15,13 @@ def make(hidden_dims, batch=(4,), rank=2, amortized=True, **options):
     reseed(1)
     dynamics = MLPDynamics(3, hidden_dims, **options).double()
     updates = None
+    # Updates that leave activations far below 20, beyond which torch's softplus has a slope of exactly 1.
     if amortized:
         updates = [
             LayerUpdate(
                 torch.randn(*batch, fan_out).double(),
-                torch.randn(*batch, fan_in, rank).double(),
-                torch.randn(*batch, rank, fan_out).double(),
+                torch.randn(*batch, fan_in, rank).double() / fan_in**0.5,
+                torch.randn(*batch, rank, fan_out).double() / rank**0.5,
             )
             for fan_in, fan_out in zip(dynamics.widths[:-1], dynamics.widths[1:], strict=True)
         ]

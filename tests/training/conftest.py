@@ -27,12 +27,21 @@ def cpu() -> ComputeSettings:
 
 
 @pytest.fixture
-def data() -> DataSet:
-    """Grey levels to draw binary images from, bright on the left or on the right."""
-    left = torch.rand(74, 1, 1, 1) < 0.5
-    bright = left == (torch.arange(4) < 2)
-    levels = torch.where(bright, 0.9, 0.1).expand(-1, 1, 4, 4)
-    return from_arrays(levels[:50], levels[50:66], levels[66:], pixels="binary")
+def make_data() -> Callable[..., DataSet]:
+    """Make grey levels to draw binary images from, bright on the left or on the right."""
+
+    def make(train: int, validation: int, test: int) -> DataSet:
+        left = torch.rand(train + validation + test, 1, 1, 1) < 0.5
+        bright = left == (torch.arange(4) < 2)
+        levels = torch.where(bright, 0.9, 0.1).expand(-1, 1, 4, 4)
+        return from_arrays(*levels.split([train, validation, test]), pixels="binary")
+
+    return make
+
+
+@pytest.fixture
+def data(make_data: Callable[..., DataSet]) -> DataSet:
+    return make_data(50, 16, 8)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ estimate costs. Take `hutchinson` for low-rank amortisation in training; Rademac
 The bottleneck estimator pays off where a hidden layer is much narrower than the latent space.
 
 Measured: standard deviation of one estimate of tr J, which is −1 to 1, for D = 64, tanh, weights three times those of
-fresh layers (4,000 draws; a test repeats it):
+fresh layers (one network, 4,000 draws; a test repeats it):
 
 | hidden layers | Gaussian | Rademacher | Rademacher, 4 probes | bottleneck, Gaussian | bottleneck, Rademacher |
 |---|---|---|---|---|---|
