@@ -37,9 +37,9 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def describe_versions() -> dict[str, str | None]:
-    """Return the versions of Python and of the packages that numbers depend on; `None` for those not installed."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+def describe_versions(*others: str) -> dict[str, str | None]:
+    """Return the versions of Python, of what all numbers depend on and of other packages; `None` if not installed."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in (*PACKAGES, *others)}}
 
 
 def describe_hardware() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from vae_flows.errors import DataError, complaint
 from vae_flows.files import written_whole
 
-__all__ = ["read_json", "to_lines", "to_png", "write_atomically", "write_json"]
+__all__ = ["read_json", "to_json", "to_lines", "to_png", "write_all", "write_atomically", "write_json"]
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -22,9 +22,21 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def write_all(folder: Path, contents: Mapping[str, bytes | str]) -> tuple[Path, ...]:
+    """Write files, given by their names in a folder, each whole or not at all, and return their paths."""
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+    return tuple(folder / name for name in contents)
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON, indented, for people too; NaN and infinities become `null`, which every reader understands."""
-    write_atomically(path, json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n")
+    """Write `to_json` of a value."""
+    write_atomically(path, to_json(value))
+
+
+def to_json(value: Any) -> str:
+    """Return JSON, indented, for people too; NaN and infinities become `null`, which every reader understands."""
+    return json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n"
 
 
 def to_lines(name: str, records: Iterable[Mapping[str, Any]]) -> str:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from experiments.cell import FAILURE, IMAGES, METRICS, SETTINGS, load_settings, run_folder
-from experiments.files import read_json, to_lines, to_png, write_atomically
+from experiments.files import read_json, to_lines, to_png, write_all
 from experiments.paper_results import PAPER_RESULTS
 from experiments.presets import POSTERIORS, PRESETS
 from experiments.settings import CellSettings, differences, from_plain
@@ -27,8 +27,9 @@ from vae_flows.reporting import (
     summaries_to_csv,
     summarize,
 )
+from vae_flows.reporting.tables import tables_to_markdown
 
-__all__ = ["Results", "collect_results", "render_tables", "tables_to_markdown", "write_report"]
+__all__ = ["Results", "collect_results", "render_tables", "write_report"]
 
 RESULTS, TABLE_MARKDOWN, TABLE_CSV = "results.json", "table.md", "table.csv"
 NOT_COMPARED = ("posterior", "training.seed", "split_seed", "data_path", "compute.", "evaluation.")
@@ -90,11 +91,6 @@ def render_tables(results: Results) -> tuple[Table, ...]:
     )
 
 
-def tables_to_markdown(tables: Sequence[Table]) -> str:
-    """Return the tables one below the other, as `table.md` and the README show them."""
-    return "\n".join(table.to_markdown() for table in tables)
-
-
 def write_report(root: Path, destination: Path | None = None) -> tuple[Results, tuple[Path, ...]]:
     """Write `results.json`, `table.md`, `table.csv` and plots of the grid in `root`.
 
@@ -117,9 +113,7 @@ def write_report(root: Path, destination: Path | None = None) -> tuple[Results, 
     for data in summaries:
         figures = _draw(root, data, results)
         files |= {f"{data}-{name}.png": to_png(figure) for name, figure in figures.items()}
-    for name, content in files.items():
-        write_atomically(destination / name, content)
-    return results, tuple(destination / name for name in files)
+    return results, write_all(destination, files)
 
 
 def _record(folder: Path) -> dict[str, Any]:

@@ -203,6 +203,9 @@ def _restore(hint: Any, value: Any) -> Any:
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return from_plain(hint, value)
+    element, *_ = typing.get_args(hint) or (None,)
+    if typing.get_origin(hint) is tuple and isinstance(value, list) and dataclasses.is_dataclass(element):
+        return tuple(_restore(element, item) for item in value)
     return without_lists(value)
 
 

@@ -14,9 +14,9 @@ from experiments.density.plots import plot_trials
 from experiments.density.report import describe_setting, without_history
 from experiments.density.run import run_density
 from experiments.density.settings import DensitySettings
-from experiments.files import to_lines, to_png, write_atomically
+from experiments.files import to_lines, to_png, write_all
 from vae_flows.reporting import Estimate, Table
-from vae_flows.reporting.tables import Entry
+from vae_flows.reporting.tables import Entry, tables_to_markdown
 
 __all__ = ["TRIALS", "Trial", "TrialResult", "regularizer_tables", "run_trials", "write_trials"]
 
@@ -145,12 +145,10 @@ def write_trials(results: Sequence[TrialResult], destination: Path) -> tuple[lis
     points = {data: {result.trial.name: result.points for result in group} for data, group in _by_data(results)}
     files: dict[str, bytes | str] = {
         JSON: to_lines("runs", ({"trial": trial, **without_history(record)} for trial, record in runs)),
-        MARKDOWN: "\n".join(table.to_markdown() for table in tables),
+        MARKDOWN: tables_to_markdown(tables),
         PICTURE: to_png(plot_trials(points)),
     }
-    for name, content in files.items():
-        write_atomically(destination / name, content)
-    return tables, tuple(destination / name for name in files)
+    return tables, write_all(destination, files)
 
 
 def _by_data(results: Sequence[TrialResult]) -> list[tuple[str, list[TrialResult]]]:

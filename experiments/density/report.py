@@ -9,7 +9,7 @@ from typing import Any
 from experiments.density.picture import read_picture
 from experiments.density.plots import plot_densities
 from experiments.density.run import ARRAYS, METRICS
-from experiments.files import read_json, to_lines, to_png, write_atomically
+from experiments.files import read_json, to_lines, to_png, write_all
 from vae_flows.reporting import Table
 from vae_flows.reporting.tables import Entry
 
@@ -54,9 +54,7 @@ def write_densities(folders: Sequence[Path], destination: Path) -> tuple[Table, 
         MARKDOWN: table.to_markdown(),
         PICTURE: to_png(plot_densities(pictures)),
     }
-    for name, content in files.items():
-        write_atomically(destination / name, content)
-    return table, tuple(destination / name for name in files)
+    return table, write_all(destination, files)
 
 
 def without_history(record: Mapping[str, Any]) -> dict[str, Any]:

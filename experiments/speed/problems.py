@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple, cast
@@ -13,23 +12,18 @@ from torch import Tensor, nn
 
 from vae_flows.cnf import MLPDynamics
 from vae_flows.cnf.amortization import AmortizationName
-from vae_flows.errors import unknown_name
 from vae_flows.flows import FFJORD
 
 __all__ = [
     "INTEGRATION_TIME",
     "SIZES",
-    "TINY_SIZES",
     "TOLERANCE",
-    "BlockWeights",
-    "LayerWeights",
+    "Block",
+    "Pass",
     "Problem",
     "Size",
-    "find_size",
     "low_rank_scale",
     "make_problem",
-    "multiply_adds",
-    "named_weights",
 ]
 
 TOLERANCE = 1e-5
@@ -41,35 +35,23 @@ _SEED = 0
 class Size:
     """The size of an amortised posterior; defaults are those of the paper's experiments.
 
-    Arguments:
-        hidden_dims: Widths of the dynamics' hidden layers.
-        amortization: What the context sets: `low_rank`, `bias`, or `concat`, which is how zuko does it.
-        rank: Rank of the amortised weight updates, where there are any.
-        num_blocks: Flows in sequence.
-        latent_dim: D.
-        context_dim: C.
-        batch: Examples in a batch.
-        spread: Standard deviation of what the heads emit: fresh heads emit no update, and the solve would be easy.
-        with_published: Whether the published formulation is measured here, which takes seconds a step.
-
     Example:
         >>> Size((512, 512), "low_rank", rank=20).name, Size((2048,), "bias").name
         ('512-512 rank 20', '2048 bias')
     """
 
     hidden_dims: tuple[int, ...]
-    amortization: AmortizationName
-    rank: int = 0
+    amortization: AmortizationName  # `concat` is how zuko does it
+    rank: int = 0  # of the amortised weight updates, where there are any
     num_blocks: int = 1
     latent_dim: int = 64
     context_dim: int = 256
     batch: int = 100
-    spread: float = 2.0
-    with_published: bool = False
+    spread: float = 2.0  # of what the heads emit: fresh heads emit no update, and the solve would be easy
 
     @property
     def name(self) -> str:
-        """What the size is called in tables and on the command line."""
+        """What the size is called in tables."""
         blocks = f", {self.num_blocks} blocks" if self.num_blocks > 1 else ""
         amortization = f"rank {self.rank}" if self.rank else self.amortization
         return f"{'-'.join(map(str, self.hidden_dims))} {amortization}{blocks}"
@@ -87,89 +69,84 @@ class Size:
             return biases if self.amortization == "bias" else biases[:1]
         return [size for ins, outs in self.fans for size in (ins * self.rank, self.rank * outs, outs)]
 
+    def multiply_adds(self, forward_evaluations: int, differentiated_evaluations: int) -> int:
+        """Count the multiply-adds of the matrix products that one forward and backward pass cannot do without.
 
-SIZES = (
-    Size((512, 512), "low_rank", rank=20, with_published=True),
-    Size((1024, 1024), "low_rank", rank=64, num_blocks=2),
-    Size((2048,), "low_rank", rank=20),
-    Size((512, 512), "bias"),
-    Size((2048,), "bias"),
-    Size((512, 512), "concat"),
-)
-_TINY = Size((16, 16), "low_rank", rank=2, num_blocks=2, latent_dim=4, context_dim=8, batch=5, spread=0.5)
-TINY_SIZES = (
-    replace(_TINY, with_published=True),
-    replace(_TINY, hidden_dims=(16,), amortization="concat", rank=0, num_blocks=1),
-)
+        These are the head's; in each evaluation those of the rows of values through all layers, and of the tangents
+        through the inner layers; once a solve those of the tangents through the first and last layer, which are
+        constant. The backward pass of a product is two products of the same cost, or one where an input is the noise.
 
-
-def find_size(name: str) -> Size:
-    """Return the size called `name`.
-
-    Raises:
-        UnknownNameError: There is no such size.
-    """
-    sizes = {size.name: size for size in (*TINY_SIZES, *SIZES)}
-    if name not in sizes:
-        raise unknown_name("size", name, sizes)
-    return sizes[name]
+        Arguments:
+            forward_evaluations: Evaluations made by the forward solves of all blocks together.
+            differentiated_evaluations: Those among them that the end depends on.
+        """
+        costs = [fan_in * fan_out + self.rank * (fan_in + fan_out) for fan_in, fan_out in self.fans]
+        evaluation = sum(costs) + sum(costs[1:-1])
+        once = 3 * self.context_dim * sum(self.split_sizes) + 2 * (costs[0] + costs[-1])
+        evaluations = forward_evaluations + 2 * differentiated_evaluations
+        return self.batch * (evaluations * evaluation + self.num_blocks * once)
 
 
-class LayerWeights(NamedTuple):
-    """The shared part of a layer, x, t -> W x + w t + c."""
-
-    weight: Tensor  # (out, in)
-    bias: Tensor  # (out,)
-    time_weight: Tensor  # (out,)
-
-
-class BlockWeights(NamedTuple):
-    """The parameters of one block: layers, and the linear head from the context to the amortised values."""
-
-    layers: list[LayerWeights]
-    head_weight: Tensor  # (amortised values, C)
-    head_bias: Tensor | None
+LOW_RANK = Size((512, 512), "low_rank", rank=20)
+LARGE = Size((1024, 1024), "low_rank", rank=64, num_blocks=2)
+BIAS, WIDE_BIAS = Size((512, 512), "bias"), Size((2048,), "bias")
+CONCAT = Size((512, 512), "concat")
+SIZES = (LOW_RANK, LARGE, Size((2048,), "low_rank", rank=20), BIAS, WIDE_BIAS, CONCAT)
+TINY_LOW_RANK = Size((16, 16), "low_rank", rank=2, num_blocks=2, latent_dim=4, context_dim=8, batch=5, spread=0.5)
+TINY_CONCAT = replace(TINY_LOW_RANK, hidden_dims=(16,), amortization="concat", rank=0, num_blocks=1)
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One forward and backward pass: what goes in, and the cotangents of what comes out.
+class Block(NamedTuple):
+    """The parameters of one flow: layers x, t -> W x + w t + c, and the head from the context to amortised values."""
 
-    Arguments:
-        size: The size.
-        flow: This library's flow, from which the others take their weights.
-        context: `(N, C)`, differentiated.
-        start: z(0), `(N, D)`, differentiated.
-        probes: Hutchinson's noise, one draw a block, `(blocks, N, D)`.
-        of_end: Cotangent of z(T), `(N, D)`.
-        of_log_det: Cotangent of the log-determinant, `(N,)`.
-    """
+    layers: list[Any]  # with `weight (out, in)`, `bias (out,)` and `time_weight (out,)`
+    head: nn.Linear
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """One forward and backward pass of a posterior: what goes in, and the cotangents of what comes out."""
+
+    context: Tensor  # (N, C), differentiated
+    start: Tensor  # (N, D), differentiated
+    of_end: Tensor  # (N, D)
+    of_log_det: Tensor  # (N,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem(Pass):
+    """The pass of a continuous flow, which is this library's: the others take their weights from it."""
 
     size: Size
     flow: FFJORD
-    context: Tensor
-    start: Tensor
-    probes: Tensor
-    of_end: Tensor
-    of_log_det: Tensor
+    probes: Tensor  # Hutchinson's noise, one draw a block, (blocks, N, D)
 
-    def blocks(self) -> list[BlockWeights]:
+    def blocks(self) -> list[Block]:
         """Return the parameters, block by block."""
-        pairs = zip(self.flow.cnf.dynamics, self.flow.cnf.amortizations, strict=True)
-        return [_block_weights(cast(MLPDynamics, dynamics), amortization) for dynamics, amortization in pairs]
+        flow = self.flow.cnf
+        return [
+            Block(list(cast(MLPDynamics, dynamics).layers), cast(nn.Linear, amortization.head))
+            for dynamics, amortization in zip(flow.dynamics, flow.amortizations, strict=True)
+        ]
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return all parameters; the first word of a name tells the group, `shared` or `head`."""
+        named = self.flow.named_parameters()
+        return {f"{'head' if '.head.' in name else 'shared'} {name}": weight for name, weight in named}
 
     def double(self) -> Problem:
         """Return a copy in double precision."""
-        tensors = {name: value.detach().double() for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return Problem(size=self.size, flow=copy.deepcopy(self.flow).double(), **cast(Mapping[str, Any], tensors))
+        tensors = {name: value.double() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, flow=copy.deepcopy(self.flow).double(), **tensors)
 
 
 def make_problem(size: Size) -> Problem:
     """Draw a problem of the given size in single precision, the same one every time."""
+    batch, dim = size.batch, size.latent_dim
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         flow = FFJORD(
-            size.latent_dim,
+            dim,
             size.context_dim,
             hidden_dims=size.hidden_dims,
             num_blocks=size.num_blocks,
@@ -179,7 +156,6 @@ def make_problem(size: Size) -> Problem:
         )
         for amortization in flow.cnf.amortizations:
             nn.init.normal_(cast(nn.Linear, amortization.head).weight, std=size.spread / size.context_dim**0.5)
-        batch, dim = size.batch, size.latent_dim
         return Problem(
             size=size,
             flow=flow,
@@ -191,51 +167,6 @@ def make_problem(size: Size) -> Problem:
         )
 
 
-def named_weights(blocks: Sequence[BlockWeights]) -> dict[str, Tensor]:
-    """Return all weights by name; the first word of a name tells the group, `shared` or `head`.
-
-    Example:
-        >>> list(named_weights(make_problem(TINY_SIZES[1]).blocks()))[-2:]
-        ['shared 0.1 time_weight', 'head 0 weight']
-    """
-    named: dict[str, Tensor] = {}
-    for number, block in enumerate(blocks):
-        for place, layer in enumerate(block.layers):
-            named |= {f"shared {number}.{place} {name}": tensor for name, tensor in layer._asdict().items()}
-        named[f"head {number} weight"] = block.head_weight
-        if block.head_bias is not None:
-            named[f"head {number} bias"] = block.head_bias
-    return named
-
-
 def low_rank_scale(fan_in: int, rank: int) -> float:
     """Return the factor by which this library scales what the context emits for U."""
     return 1 / (rank * fan_in**0.5)
-
-
-def multiply_adds(size: Size, forward_evaluations: int, differentiated_evaluations: int) -> int:
-    """Count the multiply-adds of the matrix products that one forward and backward pass cannot do without.
-
-    These are the head's; in each evaluation those of the rows of values through all layers, and of the tangents through
-    the inner layers; once a solve those of the tangents through the first and last layer, which are constant. The
-    backward pass of a product is two products of the same cost, or one where an input is the noise.
-
-    Arguments:
-        size: The size.
-        forward_evaluations: Evaluations made by the forward solves of all blocks together.
-        differentiated_evaluations: Those among them that the end depends on.
-    """
-    costs = [fan_in * fan_out + size.rank * (fan_in + fan_out) for fan_in, fan_out in size.fans]
-    evaluation = sum(costs) + sum(costs[1:-1])
-    once = 3 * size.context_dim * sum(size.split_sizes) + 2 * (costs[0] + costs[-1])
-    evaluations = forward_evaluations + 2 * differentiated_evaluations
-    return size.batch * (evaluations * evaluation + size.num_blocks * once)
-
-
-def _block_weights(dynamics: MLPDynamics, amortization: nn.Module) -> BlockWeights:
-    layers = [
-        LayerWeights(layer.weight, layer.bias, cast(Tensor, layer.time_weight))
-        for layer in cast(Iterable[Any], dynamics.layers)
-    ]
-    head = cast(nn.Linear, amortization.head)
-    return BlockWeights(layers, head.weight, head.bias)

@@ -1,39 +1,33 @@
-"""What the comparison finds, as records that JSON can hold."""
+"""What the comparison finds, as records that JSON can hold, and what follows from them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import median
+from math import log
+from statistics import linear_regression, median
 from typing import Any
 
-__all__ = ["Comparison", "Measurement", "Products", "ScalingPoint", "SizeResult", "StepsPoint"]
+__all__ = ["ASYMPTOTIC", "Comparison", "Measurement", "Products", "ScalingPoint", "SizeResult", "StepsPoint"]
+
+ASYMPTOTIC = 128
+"""Dimensions from which on exponents are fitted: below, the hidden layers are most of the cost."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one competitor did at one size.
-
-    Arguments:
-        competitor: Its name.
-        absent: Why there is nothing, in a few words; empty where there is.
-        seconds: Time of a step, one entry a round.
-        forward_evaluations: Evaluations of the dynamics in the forward solve.
-        backward_evaluations: Evaluations in the backward pass; `None` where the competitor does not tell.
-        errors: Relative distance from a solve in double precision at a tight tolerance: `end`, `log_det`, and the
-            gradients `context`, `start`, `shared`, `head`. Empty where the dynamics are others.
-        step_bytes: Peak memory above what was held before the first step; `None` where it was not measured.
-        process_bytes: Peak memory of the whole process over the steps.
-    """
+    """What one competitor did at one size."""
 
     competitor: str
-    absent: str = ""
-    seconds: tuple[float, ...] = ()
-    forward_evaluations: int | None = None
-    backward_evaluations: int | None = None
+    absent: str = ""  # why there is nothing, in a few words; empty where there is
+    seconds: tuple[float, ...] = ()  # of a step, one entry a round
+    forward_evaluations: int | None = None  # of the dynamics, in the forward solve
+    backward_evaluations: int | None = None  # in the backward pass, where the competitor tells
     errors: Mapping[str, float] = field(default_factory=dict)
-    step_bytes: int | None = None
-    process_bytes: int | None = None
+    """Relative distance from a solve in double precision at a tight tolerance: `end`, `log_det`, and the gradients
+    `context`, `start`, `shared`, `head`. Empty where the dynamics are others."""
+    step_bytes: int | None = None  # peak memory above what was held before the first step, where it was measured
+    process_bytes: int | None = None  # peak memory of the whole process over the steps
 
     @property
     def median(self) -> float | None:
@@ -41,32 +35,24 @@ class Measurement:
         return median(self.seconds) if self.seconds else None
 
     @property
-    def gradient_error(self) -> float | None:
-        """Largest relative error of a gradient."""
-        gradients = [error for name, error in self.errors.items() if name not in ("end", "log_det")]
-        return max(gradients, default=None)
-
-    @property
     def value_error(self) -> float | None:
         """Largest relative error of a value."""
-        return max((self.errors[name] for name in ("end", "log_det") if name in self.errors), default=None)
+        return max((error for name, error in self.errors.items() if name in ("end", "log_det")), default=None)
+
+    @property
+    def gradient_error(self) -> float | None:
+        """Largest relative error of a gradient."""
+        return max((error for name, error in self.errors.items() if name not in ("end", "log_det")), default=None)
 
 
 @dataclass(frozen=True)
 class SizeResult:
-    """All competitors at one size.
-
-    Arguments:
-        size: Name of the size.
-        measurements: One a competitor.
-        multiply_adds: Those that one step of this library cannot do without.
-        rates: Multiply-adds a second of a large matrix product, one entry a round.
-    """
+    """All competitors at one size."""
 
     size: str
     measurements: tuple[Measurement, ...]
-    multiply_adds: int | None = None
-    rates: tuple[float, ...] = ()
+    multiply_adds: int | None = None  # that one step of this library cannot do without
+    rates: tuple[float, ...] = ()  # multiply-adds a second of a large matrix product, one entry a round
 
     def find(self, competitor: str) -> Measurement:
         """Return the measurement of a competitor; an absent one where it took no part."""
@@ -99,14 +85,7 @@ class SizeResult:
 
 @dataclass(frozen=True)
 class ScalingPoint:
-    """Cost of one evaluation of value and log-density change by one method.
-
-    Arguments:
-        method: Its name.
-        dim: D.
-        forward_seconds: Median time of the evaluation alone.
-        seconds: Median time of the evaluation and its gradient.
-    """
+    """Median time of one evaluation of value and change of log-density in `dim` dimensions, alone and with gradient."""
 
     method: str
     dim: int
@@ -116,13 +95,7 @@ class ScalingPoint:
 
 @dataclass(frozen=True)
 class Products:
-    """Time of products with the Jacobian of f, over that of f alone.
-
-    Arguments:
-        size: Name of the size.
-        value_seconds: Median time of f.
-        ratios: Median ratio by product.
-    """
+    """Median time of f at a size, and median ratios to it of products with its Jacobian."""
 
     size: str
     value_seconds: float
@@ -131,36 +104,17 @@ class Products:
 
 @dataclass(frozen=True)
 class StepsPoint:
-    """Cost of a forward and backward pass in one gradient mode over a number of fixed steps.
-
-    Arguments:
-        mode: Its name.
-        steps: Number of steps.
-        seconds: Median time of a pass.
-        step_bytes: Peak memory above what was held before the first pass.
-    """
+    """Median time and peak memory of a forward and backward pass in one gradient mode over a number of fixed steps."""
 
     mode: str
     steps: int
     seconds: float
-    step_bytes: int
+    step_bytes: int  # above what was held before the first pass
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The whole comparison.
-
-    Arguments:
-        settings: Tolerance, rounds, threads and the like.
-        versions: Of the packages.
-        hardware: Of the machine.
-        commit: Of this code.
-        sizes: One entry a size.
-        steps: Cost of the gradient modes against the number of steps.
-        scaling: Cost against D.
-        products: Products with the Jacobian, `None` where measuring them failed.
-        failures: What failed of these three, in words.
-    """
+    """The whole comparison: its settings, where it was made, and all that was found."""
 
     settings: Mapping[str, Any]
     versions: Mapping[str, str | None]
@@ -169,9 +123,24 @@ class Comparison:
     sizes: tuple[SizeResult, ...]
     steps: tuple[StepsPoint, ...]
     scaling: tuple[ScalingPoint, ...]
-    products: Products | None
-    failures: tuple[str, ...] = ()
+    products: Products | None  # `None` where measuring them failed
+    failures: tuple[str, ...] = ()  # of the last three, in words
 
     def find(self, size: str) -> SizeResult:
         """Return the results of a size; empty ones where it was not measured."""
         return next((result for result in self.sizes if result.size == size), SizeResult(size, ()))
+
+    def exponent(self, method: str) -> float | None:
+        """Return the exponent of the cost of value and gradient in D, fitted where D is large."""
+        fitted = [point for point in self.scaling if point.method == method and point.dim >= ASYMPTOTIC]
+        if len(fitted) < 2:
+            return None
+        return linear_regression([log(point.dim) for point in fitted], [log(point.seconds) for point in fitted]).slope
+
+    def growth(self, mode: str) -> float | None:
+        """Return the bytes that each further step takes, between the fewest and the most steps."""
+        known = sorted((point.steps, point.step_bytes) for point in self.steps if point.mode == mode)
+        if len(known) < 2:
+            return None
+        (fewest, least), (most, largest) = known[0], known[-1]
+        return (largest - least) / (most - fewest)

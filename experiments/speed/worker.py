@@ -1,22 +1,23 @@
-"""One task of the comparison in a process of its own, with its number of threads: nothing that ran before counts."""
+"""A call in a process of its own, with its number of threads: nothing that ran before counts."""
 
 from __future__ import annotations
 
-import json
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from experiments.files import read_json, write_json
-from experiments.settings import to_plain
+import torch
+
 from vae_flows.errors import VAEFlowsError
 
-__all__ = ["WorkerError", "run_task"]
+__all__ = ["WorkerError", "call_apart"]
 
+Result = TypeVar("Result")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
 """OpenMP's, MKL's, and the one from which XLA takes the size of its pool."""
 
@@ -26,17 +27,20 @@ pays for pages again, the more the larger its gradients: no property of what is 
 
 
 class WorkerError(VAEFlowsError, RuntimeError):
-    """A task of the comparison failed or took too long."""
+    """A call of the comparison failed or took too long."""
 
 
-def run_task(task: Mapping[str, Any], *, threads: int, seconds: float, cache: Path) -> Any:
-    """Run a task in a new process and return its plain result.
+def call_apart(
+    call: Callable[[], Result], *, threads: int, seconds: float, cache: Path, keep_freed_memory: bool = True
+) -> Result:
+    """Make a call in a new process and return its result.
 
     Arguments:
-        task: `kind`, one of those that `perform` knows, and the arguments of that kind.
+        call: A function of a module, its arguments bound by `functools.partial`.
         threads: Threads of PyTorch and of XLA.
         seconds: After which the process is ended.
         cache: Folder in which JAX keeps what it compiled, so that a second process need not.
+        keep_freed_memory: Whether what a step frees stays with the process; not where memory is measured.
 
     Raises:
         WorkerError: The process failed or took too long; the message has the last line that it wrote.
@@ -44,50 +48,26 @@ def run_task(task: Mapping[str, Any], *, threads: int, seconds: float, cache: Pa
     environment = {
         **os.environ,
         **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
-        **({} if "memory" in task["kind"] else _KEEP_FREED_MEMORY),
+        **(_KEEP_FREED_MEMORY if keep_freed_memory else {}),
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "result.json"
-        arguments = json.dumps({**task, "threads": threads}), str(path)
-        command = [sys.executable, "-m", "experiments.speed.worker", *arguments]
-        options: dict[str, Any] = {"env": environment, "capture_output": True, "text": True, "timeout": seconds}
+        path = Path(folder) / "call.pickle"
+        path.write_bytes(pickle.dumps(call))
+        command = [sys.executable, "-m", "experiments.speed.worker", str(path), str(threads)]
         try:
-            done = subprocess.run(command, **options, check=False)
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds)
         except subprocess.TimeoutExpired:
             raise WorkerError(f"took more than {seconds:.0f} s") from None
         if done.returncode != 0:
             lines = done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"]
             raise WorkerError(lines[-1])
-        return read_json(path)
-
-
-def perform(task: Mapping[str, Any]) -> Any:
-    """Perform a task in this process and return its result."""
-    import torch
-
-    from experiments.speed import measure, scaling, steps
-    from experiments.speed.problems import find_size
-
-    torch.set_num_threads(task["threads"])
-    match task["kind"]:
-        case "time":
-            return measure.time_size(find_size(task["size"]), task["rounds"])
-        case "memory":
-            return measure.measure_memory(find_size(task["size"]), task["competitor"])
-        case "steps time":
-            return steps.measure_steps_time(find_size(task["size"]), task["steps"], rounds=task["rounds"])
-        case "steps memory":
-            return steps.measure_steps_memory(find_size(task["size"]), task["mode"], task["steps"])
-        case "products":
-            return scaling.measure_products(find_size(task["size"]), rounds=task["rounds"])
-        case _:
-            return scaling.measure_scaling(
-                task["dim"], tuple(task["hidden_dims"]), batch=task["batch"], rounds=task["rounds"]
-            )
+        return pickle.loads(path.read_bytes())
 
 
 if __name__ == "__main__":
-    write_json(Path(sys.argv[2]), to_plain(perform(json.loads(sys.argv[1]))))
+    file = Path(sys.argv[1])
+    torch.set_num_threads(int(sys.argv[2]))
+    file.write_bytes(pickle.dumps(pickle.loads(file.read_bytes())()))

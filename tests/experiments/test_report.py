@@ -9,8 +9,9 @@ from experiments.cell import FAILURE, IMAGES
 from experiments.files import write_json
 from experiments.grid import plan_grid
 from experiments.presets import PRESETS
-from experiments.report import Results, collect_results, render_tables, tables_to_markdown, write_report
+from experiments.report import Results, collect_results, render_tables, write_report
 from vae_flows.errors import DataError
+from vae_flows.reporting.tables import tables_to_markdown
 
 PUBLISHED = Path(__file__).parents[2] / "experiments" / "results" / "quick"
 README = Path(__file__).parents[2] / "README.md"

@@ -15,7 +15,7 @@ from rich.text import Text
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.reporting.summaries import Estimate, PosteriorSummary, Reference
 
-__all__ = ["Entry", "Table", "results_table", "summaries_to_csv"]
+__all__ = ["Entry", "Table", "results_table", "summaries_to_csv", "tables_to_markdown"]
 
 MISSING = "–"
 
@@ -71,6 +71,16 @@ class Table:
         for row in self.rows:
             table.add_row(*(Text(text, style="bold" if bold else "") for text, bold in row))
         return table
+
+
+def tables_to_markdown(tables: Iterable[Table]) -> str:
+    """Return tables one below the other.
+
+    Example:
+        >>> tables_to_markdown([Table("Bounds", ("", "−ELBO"), ()), Table("Times", ("", "s"), ())]).count("**")
+        4
+    """
+    return "\n".join(table.to_markdown() for table in tables)
 
 
 def results_table(

@@ -2,11 +2,11 @@
 
 import pytest
 
-from experiments.speed.competitors import BASELINE, DIFFRAX, EXACT, PUBLISHED, ZUKO
+from experiments.speed.competitors.roster import BASELINE, DIFFRAX, EXACT, PUBLISHED, ZUKO
+from experiments.speed.gradient_modes import MODES
+from experiments.speed.one_evaluation import METHODS
 from experiments.speed.problems import SIZES
 from experiments.speed.records import Comparison, Measurement, Products, ScalingPoint, SizeResult, StepsPoint
-from experiments.speed.scaling import METHODS
-from experiments.speed.steps import MODES
 
 
 def _result(size: str) -> SizeResult:

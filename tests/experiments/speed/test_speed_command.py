@@ -1,46 +1,66 @@
-"""The command: every task in a process of its own, failures told, results published."""
+"""The command: every call in a process of its own, failures told, results published."""
 
 import json
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from experiments.cli import main
-from experiments.settings import to_plain
-from experiments.speed import compare
-from experiments.speed.competitors import BASELINE, PUBLISHED, entries_for
-from experiments.speed.problems import TINY_SIZES, find_size
+from experiments.speed import comparison
+from experiments.speed.competitors.roster import BASELINE, PUBLISHED, entrants_at
+from experiments.speed.gradient_modes import MODES, measure_mode_memory, time_modes
+from experiments.speed.measuring import Peak
+from experiments.speed.one_evaluation import METHODS, time_dimension, time_products
+from experiments.speed.problems import TINY_LOW_RANK
 from experiments.speed.records import Measurement, Products, ScalingPoint, SizeResult
-from experiments.speed.scaling import METHODS
-from experiments.speed.steps import MODES
-from experiments.speed.worker import WorkerError, run_task
+from experiments.speed.sizes import measure_memory, time_size
+from experiments.speed.worker import WorkerError, call_apart
 
 
-def canned(task, **_options):
-    """Answer a task at once."""
-    if task["kind"] == "time":
-        names = entries_for(find_size(task["size"]))
-        measured = [Measurement(name, seconds=(0.1,) * task["rounds"], forward_evaluations=20) for name in names]
-        return to_plain(
-            SizeResult(task["size"], (*measured[:-1], Measurement(measured[-1].competitor, "not installed: x")))
-        )
-    if task["kind"] == "memory":
-        if task["competitor"] == PUBLISHED:
-            raise WorkerError("took more than 300 s")
-        return to_plain(Measurement(task["competitor"], step_bytes=10, process_bytes=20))
-    if task["kind"] == "scaling":
-        return to_plain([ScalingPoint(name, task["dim"], 1e-3, 1e-3) for name in METHODS])
-    if task["kind"] == "steps time":
-        return dict.fromkeys(MODES, 1e-3 * task["steps"])
-    if task["kind"] == "steps memory":
-        return 1000 * task["steps"]
-    return to_plain(Products(task["size"], 1e-3, {"vector-Jacobian product": 2.0}))
+def time_at_once(size, rounds):
+    names = list(entrants_at(size))
+    measured = [Measurement(name, seconds=(0.1,) * rounds, forward_evaluations=20) for name in names]
+    return SizeResult(size.name, (*measured[:-1], Measurement(names[-1], "not installed: x")))
+
+
+def memory_at_once(_size, name):
+    if name == PUBLISHED:
+        raise WorkerError("took more than 300 s")
+    return Peak(10, 20)
+
+
+ANSWERS = {
+    time_size: time_at_once,
+    measure_memory: memory_at_once,
+    time_dimension: lambda dim, **_: [ScalingPoint(name, dim, 1e-3, 1e-3) for name in METHODS],
+    time_modes: lambda _size, steps, _rounds: dict.fromkeys(MODES, 1e-3 * steps),
+    measure_mode_memory: lambda _size, _mode, steps: Peak(1000 * steps, 2000 * steps),
+    time_products: lambda size, _rounds: Products(size.name, 1e-3, {"vector-Jacobian product": 2.0}),
+}
+
+
+def canned(call, **_options):
+    """Answer a call at once."""
+    return ANSWERS[call.func](*call.args, **call.keywords)
+
+
+def failing(function, message, when=lambda *_: True):
+    """Answer at once, but fail in calls of one function."""
+
+    def answer(call, **options):
+        if call.func is function and when(*call.args):
+            raise WorkerError(message)
+        return canned(call, **options)
+
+    return answer
 
 
 def test_speed_publishes_what_was_measured(no_colour, monkeypatch, capsys):
-    monkeypatch.setattr(compare, "run_task", canned)
+    monkeypatch.setattr(comparison, "call_apart", canned)
     assert main(["speed", "--quick", "--rounds", "3", "--threads", "1", "--publish", "published"]) == 0
     out = capsys.readouterr().out
     assert "not measured" in out
@@ -53,29 +73,34 @@ def test_speed_publishes_what_was_measured(no_colour, monkeypatch, capsys):
     assert len(by_name[BASELINE]["seconds"]) == 3
     assert by_name[BASELINE]["process_bytes"] == 20
     assert by_name[PUBLISHED]["absent"] == "memory failed: took more than 300 s"
+    assert by_name["recompute"]["process_bytes"] is None
+
+
+def test_memory_is_measured_without_keeping_freed_memory_and_scaling_in_one_thread(no_colour, monkeypatch, capsys):
+    made = []
+
+    def recording(call, **options):
+        made.append((call.func, options.get("keep_freed_memory", True), options["threads"]))
+        return canned(call)
+
+    monkeypatch.setattr(comparison, "call_apart", recording)
+    assert main(["speed", "--quick", "--threads", "2", "--folder", "speed"]) == 0
+    assert {function for function, kept, _ in made if not kept} == {measure_memory, measure_mode_memory}
+    assert {function for function, _, threads in made if threads == 1} == {time_dimension}
 
 
 def test_a_size_that_fails_does_not_stop_the_others(no_colour, monkeypatch, capsys):
-    def failing(task, **options):
-        if task["kind"] == "time" and task["size"] == TINY_SIZES[0].name:
-            raise WorkerError("MemoryError")
-        return canned(task, **options)
-
-    monkeypatch.setattr(compare, "run_task", failing)
+    broken = failing(time_size, "MemoryError", lambda size, _: size == TINY_LOW_RANK)
+    monkeypatch.setattr(comparison, "call_apart", broken)
     assert main(["speed", "--quick", "--folder", "speed"]) == 0
     sizes = json.loads(Path("speed/speed.json").read_text())["sizes"]
     assert {entry["absent"] for entry in sizes[0]["measurements"]} == {"failed: MemoryError"}
     assert sizes[1]["measurements"][0]["seconds"]
 
 
-@pytest.mark.parametrize("kind", ["steps memory", "scaling", "products"])
-def test_another_task_that_fails_is_told_and_loses_nothing(kind, no_colour, monkeypatch, capsys):
-    def failing(task, **options):
-        if task["kind"] == kind:
-            raise WorkerError("took more than 300 s")
-        return canned(task, **options)
-
-    monkeypatch.setattr(compare, "run_task", failing)
+@pytest.mark.parametrize("function", [measure_mode_memory, time_dimension, time_products])
+def test_another_call_that_fails_is_told_and_loses_nothing(function, no_colour, monkeypatch, capsys):
+    monkeypatch.setattr(comparison, "call_apart", failing(function, "took more than 300 s"))
     assert main(["speed", "--quick", "--folder", "speed"]) == 0
     stored = json.loads(Path("speed/speed.json").read_text())
     assert stored["failures"]
@@ -84,15 +109,16 @@ def test_another_task_that_fails_is_told_and_loses_nothing(kind, no_colour, monk
     assert stored["sizes"][0]["measurements"][0]["seconds"]
 
 
-def test_a_task_that_takes_too_long_is_ended(tmp_path):
+def test_a_call_that_takes_too_long_is_ended(tmp_path):
     with pytest.raises(WorkerError, match="took more than 0 s"):
-        run_task({"kind": "time"}, threads=1, seconds=0.01, cache=tmp_path)
+        call_apart(partial(time.sleep, 100), threads=1, seconds=0.01, cache=tmp_path)
 
 
 @pytest.mark.slow
-def test_a_task_that_fails_says_why(tmp_path):
-    with pytest.raises(WorkerError, match="UnknownNameError: size: expected one of"):
-        run_task({"kind": "time", "size": "1-1 bias", "rounds": 1}, threads=1, seconds=100, cache=tmp_path)
+def test_a_call_returns_or_says_why_it_failed(tmp_path):
+    assert call_apart(partial(divmod, 7, 2), threads=1, seconds=100, cache=tmp_path) == (3, 1)
+    with pytest.raises(WorkerError, match="ZeroDivisionError: "):
+        call_apart(partial(divmod, 7, 0), threads=1, seconds=100, cache=tmp_path)
 
 
 @pytest.mark.slow

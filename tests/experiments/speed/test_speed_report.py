@@ -2,13 +2,26 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from experiments.speed.competitors import BASELINE, DIFFRAX, EXACT, PUBLISHED, ZUKO
-from experiments.speed.records import SizeResult
-from experiments.speed.report import make_tables, write_comparison
+from experiments.files import read_json
+from experiments.settings import from_plain
+from experiments.speed.competitors.roster import BASELINE, DIFFRAX, EXACT, PUBLISHED, ZUKO
+from experiments.speed.records import Comparison, ScalingPoint, SizeResult, StepsPoint
+from experiments.speed.speed_report import make_tables, write_comparison
 from experiments.speed.targets import Target, judge
+
+PUBLISHED_RESULTS = Path(__file__).parents[3] / "experiments" / "results" / "speed"
+
+
+def test_published_results_are_read_and_give_the_published_files_again(tmp_path):
+    plain = read_json(PUBLISHED_RESULTS / "speed.json")
+    del plain["targets"]
+    write_comparison(from_plain(Comparison, plain), tmp_path)
+    for name in ("speed.json", "speed.md"):
+        assert (tmp_path / name).read_bytes() == (PUBLISHED_RESULTS / name).read_bytes()
 
 
 def test_ratios_are_medians_of_the_rounds_ratios(comparison):
@@ -66,6 +79,18 @@ def test_a_missing_peer_stays_in_the_table(comparison):
     assert row[1].text == "not installed"
     assert "diffrax not installed: jax, diffrax" in table.notes
     assert next(row for row in table.rows if row[0].text == EXACT)[2].text == "1.10"
+
+
+def test_an_exponent_needs_two_large_dimensions(comparison):
+    points = tuple(ScalingPoint("a", dim, 0.0, dim**1.5) for dim in (16, 128, 256))
+    assert replace(comparison, scaling=points[:2]).exponent("a") is None
+    assert replace(comparison, scaling=points).exponent("a") == pytest.approx(1.5)
+
+
+def test_memory_grows_by_a_step(comparison):
+    points = tuple(StepsPoint("a", steps, 1.0, 100 + 7 * steps) for steps in (64, 4, 16))
+    assert replace(comparison, steps=points).growth("a") == 7
+    assert replace(comparison, steps=points[:1]).growth("a") is None
 
 
 def test_exponents_are_in_the_table(comparison):

@@ -6,33 +6,28 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.speed.competitors import Ours
-from experiments.speed.problems import SIZES, TINY_SIZES, Size, find_size, make_problem, multiply_adds, named_weights
-from vae_flows.cnf import ODESolver
-from vae_flows.errors import UnknownNameError
+from experiments.speed.competitors.this_library import ThisLibrary
+from experiments.speed.problems import SIZES, TINY_CONCAT, TINY_LOW_RANK, Size, make_problem
 
-STAGES = 6
 LARGE_ENOUGH = {"latent_dim": 32, "context_dim": 16, "batch": 10, "spread": 0.5}
 
 
-def test_sizes_are_found_by_names_that_differ():
-    sizes = (*SIZES, *TINY_SIZES)
+def test_names_of_sizes_differ():
+    sizes = (*SIZES, TINY_LOW_RANK, TINY_CONCAT)
     assert len({size.name for size in sizes}) == len(sizes)
-    assert all(find_size(size.name) is size for size in sizes)
-    with pytest.raises(UnknownNameError, match="Did you mean '512-512 bias'"):
-        find_size("512-512 bais")
 
 
-@pytest.mark.parametrize("size", TINY_SIZES, ids=lambda size: size.name)
+@pytest.mark.parametrize("size", [TINY_LOW_RANK, TINY_CONCAT], ids=lambda size: size.name)
 def test_a_problem_is_the_same_every_time_and_not_trivial(size):
     state = torch.get_rng_state()
     first, second = make_problem(size), make_problem(size)
     assert torch.equal(torch.get_rng_state(), state)
     for name in ("context", "start", "probes", "of_end", "of_log_det"):
         assert torch.equal(getattr(first, name), getattr(second, name))
-    ours, theirs = named_weights(first.blocks()), named_weights(second.blocks())
+    ours, theirs = first.weights(), second.weights()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert ours["head 0 weight"].std() > 0
+    assert {name.split()[0] for name in ours} == {"shared", "head"}
+    assert first.blocks()[0].head.weight.std() > 0
     assert first.double().start.dtype == torch.float64
 
 
@@ -53,9 +48,8 @@ def flops_in_place(total, left, right, **_):
 def test_multiply_adds_are_a_floor_that_automatic_differentiation_comes_close_to(size):
     # PyTorch's counter knows the products of automatic differentiation, but none in place; where the first step is
     # guessed, nothing is differentiated.
-    competitor = Ours(make_problem(size), ODESolver(fused=False))
+    competitor = ThisLibrary(make_problem(size), fused=False)
     with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: flops_in_place}) as counter:
         competitor.step()
-    work = competitor.work()
-    needed = multiply_adds(size, work.forward_evaluations, STAGES * work.accepted_steps)
+    needed = competitor.multiply_adds()
     assert needed <= counter.get_total_flops() / 2 <= 1.02 * needed

@@ -7,8 +7,8 @@ import itertools
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.speed.one_evaluation import METHODS
 from experiments.speed.records import Comparison, SizeResult
-from experiments.speed.scaling import METHODS
 from vae_flows.reporting.plots import COLOURS, DPI, FAINT, INK
 
 __all__ = ["plot_comparison"]
@@ -18,11 +18,7 @@ _BAR = 0.1
 
 
 def plot_comparison(comparison: Comparison) -> Figure:
-    """Draw both plots side by side.
-
-    Arguments:
-        comparison: What was measured.
-    """
+    """Draw both plots side by side."""
     figure = Figure(figsize=(12.0, 1.8 + 1.1 * len(comparison.sizes)), dpi=DPI, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _draw_sizes(left, comparison.sizes)

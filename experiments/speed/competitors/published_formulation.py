@@ -8,66 +8,51 @@ differentiated again by the adjoint.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchdiffeq import odeint_adjoint
 
-from experiments.speed.competitors import TorchCompetitor
-from experiments.speed.problems import (
-    INTEGRATION_TIME,
-    TOLERANCE,
-    BlockWeights,
-    LayerWeights,
-    Problem,
-    Size,
-    low_rank_scale,
-    named_weights,
-)
+from experiments.speed.competitors.competitor import TorchCompetitor
+from experiments.speed.problems import INTEGRATION_TIME, TOLERANCE, Problem, Size, low_rank_scale
 
-__all__ = ["Published"]
+__all__ = ["PublishedFormulation"]
 
 States = tuple[Tensor, Tensor, Tensor]
 
 
-class Published(TorchCompetitor):
+class PublishedFormulation(TorchCompetitor):
     """The published formulation of a problem, through torchdiffeq."""
 
     def __init__(self, problem: Problem) -> None:
-        blocks = [_leaves(block) for block in problem.blocks()]
-        super().__init__(problem, named_weights(blocks))
-        self._blocks = blocks
-        self._dynamics = [
-            _Dynamics(block.layers, problem.size, probe) for block, probe in zip(blocks, problem.probes, strict=True)
-        ]
+        blocks = problem.blocks()
+        super().__init__(problem, problem.weights(), len(blocks))
+        self._heads = [block.head for block in blocks]
+        pairs = zip(blocks, problem.probes, strict=True)
+        self._dynamics = [_Dynamics(block.layers, problem.size, probe) for block, probe in pairs]
         self._times = torch.tensor([0.0, INTEGRATION_TIME])
-        self._forward_evaluations = 0
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        z, log_det = self.start, torch.zeros_like(self.problem.of_log_det)
-        for block, dynamics in zip(self._blocks, self._dynamics, strict=True):
-            dynamics.evaluations = 0
-            amortized = F.linear(self.context, block.head_weight, block.head_bias)
-            states = (z, log_det, amortized)
-            ends = odeint_adjoint(dynamics, states, self._times, rtol=TOLERANCE, atol=TOLERANCE, method="dopri5")
-            z, log_det = ends[0][-1], ends[1][-1]
-        self._forward_evaluations = self._count()
-        return z, log_det
+    def solve(self, block: int, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        states, tolerances = (
+            (z, z.new_zeros(len(z)), self._heads[block](context)),
+            {"rtol": TOLERANCE, "atol": TOLERANCE},
+        )
+        ends = odeint_adjoint(self._dynamics[block], states, self._times, method="dopri5", **tolerances)
+        return ends[0][-1], ends[1][-1]
 
-    def evaluations(self) -> tuple[int, int]:
-        return self._forward_evaluations, self._count() - self._forward_evaluations
-
-    def _count(self) -> int:
+    def count(self) -> int:
         return sum(dynamics.evaluations for dynamics in self._dynamics)
 
 
 class _Dynamics(nn.Module):
     """The derivative of (z, log-determinant, amortised values)."""
 
-    def __init__(self, layers: list[LayerWeights], size: Size, probe: Tensor) -> None:
+    def __init__(self, layers: list[Any], size: Size, probe: Tensor) -> None:
         super().__init__()
         # torchdiffeq takes as the adjoint's parameters those that the module has registered.
-        self.weights = nn.ParameterList(tensor for layer in layers for tensor in layer)
+        self.registered = nn.ModuleList(layers)
         self._layers = layers
         self._size = size
         self._probe = probe
@@ -99,10 +84,3 @@ class _Dynamics(nn.Module):
         rank, fan_in = self._size.rank, x.shape[-1]
         inner = torch.bmm(x.unsqueeze(1), left.unflatten(-1, (fan_in, rank))) * low_rank_scale(fan_in, rank)
         return torch.bmm(inner, right.unflatten(-1, (rank, -1))).squeeze(1)
-
-
-def _leaves(block: BlockWeights) -> BlockWeights:
-    """Return copies that are parameters."""
-    layers = [LayerWeights(*(nn.Parameter(tensor.detach().clone()) for tensor in layer)) for layer in block.layers]
-    bias = None if block.head_bias is None else nn.Parameter(block.head_bias.detach().clone())
-    return BlockWeights(layers, nn.Parameter(block.head_weight.detach().clone()), bias)

@@ -16,40 +16,33 @@ from torch import Tensor, nn
 from zuko.flows.continuous import FFJTransform
 from zuko.nn import Linear
 
-from experiments.speed.competitors import TorchCompetitor
-from experiments.speed.problems import INTEGRATION_TIME, TOLERANCE, BlockWeights, Problem, Size
+from experiments.speed.competitors.competitor import TorchCompetitor
+from experiments.speed.problems import INTEGRATION_TIME, TOLERANCE, Block, Problem, Size
 
-__all__ = ["ZukoPeer"]
+__all__ = ["Peer"]
 
 
-class ZukoPeer(TorchCompetitor):
+class Peer(TorchCompetitor):
     """zuko's flow of the widths and weights of a problem."""
 
     def __init__(self, problem: Problem) -> None:
         self._flows = nn.ModuleList(_flow(problem.size, block) for block in problem.blocks())
-        super().__init__(problem, dict(self._flows.named_parameters()))
-        self._evaluations = 0
-        self._forward_evaluations = 0
+        super().__init__(problem, dict(self._flows.named_parameters()), len(self._flows))
+        self._evaluations_so_far = 0
         for flow in self._flows:
-            cast(FFJTransform, flow).ode.register_forward_hook(self._count)
+            cast(FFJTransform, flow).ode.register_forward_hook(self._count_one)
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        self._evaluations = 0
-        z, total = self.start, torch.zeros_like(self.problem.of_log_det)
-        for flow in self._flows:
-            z, log_det = flow(self.context).call_and_ladj(z)
-            total = total + log_det
-        self._forward_evaluations = self._evaluations
-        return z, total
+    def solve(self, block: int, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        return self._flows[block](context).call_and_ladj(z)
 
-    def evaluations(self) -> tuple[int, int]:
-        return self._forward_evaluations, self._evaluations - self._forward_evaluations
+    def count(self) -> int:
+        return self._evaluations_so_far
 
-    def _count(self, *_: object) -> None:
-        self._evaluations += 1
+    def _count_one(self, *_: object) -> None:
+        self._evaluations_so_far += 1
 
 
-def _flow(size: Size, block: BlockWeights) -> FFJTransform:
+def _flow(size: Size, block: Block) -> FFJTransform:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         flow = FFJTransform(
@@ -64,7 +57,7 @@ def _flow(size: Size, block: BlockWeights) -> FFJTransform:
     cast(Tensor, flow.times)[1] = INTEGRATION_TIME
     first, *others = (module for module in flow.ode if isinstance(module, Linear))
     # The rows that emit the first layer's shift; what else the head emits has no counterpart in zuko.
-    rows = block.head_weight.split(size.split_sizes)[2 if size.rank else 0]
+    rows = block.head.weight.split(size.split_sizes)[2 if size.rank else 0]
     with torch.no_grad():
         inputs = first.in_features - size.latent_dim - size.context_dim
         first.weight[:, inputs:] = torch.cat([block.layers[0].weight, rows], 1)

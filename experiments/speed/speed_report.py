@@ -7,20 +7,18 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
-from experiments.files import to_png, write_atomically, write_json
+from experiments.files import to_json, to_png, write_all
 from experiments.settings import to_plain
-from experiments.speed.competitors import BASELINE, ZUKO
-from experiments.speed.plots import plot_comparison
-from experiments.speed.records import Comparison, Measurement, SizeResult
-from experiments.speed.scaling import ASYMPTOTIC, METHODS, loglog_slope
-from experiments.speed.steps import MODES, growth
+from experiments.speed.competitors.roster import BASELINE, ZUKO
+from experiments.speed.gradient_modes import MODES
+from experiments.speed.records import ASYMPTOTIC, Comparison, Measurement, SizeResult
+from experiments.speed.speed_plot import plot_comparison
 from experiments.speed.targets import GIGABYTE, judge
-from vae_flows.reporting.tables import Entry, Table
+from vae_flows.reporting.tables import Entry, Table, tables_to_markdown
 
 __all__ = ["make_tables", "write_comparison"]
 
-MEGABYTE = 1e6
-_JSON, _MARKDOWN, _PLOT = "speed.json", "speed.md", "speed.png"
+_MEGABYTE = 1e6
 _NONE = "–"
 _COLUMNS = (
     "competitor",
@@ -47,19 +45,16 @@ def make_tables(comparison: Comparison) -> list[Table]:
     return [_targets_table(comparison), *sizes, *others]
 
 
-def write_comparison(comparison: Comparison, folder: Path) -> tuple[list[Table], list[Path]]:
-    """Write `speed.json`, `speed.md` and `speed.png`, and return the tables and the paths.
-
-    Arguments:
-        comparison: What was measured.
-        folder: Where to write.
-    """
+def write_comparison(comparison: Comparison, folder: Path) -> tuple[list[Table], tuple[Path, ...]]:
+    """Write `speed.json`, `speed.md` and `speed.png` into a folder, and return the tables and the paths."""
     tables = make_tables(comparison)
     targets = [asdict(target) | {"verdict": target.verdict} for target in judge(comparison)]
-    write_json(folder / _JSON, to_plain(comparison) | {"targets": targets})
-    write_atomically(folder / _MARKDOWN, "\n".join(table.to_markdown() for table in tables))
-    write_atomically(folder / _PLOT, to_png(plot_comparison(comparison)))
-    return tables, [folder / name for name in (_JSON, _MARKDOWN, _PLOT)]
+    files: dict[str, bytes | str] = {
+        "speed.json": to_json(to_plain(comparison) | {"targets": targets}),
+        "speed.md": tables_to_markdown(tables),
+        "speed.png": to_png(plot_comparison(comparison)),
+    }
+    return tables, write_all(folder, files)
 
 
 def _targets_table(comparison: Comparison) -> Table:
@@ -118,9 +113,9 @@ def _steps_table(comparison: Comparison) -> Table:
     for mode in MODES:
         of_mode = {point.steps: point for point in points if point.mode == mode}
         seconds = [_number(1000 * of_mode[count].seconds) for count in counts]
-        memory = [_number(of_mode[count].step_bytes / MEGABYTE) for count in counts]
-        increase = growth(points, mode)
-        rows.append(_row(mode, *seconds, *memory, _NONE if increase is None else _number(increase / MEGABYTE)))
+        memory = [_number(of_mode[count].step_bytes / _MEGABYTE) for count in counts]
+        increase = comparison.growth(mode)
+        rows.append(_row(mode, *seconds, *memory, _NONE if increase is None else _number(increase / _MEGABYTE)))
     settings = comparison.settings["steps"]
     times, sizes = [f"ms, {count} steps" for count in counts], [f"MB, {count} steps" for count in counts]
     note = f"{settings['size']}, fixed steps of {settings['method']}, each of which makes four evaluations."
@@ -132,10 +127,10 @@ def _scaling_table(comparison: Comparison) -> Table:
     points = comparison.scaling
     dims = sorted({point.dim for point in points})
     rows = []
-    for method in METHODS:
+    for method, bound in _LITERATURE.items():
         seconds = {point.dim: point.seconds for point in points if point.method == method}
         cells = [_number(1000 * seconds[dim]) if dim in seconds else _NONE for dim in dims]
-        rows.append(_row(method, *cells, _number(loglog_slope(points, method)), _LITERATURE[method]))
+        rows.append(_row(method, *cells, _number(comparison.exponent(method)), bound))
     scaling = comparison.settings["scaling"]
     note = (
         f"{scaling['batch']} examples, hidden layers {'-'.join(map(str, scaling['hidden_dims']))}, "

@@ -15,21 +15,21 @@ import torch
 from jax import Array
 from torch import Tensor
 
-from experiments.speed.competitors import Competitor, Outcome
-from experiments.speed.problems import INTEGRATION_TIME, TOLERANCE, Problem, Size, low_rank_scale, named_weights
+from experiments.speed.competitors.competitor import Competitor, Outcome
+from experiments.speed.problems import INTEGRATION_TIME, TOLERANCE, Problem, Size, low_rank_scale
 
-__all__ = ["DiffraxPeer"]
+__all__ = ["Peer"]
 
 Arrays = Mapping[str, Array]
 _MAX_STEPS = 256
 _STAGES = 6
 
 
-class DiffraxPeer(Competitor):
+class Peer(Competitor):
     """diffrax with Dormand-Prince steps, and gradients of the accepted steps through its checkpoints."""
 
     def __init__(self, problem: Problem) -> None:
-        inputs = named_weights(problem.blocks()) | {"context": problem.context, "start": problem.start}
+        inputs = problem.weights() | {"context": problem.context, "start": problem.start}
         self._inputs = {name: jnp.asarray(tensor.detach().numpy()) for name, tensor in inputs.items()}
         self._step = jax.jit(jax.value_and_grad(_make_loss(problem), has_aux=True)).lower(self._inputs).compile()
         self._result: Any = None
@@ -63,11 +63,11 @@ def _make_loss(problem: Problem) -> Any:
 
 
 def _solve(size: Size, block: int, inputs: Arrays, z: Array, probe: Array) -> diffrax.Solution:
-    weight, bias = inputs[f"head {block} weight"], inputs[f"head {block} bias"]
+    weight, bias = (inputs[f"head cnf.amortizations.{block}.head.{name}"] for name in ("weight", "bias"))
     amortized = inputs["context"] @ weight.T + bias
     updates = jnp.split(amortized, np.cumsum(size.split_sizes)[:-1], axis=-1)
     layers = [
-        [inputs[f"shared {block}.{place} {name}"] for name in ("weight", "bias", "time_weight")]
+        [inputs[f"shared cnf.dynamics.{block}.layers.{place}.{name}"] for name in ("weight", "bias", "time_weight")]
         for place in range(len(size.fans))
     ]
 

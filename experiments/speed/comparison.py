@@ -1,0 +1,153 @@
+"""The whole comparison: what is measured, each in a process of its own, and the results put together."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from experiments.environment import describe_commit, describe_hardware, describe_versions
+from experiments.speed.competitors.roster import BASELINE, PEER_PACKAGES, PUBLISHED, entrants_at
+from experiments.speed.gradient_modes import METHOD, MODES, measure_mode_memory, time_modes
+from experiments.speed.one_evaluation import SCALING_THREADS, time_dimension, time_products
+from experiments.speed.problems import BIAS, INTEGRATION_TIME, SIZES, TINY_CONCAT, TINY_LOW_RANK, TOLERANCE, Size
+from experiments.speed.records import Comparison, Measurement, SizeResult, StepsPoint
+from experiments.speed.sizes import measure_memory, time_size
+from experiments.speed.worker import WorkerError, call_apart
+
+__all__ = ["FULL", "QUICK", "Plan", "compare"]
+
+_CALL_SECONDS = 900.0
+
+Result = TypeVar("Result")
+Run = Callable[..., Any]
+"""`call_apart` with its settings."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and how often; every part in a number of interleaved rounds."""
+
+    sizes: tuple[Size, ...] = SIZES  # at which the competitors meet
+    rounds: int = 9
+    memory_of: tuple[str, ...] | None = None  # competitors whose memory is measured; `None` for all
+    dims: tuple[int, ...] = (16, 32, 64, 128, 256, 512, 1024)  # at which the cost of one evaluation is measured
+    hidden_dims: tuple[int, ...] = (512, 512)
+    batch: int = 32
+    scaling_rounds: int = 3
+    products_size: Size = BIAS  # at which products with the Jacobian are measured
+    products_rounds: int = 100
+    steps_size: Size = BIAS  # at which the gradient modes are measured against the number of steps
+    steps: tuple[int, ...] = (4, 16, 64)
+    steps_rounds: int = 3
+
+
+FULL = Plan()
+QUICK = Plan(
+    sizes=(TINY_LOW_RANK, TINY_CONCAT),
+    rounds=2,
+    memory_of=(BASELINE, PUBLISHED),
+    dims=(4, 8),
+    hidden_dims=(16, 16),
+    batch=4,
+    scaling_rounds=1,
+    products_size=TINY_LOW_RANK,
+    products_rounds=2,
+    steps_size=TINY_CONCAT,
+    steps=(2, 4),
+    steps_rounds=1,
+)
+
+
+def compare(plan: Plan, *, threads: int | None = None, say: Callable[[str], None] = print) -> Comparison:
+    """Measure everything in a plan; what fails is told in the results and does not stop the rest.
+
+    Arguments:
+        plan: What to measure.
+        threads: Threads of PyTorch and XLA; by default all cores.
+        say: Told what begins.
+    """
+    threads = threads or os.cpu_count() or 1
+    scaling: dict[str, Any] = {"hidden_dims": plan.hidden_dims, "batch": plan.batch, "rounds": plan.scaling_rounds}
+    failures: list[str] = []
+
+    def attempt(what: str, measure: Callable[[], Result], otherwise: Result) -> Result:
+        say(what)
+        try:
+            return measure()
+        except WorkerError as error:
+            failures.append(f"{what}: {error}")
+            say(failures[-1])
+            return otherwise
+
+    with tempfile.TemporaryDirectory() as cache:
+        run = partial(call_apart, threads=threads, seconds=_CALL_SECONDS, cache=Path(cache))
+        sizes = [_measure_size(plan, size, run, say) for size in plan.sizes]
+        steps = [
+            attempt(f"gradient modes over {count} steps", partial(_measure_modes, plan, count, run), [])
+            for count in plan.steps
+        ]
+        calls = {dim: partial(time_dimension, dim, **scaling) for dim in plan.dims}
+        points = [
+            attempt(f"cost at D = {dim}", partial(run, call, threads=SCALING_THREADS), [])
+            for dim, call in calls.items()
+        ]
+        call = partial(time_products, plan.products_size, plan.products_rounds)
+        products = attempt("products with the Jacobian", partial(run, call), None)
+    return Comparison(
+        settings={
+            "tolerance": TOLERANCE,
+            "integration_time": INTEGRATION_TIME,
+            "rounds": plan.rounds,
+            "threads": threads,
+            "precision": "float32",
+            "scaling": {**scaling, "threads": SCALING_THREADS},
+            "steps": {"size": plan.steps_size.name, "method": METHOD, "rounds": plan.steps_rounds},
+        },
+        versions=describe_versions(*PEER_PACKAGES),
+        hardware=describe_hardware(),
+        commit=describe_commit(),
+        sizes=tuple(sizes),
+        steps=tuple(itertools.chain(*steps)),
+        scaling=tuple(itertools.chain(*points)),
+        products=products,
+        failures=tuple(failures),
+    )
+
+
+def _measure_size(plan: Plan, size: Size, run: Run, say: Callable[[str], None]) -> SizeResult:
+    """Measure the time of all competitors together, and the memory of each alone."""
+    names = list(entrants_at(size))
+    say(f"{size.name}: time of {', '.join(names)}")
+    try:
+        result = run(partial(time_size, size, plan.rounds))
+    except WorkerError as error:
+        result = SizeResult(size.name, tuple(Measurement(name, f"failed: {error}") for name in names))
+    say(f"{size.name}: memory")
+    shown = names if plan.memory_of is None else plan.memory_of
+    measurements = tuple(
+        entry if entry.absent or entry.competitor not in shown else _with_memory(entry, size, run)
+        for entry in result.measurements
+    )
+    return replace(result, measurements=measurements)
+
+
+def _with_memory(entry: Measurement, size: Size, run: Run) -> Measurement:
+    try:
+        peak = run(partial(measure_memory, size, entry.competitor), keep_freed_memory=False)
+    except WorkerError as error:
+        return replace(entry, absent=f"memory failed: {error}")
+    return replace(entry, **peak._asdict())
+
+
+def _measure_modes(plan: Plan, count: int, run: Run) -> list[StepsPoint]:
+    """Measure all gradient modes over `count` steps."""
+    seconds = run(partial(time_modes, plan.steps_size, count, plan.steps_rounds))
+    calls = {mode: partial(measure_mode_memory, plan.steps_size, mode, count) for mode in MODES}
+    memory = {mode: run(call, keep_freed_memory=False).step_bytes for mode, call in calls.items()}
+    return [StepsPoint(mode, count, seconds[mode], memory[mode]) for mode in MODES]

@@ -1,0 +1,1 @@
+"""Ways to compute a problem: this library's, the published formulation, other libraries."""

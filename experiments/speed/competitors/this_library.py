@@ -1,0 +1,67 @@
+"""This library, by any of its gradient modes and divergences, and the reference for all with the same dynamics."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from torch import Tensor
+
+from experiments.speed.competitors.competitor import Outcome, TorchCompetitor
+from experiments.speed.problems import INTEGRATION_TIME, TOLERANCE, Problem
+from vae_flows.cnf import ContinuousTransform, MLPDynamics, ODESolver, WorkCount
+
+__all__ = ["ThisLibrary", "reference"]
+
+_REFERENCE_TOLERANCE = 1e-8
+_STAGES = 6
+"""Evaluations of a Dormand-Prince step that its end depends on."""
+
+
+class ThisLibrary(TorchCompetitor):
+    """This library.
+
+    Arguments:
+        problem: What is computed.
+        divergence: `hutchinson` or `exact`.
+        solver: Settings of the solve other than the problem's tolerance.
+    """
+
+    def __init__(self, problem: Problem, divergence: str = "hutchinson", **solver: Any) -> None:
+        super().__init__(problem, problem.weights(), problem.size.num_blocks)
+        self._problem = problem
+        self._divergence = divergence
+        self._solver = ODESolver(**{"rtol": TOLERANCE, "atol": TOLERANCE, **solver})
+        self._work: list[WorkCount] = []
+
+    def solve(self, block: int, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        flow = self._problem.flow.cnf
+        updates = flow.amortizations[block](context)
+        transform = ContinuousTransform(
+            cast(MLPDynamics, flow.dynamics[block]).condition(updates, context.shape[:-1]),
+            integration_time=INTEGRATION_TIME,
+            divergence=self._divergence,
+            solver=self._solver,
+            probes=self._problem.probes[block].unsqueeze(0),
+            on_solve=self._work.append,
+        )
+        return transform.forward_with_log_det(z)
+
+    def step(self) -> None:
+        self._work.clear()
+        super().step()
+
+    def count(self) -> int:
+        return sum(work.forward_evaluations + work.backward_evaluations for work in self._work)
+
+    def multiply_adds(self) -> int:
+        """Return those that the last step cannot do without."""
+        work = WorkCount.total(self._work)
+        return self._problem.size.multiply_adds(work.forward_evaluations, _STAGES * work.accepted_steps)
+
+
+def reference(problem: Problem, divergence: str) -> Outcome:
+    """Solve a problem in double precision at a tolerance beside which the others' is large."""
+    tolerance = _REFERENCE_TOLERANCE
+    competitor = ThisLibrary(problem.double(), divergence, rtol=tolerance, atol=tolerance, gradient="recompute")
+    competitor.step()
+    return competitor.outcome()
