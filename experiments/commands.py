@@ -23,7 +23,7 @@ from experiments.presets import find_preset
 from experiments.report import render_tables, write_report
 from experiments.runners import LocalRunner
 from experiments.settings import CellSettings, override
-from experiments.speed.comparison import FULL, QUICK, compare
+from experiments.speed.speed_comparison import FULL, QUICK, compare
 from experiments.speed.speed_report import write_comparison
 from vae_flows.data import available_toys
 from vae_flows.errors import InvalidInputError, complaint

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from vae_flows.errors import DataError, complaint
 from vae_flows.files import written_whole
 
-__all__ = ["read_json", "to_json", "to_lines", "to_png", "write_all", "write_atomically", "write_json"]
+__all__ = ["read_json", "to_json", "to_lines", "to_png", "write_atomically", "write_files", "write_json"]
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -22,7 +22,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
-def write_all(folder: Path, contents: Mapping[str, bytes | str]) -> tuple[Path, ...]:
+def write_files(folder: Path, contents: Mapping[str, bytes | str]) -> tuple[Path, ...]:
     """Write files, given by their names in a folder, each whole or not at all, and return their paths."""
     for name, content in contents.items():
         write_atomically(folder / name, content)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from experiments.cell import FAILURE, IMAGES, METRICS, SETTINGS, load_settings, run_folder
-from experiments.files import read_json, to_lines, to_png, write_all
+from experiments.files import read_json, to_lines, to_png, write_files
 from experiments.paper_results import PAPER_RESULTS
 from experiments.presets import POSTERIORS, PRESETS
 from experiments.settings import CellSettings, differences, from_plain
@@ -113,7 +113,7 @@ def write_report(root: Path, destination: Path | None = None) -> tuple[Results, 
     for data in summaries:
         figures = _draw(root, data, results)
         files |= {f"{data}-{name}.png": to_png(figure) for name, figure in figures.items()}
-    return results, write_all(destination, files)
+    return results, write_files(destination, files)
 
 
 def _record(folder: Path) -> dict[str, Any]:

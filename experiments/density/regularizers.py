@@ -14,7 +14,7 @@ from experiments.density.plots import plot_trials
 from experiments.density.report import describe_setting, without_history
 from experiments.density.run import run_density
 from experiments.density.settings import DensitySettings
-from experiments.files import to_lines, to_png, write_all
+from experiments.files import to_lines, to_png, write_files
 from vae_flows.reporting import Estimate, Table
 from vae_flows.reporting.tables import Entry, tables_to_markdown
 
@@ -148,7 +148,7 @@ def write_trials(results: Sequence[TrialResult], destination: Path) -> tuple[lis
         MARKDOWN: tables_to_markdown(tables),
         PICTURE: to_png(plot_trials(points)),
     }
-    return tables, write_all(destination, files)
+    return tables, write_files(destination, files)
 
 
 def _by_data(results: Sequence[TrialResult]) -> list[tuple[str, list[TrialResult]]]:

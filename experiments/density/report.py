@@ -9,7 +9,7 @@ from typing import Any
 from experiments.density.picture import read_picture
 from experiments.density.plots import plot_densities
 from experiments.density.run import ARRAYS, METRICS
-from experiments.files import read_json, to_lines, to_png, write_all
+from experiments.files import read_json, to_lines, to_png, write_files
 from vae_flows.reporting import Table
 from vae_flows.reporting.tables import Entry
 
@@ -54,7 +54,7 @@ def write_densities(folders: Sequence[Path], destination: Path) -> tuple[Table, 
         MARKDOWN: table.to_markdown(),
         PICTURE: to_png(plot_densities(pictures)),
     }
-    return table, write_all(destination, files)
+    return table, write_files(destination, files)
 
 
 def without_history(record: Mapping[str, Any]) -> dict[str, Any]:

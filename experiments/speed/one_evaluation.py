@@ -15,7 +15,7 @@ from torch import Tensor
 
 from experiments.speed.measuring import interleave, medians
 from experiments.speed.problems import Size
-from experiments.speed.records import Products, ScalingPoint
+from experiments.speed.speed_records import Products, ScalingPoint
 from vae_flows.cnf import (
     BruteForceDivergence,
     Divergence,

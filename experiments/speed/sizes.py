@@ -15,7 +15,7 @@ from experiments.speed.competitors.roster import BASELINE, entrants_at
 from experiments.speed.competitors.this_library import ThisLibrary, reference
 from experiments.speed.measuring import Peak, interleave, peak_of_steps
 from experiments.speed.problems import Size, make_problem
-from experiments.speed.records import Measurement, SizeResult
+from experiments.speed.speed_records import Measurement, SizeResult
 
 __all__ = ["errors_between", "first_step", "measure_memory", "time_size"]
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.speed.one_evaluation import METHODS
-from experiments.speed.records import Comparison, SizeResult
+from experiments.speed.speed_records import Comparison, SizeResult
 from vae_flows.reporting.plots import COLOURS, DPI, FAINT, INK
 
 __all__ = ["plot_comparison"]

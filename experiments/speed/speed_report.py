@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
-from experiments.files import to_json, to_png, write_all
+from experiments.files import to_json, to_png, write_files
 from experiments.settings import to_plain
 from experiments.speed.competitors.roster import BASELINE, ZUKO
 from experiments.speed.gradient_modes import MODES
-from experiments.speed.records import ASYMPTOTIC, Comparison, Measurement, SizeResult
 from experiments.speed.speed_plot import plot_comparison
+from experiments.speed.speed_records import ASYMPTOTIC, Comparison, Measurement, SizeResult
 from experiments.speed.targets import GIGABYTE, judge
 from vae_flows.reporting.tables import Entry, Table, tables_to_markdown
 
@@ -54,7 +54,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> tuple[list[Table],
         "speed.md": tables_to_markdown(tables),
         "speed.png": to_png(plot_comparison(comparison)),
     }
-    return tables, write_all(folder, files)
+    return tables, write_files(folder, files)
 
 
 def _targets_table(comparison: Comparison) -> Table:
@@ -80,15 +80,13 @@ def _measurement_row(entry: Measurement, result: SizeResult) -> tuple[Entry, ...
     if entry.absent:
         return _row(entry.competitor, entry.absent.partition(":")[0], *[_NONE] * (len(_COLUMNS) - 2))
     counts = entry.forward_evaluations, entry.backward_evaluations
+    memory = entry.step_bytes, entry.process_bytes
     return _row(
         entry.competitor,
-        _number(entry.median),
-        _number(result.ratio(entry.competitor, BASELINE)),
+        *map(_number, (entry.median, result.ratio(entry.competitor, BASELINE))),
         " + ".join("?" if count is None else str(count) for count in counts),
-        _gigabytes(entry.step_bytes),
-        _gigabytes(entry.process_bytes),
-        _scientific(entry.value_error),
-        _scientific(entry.gradient_error),
+        *(_NONE if count is None else f"{count / GIGABYTE:.2f}" for count in memory),
+        *(_NONE if error is None else f"{error:.1e}" for error in (entry.value_error, entry.gradient_error)),
         bold=entry.competitor == BASELINE,
     )
 
@@ -107,35 +105,33 @@ def _size_notes(result: SizeResult) -> tuple[str, ...]:
 
 
 def _steps_table(comparison: Comparison) -> Table:
-    points = comparison.steps
-    counts = sorted({point.steps for point in points})
+    counts = sorted({point.steps for point in comparison.steps})
+    known = {(point.mode, point.steps): point for point in comparison.steps}
     rows = []
     for mode in MODES:
-        of_mode = {point.steps: point for point in points if point.mode == mode}
-        seconds = [_number(1000 * of_mode[count].seconds) for count in counts]
-        memory = [_number(of_mode[count].step_bytes / _MEGABYTE) for count in counts]
+        points = [known[mode, count] for count in counts]
+        seconds, memory = [1e3 * point.seconds for point in points], [point.step_bytes / _MEGABYTE for point in points]
         increase = comparison.growth(mode)
-        rows.append(_row(mode, *seconds, *memory, _NONE if increase is None else _number(increase / _MEGABYTE)))
+        numbers = (*seconds, *memory, None if increase is None else increase / _MEGABYTE)
+        rows.append(_row(mode, *map(_number, numbers)))
     settings = comparison.settings["steps"]
-    times, sizes = [f"ms, {count} steps" for count in counts], [f"MB, {count} steps" for count in counts]
     note = f"{settings['size']}, fixed steps of {settings['method']}, each of which makes four evaluations."
-    columns = ("", *times, *sizes, "MB a further step")
+    columns = ("", *(f"{unit}, {count} steps" for unit in ("ms", "MB") for count in counts), "MB a further step")
     return Table("Gradient modes against the number of steps", columns, tuple(rows), (note,))
 
 
 def _scaling_table(comparison: Comparison) -> Table:
-    points = comparison.scaling
-    dims = sorted({point.dim for point in points})
-    rows = []
-    for method, bound in _LITERATURE.items():
-        seconds = {point.dim: point.seconds for point in points if point.method == method}
-        cells = [_number(1000 * seconds[dim]) if dim in seconds else _NONE for dim in dims]
-        rows.append(_row(method, *cells, _number(comparison.exponent(method)), bound))
+    dims = sorted({point.dim for point in comparison.scaling})
+    known = {(point.method, point.dim): 1e3 * point.seconds for point in comparison.scaling}
+    rows = [
+        _row(method, *(_number(known.get((method, dim))) for dim in dims), _number(comparison.exponent(method)), bound)
+        for method, bound in _LITERATURE.items()
+    ]
     scaling = comparison.settings["scaling"]
     note = (
-        f"{scaling['batch']} examples, hidden layers {'-'.join(map(str, scaling['hidden_dims']))}, "
-        f"threads: {scaling['threads']}. The exponent is "
-        f"that of D from {ASYMPTOTIC} on. The log-determinant is that of a Jacobian which is given."
+        f"{scaling['batch']} examples, hidden layers {'-'.join(map(str, scaling['hidden_dims']))}, threads: "
+        f"{scaling['threads']}. The exponent is that of D from {ASYMPTOTIC} on. The log-determinant is that of a "
+        "Jacobian which is given."
     )
     columns = ("", *(f"D = {dim}" for dim in dims), "exponent", "literature")
     return Table("Value and change of log-density with gradient, ms an evaluation", columns, tuple(rows), (note,))
@@ -166,11 +162,3 @@ def _number(value: float | None) -> str:
         return _NONE
     digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
     return f"{value:.{digits}f}"
-
-
-def _gigabytes(count: int | None) -> str:
-    return _NONE if count is None else f"{count / GIGABYTE:.2f}"
-
-
-def _scientific(value: float | None) -> str:
-    return _NONE if value is None else f"{value:.1e}"

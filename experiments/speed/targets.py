@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from experiments.speed.competitors.roster import BASELINE, DIFFRAX, EXACT, PUBLISHED, ZUKO
 from experiments.speed.problems import BIAS, CONCAT, LARGE, LOW_RANK, WIDE_BIAS
-from experiments.speed.records import Comparison
+from experiments.speed.speed_records import Comparison
 
 __all__ = ["GIGABYTE", "Target", "judge"]
 

@@ -200,7 +200,7 @@ def test_a_picture_is_read_as_it_was_written(small_picture, tmp_path):
     for frame, expected in zip(found.frames.values(), picture.frames.values(), strict=True):
         np.testing.assert_array_equal(frame, expected)
     path.write_bytes(b"damaged")
-    with pytest.raises(DataError, match="expected an .npz file of plain arrays"):
+    with pytest.raises(DataError, match=r"expected an \.npz file of plain arrays"):
         read_picture(path)
 
 

@@ -70,17 +70,13 @@ class _Dynamics(nn.Module):
         return derivative, estimate, torch.zeros_like(amortized)
 
     def _network(self, t: Tensor, x: Tensor, amortized: Tensor) -> Tensor:
-        parts = iter(amortized.split(self._size.split_sizes, -1))
+        parts, rank = iter(amortized.split(self._size.split_sizes, -1)), self._size.rank
         for place, layer in enumerate(self._layers):
-            if place:
-                x = F.softplus(x)
+            x = F.softplus(x) if place else x
             product = F.linear(x, layer.weight, layer.bias) + t * layer.time_weight
-            if self._size.rank:
-                product = product + self._low_rank(x, next(parts), next(parts))
+            if rank:
+                left, right = next(parts).unflatten(-1, (-1, rank)), next(parts).unflatten(-1, (rank, -1))
+                inner = torch.bmm(x.unsqueeze(1), left) * low_rank_scale(x.shape[-1], rank)
+                product = product + torch.bmm(inner, right).squeeze(1)
             x = product + next(parts)
         return x
-
-    def _low_rank(self, x: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        rank, fan_in = self._size.rank, x.shape[-1]
-        inner = torch.bmm(x.unsqueeze(1), left.unflatten(-1, (fan_in, rank))) * low_rank_scale(fan_in, rank)
-        return torch.bmm(inner, right.unflatten(-1, (rank, -1))).squeeze(1)

@@ -6,7 +6,7 @@ from experiments.speed.competitors.roster import BASELINE, DIFFRAX, EXACT, PUBLI
 from experiments.speed.gradient_modes import MODES
 from experiments.speed.one_evaluation import METHODS
 from experiments.speed.problems import SIZES
-from experiments.speed.records import Comparison, Measurement, Products, ScalingPoint, SizeResult, StepsPoint
+from experiments.speed.speed_records import Comparison, Measurement, Products, ScalingPoint, SizeResult, StepsPoint
 
 
 def _result(size: str) -> SizeResult:

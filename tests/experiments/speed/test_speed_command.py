@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import main
-from experiments.speed import comparison
+from experiments.speed import speed_comparison
 from experiments.speed.competitors.roster import BASELINE, PUBLISHED, entrants_at
 from experiments.speed.gradient_modes import MODES, measure_mode_memory, time_modes
 from experiments.speed.measuring import Peak
 from experiments.speed.one_evaluation import METHODS, time_dimension, time_products
 from experiments.speed.problems import TINY_LOW_RANK
-from experiments.speed.records import Measurement, Products, ScalingPoint, SizeResult
 from experiments.speed.sizes import measure_memory, time_size
+from experiments.speed.speed_records import Measurement, Products, ScalingPoint, SizeResult
 from experiments.speed.worker import WorkerError, call_apart
 
 
@@ -60,7 +60,7 @@ def failing(function, message, when=lambda *_: True):
 
 
 def test_speed_publishes_what_was_measured(no_colour, monkeypatch, capsys):
-    monkeypatch.setattr(comparison, "call_apart", canned)
+    monkeypatch.setattr(speed_comparison, "call_apart", canned)
     assert main(["speed", "--quick", "--rounds", "3", "--threads", "1", "--publish", "published"]) == 0
     out = capsys.readouterr().out
     assert "not measured" in out
@@ -83,7 +83,7 @@ def test_memory_is_measured_without_keeping_freed_memory_and_scaling_in_one_thre
         made.append((call.func, options.get("keep_freed_memory", True), options["threads"]))
         return canned(call)
 
-    monkeypatch.setattr(comparison, "call_apart", recording)
+    monkeypatch.setattr(speed_comparison, "call_apart", recording)
     assert main(["speed", "--quick", "--threads", "2", "--folder", "speed"]) == 0
     assert {function for function, kept, _ in made if not kept} == {measure_memory, measure_mode_memory}
     assert {function for function, _, threads in made if threads == 1} == {time_dimension}
@@ -91,7 +91,7 @@ def test_memory_is_measured_without_keeping_freed_memory_and_scaling_in_one_thre
 
 def test_a_size_that_fails_does_not_stop_the_others(no_colour, monkeypatch, capsys):
     broken = failing(time_size, "MemoryError", lambda size, _: size == TINY_LOW_RANK)
-    monkeypatch.setattr(comparison, "call_apart", broken)
+    monkeypatch.setattr(speed_comparison, "call_apart", broken)
     assert main(["speed", "--quick", "--folder", "speed"]) == 0
     sizes = json.loads(Path("speed/speed.json").read_text())["sizes"]
     assert {entry["absent"] for entry in sizes[0]["measurements"]} == {"failed: MemoryError"}
@@ -100,7 +100,7 @@ def test_a_size_that_fails_does_not_stop_the_others(no_colour, monkeypatch, caps
 
 @pytest.mark.parametrize("function", [measure_mode_memory, time_dimension, time_products])
 def test_another_call_that_fails_is_told_and_loses_nothing(function, no_colour, monkeypatch, capsys):
-    monkeypatch.setattr(comparison, "call_apart", failing(function, "took more than 300 s"))
+    monkeypatch.setattr(speed_comparison, "call_apart", failing(function, "took more than 300 s"))
     assert main(["speed", "--quick", "--folder", "speed"]) == 0
     stored = json.loads(Path("speed/speed.json").read_text())
     assert stored["failures"]

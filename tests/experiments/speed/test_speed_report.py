@@ -9,7 +9,7 @@ import pytest
 from experiments.files import read_json
 from experiments.settings import from_plain
 from experiments.speed.competitors.roster import BASELINE, DIFFRAX, EXACT, PUBLISHED, ZUKO
-from experiments.speed.records import Comparison, ScalingPoint, SizeResult, StepsPoint
+from experiments.speed.speed_records import Comparison, ScalingPoint, SizeResult, StepsPoint
 from experiments.speed.speed_report import make_tables, write_comparison
 from experiments.speed.targets import Target, judge
 

@@ -16,8 +16,8 @@ from experiments.speed.competitors.roster import BASELINE, PEER_PACKAGES, PUBLIS
 from experiments.speed.gradient_modes import METHOD, MODES, measure_mode_memory, time_modes
 from experiments.speed.one_evaluation import SCALING_THREADS, time_dimension, time_products
 from experiments.speed.problems import BIAS, INTEGRATION_TIME, SIZES, TINY_CONCAT, TINY_LOW_RANK, TOLERANCE, Size
-from experiments.speed.records import Comparison, Measurement, SizeResult, StepsPoint
 from experiments.speed.sizes import measure_memory, time_size
+from experiments.speed.speed_records import Comparison, Measurement, SizeResult, StepsPoint
 from experiments.speed.worker import WorkerError, call_apart
 
 __all__ = ["FULL", "QUICK", "Plan", "compare"]
