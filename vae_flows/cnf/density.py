@@ -86,6 +86,8 @@ class ContinuousNormalizingFlow(nn.Module):
         sizes = {block.latent_dim for block in blocks}
         if len(sizes) != 1:
             raise InvalidInputError(complaint("dynamics", "one or more of one latent dimension", sorted(sizes)))
+        if isinstance(integration_time, Tensor):
+            raise InvalidInputError(complaint("integration_time", "a positive number", repr(integration_time)))
         check_integration_time(integration_time)
         if not 0 <= end_time_jitter < integration_time:
             expected = f"at least 0 and below T = {integration_time}"

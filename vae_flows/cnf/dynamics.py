@@ -130,17 +130,16 @@ class MLPField(VectorField):
     N counts the examples, S the samples that share an example's parameters.
     """
 
-    def __init__(
-        self, parts: Sequence[_Part], batch: Size, activation: Activation, *, prepare_layers: bool = True
-    ) -> None:
+    def __init__(self, parts: Sequence[_Part], batch: Size, activation: Activation) -> None:
         self._parts = parts
         self._batch = batch
         self._activation = activation
-        constant = prepare_layers and not any(layer.depends_on_time_in_weight for layer, _ in parts)
+        constant = not any(layer.depends_on_time_in_weight for layer, _ in parts)
         self._constant = [layer.constant(update) for layer, update in parts] if constant else None
 
-    def self_contained(self) -> MLPField:
-        return MLPField(self._parts, self._batch, self._activation, prepare_layers=False)
+    @property
+    def takes_each_time(self) -> bool:
+        return self._constant is not None
 
     @property
     def narrowest(self) -> int:

@@ -35,6 +35,9 @@ class AugmentedField(ABC):
     num_integrals: int = 1
     """K."""
 
+    has_pull_back = False
+    """Whether the field knows its derivatives better than automatic differentiation does; see `TapedField`."""
+
     @abstractmethod
     def evaluate(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return f, of the shape of `z (…, D)`, and the rates `(…, K)`."""
@@ -58,6 +61,8 @@ class AugmentedField(ABC):
 
 class TapedField(AugmentedField):
     """An augmented field that differentiates itself: evaluations leave a tape, from which `pull_back` works."""
+
+    has_pull_back = True
 
     @abstractmethod
     def record(self, t: Time, z: Tensor) -> tuple[tuple[Tensor, Tensor], object]:
@@ -95,13 +100,10 @@ class VectorField(ABC):
     def tensors(self) -> Sequence[Tensor]:
         """Return the tensors that f depends on, in the form in which it uses them."""
 
-    def self_contained(self) -> VectorField:
-        """Return the same field with nothing prepared outside an evaluation, so that `tensors` is all there is.
-
-        Regularisers use a field and what was bound from it together; a gradient that goes by tensors would otherwise
-        meet the prepared ones and those they were prepared from, and count the latter twice.
-        """
-        return self
+    @property
+    def takes_each_time(self) -> bool:
+        """Whether t may differ between latents, as a tensor `(…, 1)`."""
+        return True
 
     def bottleneck_width(self) -> int:
         """Return the width H of the layer h in f = g(h(z)) at which the bottleneck estimator has its noise.

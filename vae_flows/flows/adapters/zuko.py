@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.distributions.transforms import _InverseTransform
 
+from vae_flows.derivatives import Refusal, first_order_only
 from vae_flows.errors import IntegrationError, InvalidInputError, complaint, unknown_name
 from vae_flows.flows.adapters.foreign import AdaptedFlow, ForeignTransform, Orientation
 from vae_flows.flows.adapters.newton import newton_inverse
@@ -132,12 +133,18 @@ class ZukoSolve(ZukoTransform):
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with self._at_most(MAX_EVALUATIONS):
-            return super().evaluate(x)
+            y, log_det = super().evaluate(x)
+        return self._first_order(y, log_det)
 
     def invert(self, y: Tensor) -> tuple[Tensor, Tensor]:
         with self._at_most(MAX_EVALUATIONS):
             x, log_det = self._condition().inv.call_and_ladj(y)
-        return x, -log_det
+        return self._first_order(x, -log_det)
+
+    def _first_order(self, value: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
+        refusal = Refusal(f"second derivatives of {self.name}", "Use flow='ffjord' with solver=ODESolver(fused=False).")
+        value, log_det = first_order_only(refusal, value, log_det)
+        return value, log_det
 
     @contextmanager
     def _at_most(self, limit: int) -> Iterator[None]:
