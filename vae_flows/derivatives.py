@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.precision import full_precision
 
 __all__ = ["Refusal", "first_order", "first_order_only"]
 
@@ -55,7 +56,7 @@ def first_order(refusal: Refusal) -> Callable[[Callable[..., Gradients]], Callab
         @wraps(backward)
         def checked(ctx: Any, *grad_outputs: Tensor) -> Gradients:
             refusal.check()
-            with torch.autocast(grad_outputs[0].device.type, enabled=False):
+            with full_precision(grad_outputs[0]):
                 return backward(ctx, *grad_outputs)
 
         return checked

@@ -104,11 +104,20 @@ class ConditionedMLP(ConditionedDynamics):
         super().__init__(dynamics.latent_dim, batch_shape)
         self._dynamics = bound(dynamics)
         self._updates = updates
+        types = {tensor.dtype for update in updates for tensor in update.tensors()}
+        if types - {self.dtype}:
+            raise InvalidInputError(
+                complaint("updates of MLPDynamics", f"tensors of {self.dtype}", sorted(map(str, types)))
+            )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self._dynamics.parameters()).dtype
 
     def prepare(self, shape: Size) -> MLPField:
         batch = shape[len(shape) - len(self.batch_shape) :]
         parts = [
-            _Part(layer, update.flatten(self.batch_shape, batch))
+            _Part(layer, update.plain().flatten(self.batch_shape, batch))
             for layer, update in zip(cast(Iterable[TimeLinear], self._dynamics.layers), self._updates, strict=True)
         ]
         return MLPField(parts, batch, self._dynamics.activation())

@@ -14,6 +14,7 @@ import torch
 from torch import Size, Tensor, nn
 
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.subclasses import is_plain, plain
 
 __all__ = [
     "AugmentedField",
@@ -142,6 +143,11 @@ class ConditionedDynamics(ABC):
         self.latent_dim = latent_dim
         self.batch_shape = batch_shape
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The floating-point type in which f is computed, or `None` where it is that of z."""
+        return None
+
     @abstractmethod
     def prepare(self, shape: Size) -> VectorField:
         """Return the field for one solve of latents `(*shape, D)`."""
@@ -166,28 +172,36 @@ class FunctionField(VectorField, ConditionedDynamics):
     ) -> None:
         if not callable(function):
             raise InvalidInputError(complaint("vector field", "a callable (t, z) -> dz/dt", repr(function)))
+        for name, tensors in (("parameters", tuple(parameters)), ("context", () if context is None else (context,))):
+            if not all(isinstance(tensor, Tensor) for tensor in tensors):
+                raise InvalidInputError(complaint(f"{name} of a vector field", "tensors", repr(tensors)))
         super().__init__(None, Size() if context is None else context.shape[:-1])
         found = tuple(function.parameters()) if isinstance(function, nn.Module) else ()
         self._function = function
-        self._arguments = () if context is None else (context,)
-        self._tensors = tuple(dict.fromkeys((*found, *parameters, *self._arguments)))
+        arguments = () if context is None else (context,)
+        self._arguments = tuple(map(plain, arguments))
+        self._origins = tuple(dict.fromkeys((*found, *parameters, *arguments)))
+        self._captured: tuple[Tensor, ...] = ()
 
     def prepare(self, shape: Size) -> VectorField:
         del shape
         return self
 
     def dependencies(self) -> Sequence[Tensor]:
-        return self._tensors
+        return (*self._origins, *self._captured)
 
     def tensors(self) -> Sequence[Tensor]:
-        return self._tensors
+        return tuple(map(plain, self._origins))
 
     def value(self, t: Time, z: Tensor) -> Tensor:
         dz = self._function(torch.as_tensor(t, dtype=z.dtype, device=z.device), z, *self._arguments)
-        if dz.shape != z.shape:
-            raise InvalidInputError(
-                complaint("vector field", f"dz/dt of the shape of z, {tuple(z.shape)}", f"shape {tuple(dz.shape)}")
-            )
+        if not isinstance(dz, Tensor) or dz.shape != z.shape or dz.dtype != z.dtype:
+            expected = f"dz/dt of the shape of z and its dtype, {tuple(z.shape)} of {z.dtype}"
+            got = f"{tuple(dz.shape)} of {dz.dtype}" if isinstance(dz, Tensor) else repr(dz)
+            raise InvalidInputError(complaint("vector field", expected, got))
+        if not is_plain(dz):  # by a tensor of such a class in the function's closure
+            self._captured = self._captured or (dz.detach(),)
+            dz = plain(dz)
         return dz
 
     def with_probes(self, probes: Tensor) -> AugmentedField:

@@ -23,6 +23,7 @@ from vae_flows.cnf.work import SolveProgress, WorkCount
 from vae_flows.configuration import register_class
 from vae_flows.derivatives import first_order_only
 from vae_flows.errors import IntegrationError, InvalidInputError, complaint, require_positive
+from vae_flows.precision import full_precision
 from vae_flows.tracing import functorch_is_active
 
 __all__ = ["Gradient", "IntegrationWarning", "ODESolver", "solver_or_default"]
@@ -281,7 +282,7 @@ class _TorchdiffeqFunction:
     def __call__(self, t: Tensor, states: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         self._progress.evaluate()
         # The backward pass of the adjoint may be called inside of automatic mixed precision.
-        with torch.autocast(t.device.type, enabled=False):
+        with full_precision(t):
             return self._field.evaluate(t, states[0])
 
     def _on_step(self, t: Tensor, state: object, step_size: Tensor) -> None:

@@ -17,6 +17,8 @@ from vae_flows.cnf.regularization import RegularizedField, Regularizer, check_re
 from vae_flows.cnf.score import ScoredField
 from vae_flows.cnf.work import WorkCount
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.precision import in_own_type
+from vae_flows.subclasses import plain, tracked
 from vae_flows.tracing import functorch_is_active, known
 from vae_flows.transforms.base import FusedTransform
 
@@ -45,7 +47,8 @@ class ContinuousTransform(FusedTransform):
         regularizers: Rates to integrate beside the trace; see `regularization`.
         context: Third argument of a callable that takes one, `(*batch, C)`.
         parameters: Tensors used inside a callable, needed by the gradients `adjoint` and `recompute` alone.
-        probes: Noise of Hutchinson's estimate to use instead of drawing it, `(num_probes, *z.shape)`.
+        probes: Noise of the estimate to use instead of drawing it, `(num_probes, *z.shape)`; for the bottleneck
+            estimator, its width in place of D.
         on_solve: Called with the work count of each solve as it starts; the counts fill up as it proceeds.
         cache_size: 0 or 1.
 
@@ -125,8 +128,11 @@ class ContinuousTransform(FusedTransform):
         self, z: Tensor, *, forward: bool, score: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Solve between 0 and T; the second value is the integral of the trace in that direction."""
+        given = [z] if score is None else [z, score]
+        own = self._dynamics.dtype or z.dtype
+        start, *carried = (in_own_type(f"{type(self).__name__} latents", plain(tensor), own) for tensor in given)
         try:
-            return self._solve(z, forward=forward, score=score)
+            solved = self._solve(start, forward=forward, score=carried[0] if carried else None)
         except RuntimeError as error:
             hidden = functorch_is_active() and any(known(x.isfinite()) is None for x in (z, *self.dependencies()))
             if not hidden:
@@ -139,12 +145,15 @@ class ContinuousTransform(FusedTransform):
                     "Both take any batch shape as they are; for gradients of each example, loop over the examples.",
                 )
             ) from error
+        origins = [*given, *self.dependencies()]
+        value, log_det, moved = (None if tensor is None else tracked(tensor, origins) for tensor in solved)
+        return cast(Tensor, value), cast(Tensor, log_det), moved
 
     def _solve(self, z: Tensor, *, forward: bool, score: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         shape = self.broadcast_shape(z)
         field = self._dynamics.prepare(shape)
         packed = field.pack(z, shape)
-        if packed.numel() == 0:
+        if packed.numel() == 0 or packed.is_meta:  # nothing to solve, or no numbers to solve for
             self._regularization = z.new_zeros(shape) if self.regularizers else None
             empty = z.expand(shape + z.shape[-1:])
             return empty, z.new_zeros(shape), empty
@@ -169,6 +178,7 @@ class ContinuousTransform(FusedTransform):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Solve in the field's layout, with the gradient of a T that is learned."""
         work, time = self.last_solve, self.integration_time
+        time = plain(time) if isinstance(time, Tensor) else time
         learned = isinstance(time, Tensor) and time.requires_grad and torch.is_grad_enabled()
         by_hand = self.solver.differentiates_by_hand(augmented)
         if isinstance(time, Tensor) and (time.dim() or (learned and not by_hand)):
@@ -217,7 +227,9 @@ class ContinuousTransform(FusedTransform):
             self._drawn_probes[key] = _Noise(of_trace, of_regularizers)
         noise = self._drawn_probes[key]
         if self._given_probes is not None:
-            noise = noise._replace(of_trace=torch.stack([field.pack(probe, shape) for probe in self._given_probes]))
+            probes = self._given_probes
+            self.divergence.check_probes(field, probes, (*map(int, shape), int(packed.shape[-1])))
+            noise = noise._replace(of_trace=torch.stack([field.pack(probe, shape) for probe in plain(probes)]))
         augmented = self.divergence.bind(field, noise.of_trace)
         if self.regularizers:
             return RegularizedField(augmented, field, self.regularizers, noise.of_regularizers)

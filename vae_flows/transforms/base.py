@@ -14,6 +14,7 @@ from torch.distributions import constraints
 from torch.distributions.transforms import Transform
 
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.precision import full_precision
 from vae_flows.shapes import broadcast_batch, broadcast_latents
 from vae_flows.transforms.scores import evaluate_with_score
 
@@ -37,11 +38,6 @@ class _Evaluation(NamedTuple):
 def _version(tensor: Tensor) -> int:
     # Inference tensors have none, and a graph being compiled knows it only as a symbol.
     return -1 if torch.compiler.is_compiling() or tensor.is_inference() else tensor._version
-
-
-def _full_precision(x: Tensor) -> torch.autocast:
-    """Suspend automatic mixed precision: log-densities summed in 16 bits are off by tenths of a nat."""
-    return torch.autocast(x.device.type, enabled=False)
 
 
 class FusedTransform(Transform):
@@ -117,7 +113,7 @@ class FusedTransform(Transform):
         if latest is not None and x is latest.x:
             return latest.y
         self.broadcast_shape(x)
-        with _full_precision(x):
+        with full_precision(x):
             y, log_det = self.forward_with_log_det(x)
         self._remember(x, y, log_det)
         return y
@@ -127,7 +123,7 @@ class FusedTransform(Transform):
         if latest is not None and y is latest.y:
             return latest.x
         self.broadcast_shape(y)
-        with _full_precision(y):
+        with full_precision(y):
             x, log_det = self.inverse_with_log_det(y)
         self._remember(x, y, log_det)
         return x
@@ -138,7 +134,7 @@ class FusedTransform(Transform):
         if latest is not None and x is latest.x and y is latest.y:
             return latest.log_det
         self.broadcast_shape(x)
-        with _full_precision(x):
+        with full_precision(x):
             return self.forward_with_log_det(x)[1]
 
     def forward_shape(self, shape: Sequence[int]) -> Size:
@@ -354,7 +350,7 @@ def forward_with_score(transform: Transform, x: Tensor, score: Tensor) -> tuple[
     """
     if score.shape != x.shape:
         raise InvalidInputError(complaint("score", f"the shape of x, {tuple(x.shape)}", f"shape {tuple(score.shape)}"))
-    with _full_precision(x):
+    with full_precision(x):
         if isinstance(transform, FusedTransform):
             y, log_det, score = transform.forward_with_score(x, score)
             transform._remember(x, y, log_det)

@@ -12,6 +12,7 @@ from torch import Size, Tensor
 
 from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint
 from vae_flows.flows.base import AmortizedFlow
+from vae_flows.subclasses import plain, tracked
 from vae_flows.transforms.base import FusedTransform
 
 __all__ = ["AdaptedFlow", "ForeignTransform", "Orientation"]
@@ -87,8 +88,10 @@ class ForeignTransform(FusedTransform):
     def _whole(self, primitive: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> tuple[Tensor, Tensor]:
         """Give the primitive what every library can handle: full shapes that are not empty."""
         shape = self.broadcast_shape(z)
-        z = z.expand(shape + z.shape[-1:])
-        return primitive(z) if z.numel() else (z, z.new_zeros(shape))
+        full = plain(z).expand(shape + z.shape[-1:])
+        value, log_det = primitive(full) if full.numel() else (full, full.new_zeros(shape))
+        origins = (z, *self.dependencies())
+        return tracked(value, origins), tracked(log_det, origins)
 
 
 class AdaptedFlow(AmortizedFlow):
