@@ -24,6 +24,7 @@ OWN = [*DISCRETE, "ffjord"]
 STEP = 1e-4
 DIFFERENCES = 1e-5  # truncation of central differences with STEP, and their rounding, and that of solves at TIGHT
 ROUNDING = 1e-9
+SOLVER = 1e-7  # two solves at TIGHT, of which one has other steps for what it carries along
 SINGLE = 1e-2  # float32, times the condition of a flow
 
 
@@ -72,7 +73,7 @@ def test_values_and_gradients_are_those_of_an_ordinary_draw(flow: str) -> None:
         results.append([z, log_q, *(gradient for gradient in gradients if gradient is not None)])
     assert len(results[0]) == len(results[1]) > 2
     for scored, ordinary in zip(*results, strict=True):
-        close(scored, ordinary, ROUNDING)
+        close(scored, ordinary, SOLVER if flow == "ffjord" else ROUNDING)
 
 
 @pytest.mark.parametrize("flow", OWN)

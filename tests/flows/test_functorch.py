@@ -211,4 +211,4 @@ def test_states_are_strict(make_any_flow: Make) -> None:
         with pytest.raises(RuntimeError, match=rf"Missing key\(s\) in state_dict: \"{name}\""):
             other.load_state_dict(lacking)
         with pytest.raises(RuntimeError, match=rf"size mismatch for {name}"):
-            other.load_state_dict({**lacking, name: value.new_zeros(value.numel() + 1)})
+            other.load_state_dict({**lacking, name: value.new_zeros(value.numel() + 1, 1)})

@@ -1,4 +1,5 @@
 import copy
+import math
 import pickle
 
 import pyro
@@ -140,12 +141,12 @@ def test_pickles_go_without_the_model(model, x):
     assert guide(x[:3])["rate"].shape == (3,)
 
 
-def test_parameter_store_goes_to_a_guide_that_was_set_up(model, x, tmp_path):
+def test_parameter_store_goes_to_a_guide_that_was_set_up(model, x):
     guide, other = (vf.AmortizedAutoGuide(model, nn.Linear(3, 4).double(), "planar") for _ in range(2))
     SVI(model, guide, adam(), Trace_ELBO()).step(x)
-    pyro.get_param_store().save(tmp_path / "parameters.pt")
+    state = copy.deepcopy(pyro.get_param_store().get_state())
     pyro.clear_param_store()
-    pyro.get_param_store().load(tmp_path / "parameters.pt")
+    pyro.get_param_store().set_state(state)
     other.setup(x)
     with pytest.raises(InvalidInputError, match=r"pyro\.module\('AmortizedAutoGuide.encoder', module, update"):
         other(x)
@@ -295,4 +296,4 @@ def test_latent_sites_of_a_value_are_local_too():
 
     guide = vf.AmortizedAutoGuide(model, nn.Linear(1, 4), "none")
     assert set(guide(torch.randn(6, 1))) == {"x_unobserved"}
-    assert SVI(model, guide, adam(), Trace_ELBO()).step(torch.randn(6, 1)) > 0
+    assert math.isfinite(SVI(model, guide, adam(), Trace_ELBO()).step(torch.randn(6, 1)))

@@ -43,7 +43,8 @@ class TrainingProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if not self._progress.disable:  # older releases of rich write a line all the same
+            self._progress.stop()
 
     def start_epoch(self, steps: int) -> None:
         """Begin the bar of an epoch of so many steps."""
