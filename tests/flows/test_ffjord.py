@@ -44,7 +44,7 @@ class Golden:
             self.dynamics.condition(self.updates, (6,)),
             integration_time=float(self.arrays["T"]),
             divergence=divergence,
-            probes=self.arrays["noise"][None],
+            probes=self.arrays["noise"][None] if divergence == "hutchinson" else None,
             solver=self.solver,
         )
 
