@@ -9,7 +9,9 @@ Python import or run anything that the program has not loaded by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from inspect import Parameter, signature
+from numbers import Integral, Real
 from typing import Any, TypeVar, cast
 
 from torch import nn
@@ -66,8 +68,13 @@ def register_class(name: str) -> Callable[[Class], Class]:
     return register
 
 
-def describe(value: Any) -> Any:
+def describe(value: Any, foreign: Callable[[Any], Any] | None = None) -> Any:
     """Return the description of an object, or of a plain value or a collection of them.
+
+    Arguments:
+        value: What to describe.
+        foreign: What to make of objects whose class is not registered, or that do not tell their configuration; by
+            default they are an error.
 
     Raises:
         UnregisteredClassError: It is, or holds, an object whose class is not registered.
@@ -78,7 +85,7 @@ def describe(value: Any) -> Any:
         >>> describe([KineticEnergy(0.01), None])
         [{'class': 'KineticEnergy', 'weight': 0.01}, None]
     """
-    return to_plain(value, _describe_object)
+    return to_plain(value, partial(_describe_object, foreign=foreign))
 
 
 def build(description: Any) -> Any:
@@ -139,8 +146,12 @@ def to_plain(value: Any, plain_object: Callable[[Any], Any]) -> Any:
         >>> to_plain({"sizes": (1, 2), "dtype": complex}, lambda value: value.__name__)
         {'sizes': [1, 2], 'dtype': 'complex'}
     """
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or type(value) in (bool, int, float, str):
         return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, Integral | Real):  # such as NumPy's
+        return int(value) if isinstance(value, Integral) else float(value)
     if isinstance(value, Mapping):
         return {str(key): to_plain(item, plain_object) for key, item in value.items()}
     if isinstance(value, list | tuple | nn.ModuleList):
@@ -162,8 +173,16 @@ def without_lists(value: Any) -> Any:
     return value
 
 
-def _describe_object(value: Any) -> dict[str, Any]:
+def _describe_object(value: Any, foreign: Callable[[Any], Any] | None) -> Any:
     name = _names.get(type(value))
     if name is None:
-        raise UnregisteredClassError(type(value).__qualname__)
-    return {CLASS: name, **{key: describe(item) for key, item in config_of(value).items()}}
+        if foreign is None:
+            raise UnregisteredClassError(type(value).__qualname__)
+        return foreign(value)
+    try:
+        config = config_of(value)
+    except InvalidInputError:
+        if foreign is None:
+            raise
+        return foreign(value)
+    return {CLASS: name, **{key: describe(item, foreign) for key, item in config.items()}}

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
-from zipfile import BadZipFile, ZipFile
+from typing import Any, cast
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import torch
 from torch import Tensor, nn
 
 from vae_flows.errors import CheckpointError, complaint
 
-__all__ = ["check_weights", "read_torch_file", "take_weights"]
+__all__ = ["check_weights", "kind_of", "read_torch_file", "take_weights"]
 
 SHOWN = 5
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def read_torch_file(path: Path, map_location: str | torch.device = "cpu") -> Any:
@@ -30,36 +30,70 @@ def read_torch_file(path: Path, map_location: str | torch.device = "cpu") -> Any
     if not path.is_file():
         raise CheckpointError(complaint("checkpoint", f"a file at {path}", "none"))
     try:
-        with ZipFile(path) as archive:  # torch.load compares no checksums
-            if (damaged := archive.testzip()) is not None:
-                raise BadZipFile(f"{damaged} has another checksum")
+        _check_archive(path)
         return torch.load(path, map_location=map_location, weights_only=True)
-    except (BadZipFile, RuntimeError, UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a parser may raise anything on what is no file of its own
         damage = f"damage ({next(iter(str(error).splitlines()), type(error).__name__)})"
         remedy = "Delete it, or restore it from a copy."
         raise CheckpointError(complaint(f"checkpoint {path}", "a readable file", damage, remedy)) from error
 
 
-def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path | str) -> None:
-    """Compare the names and shapes of weights with those of a model.
+def check_weights(model: nn.Module, weights: object, path: Path | str) -> None:
+    """Compare the names, shapes and kinds of weights with those of a model, and look for NaN and infinity.
+
+    Floating-point weights of another precision are of the same kind.
 
     Raises:
         CheckpointError: They differ; the message says where.
     """
+    remedy = "Build the model with the settings that it was trained with."
+    subject, wanted = f"checkpoint {path}", f"weights of this {type(model).__name__}"
+    if not isinstance(weights, Mapping):
+        raise CheckpointError(complaint(subject, wanted, kind_of(weights), remedy))
     expected = model.state_dict()
+    shared = {name: (tensor, weights[name]) for name, tensor in expected.items() if name in weights}
+    tensors = {name: (own, other) for name, (own, other) in shared.items() if isinstance(other, Tensor)}
     differences = {
         "missing": [name for name in expected if name not in weights],
-        "unexpected": [name for name in weights if name not in expected],
+        "unexpected": [str(name) for name in weights if name not in expected],
         "of another shape": [
-            f"{name} {tuple(weights[name].shape)} instead of {tuple(tensor.shape)}"
-            for name, tensor in expected.items()
-            if name in weights and weights[name].shape != tensor.shape
+            f"{name} {tuple(other.shape)} instead of {tuple(own.shape)}"
+            for name, (own, other) in tensors.items()
+            if own.shape != other.shape
+        ],
+        "of another kind": [
+            f"{name} {kind_of(other)} instead of {kind_of(own)}"
+            for name, (own, other) in shared.items()
+            if not _same_kind(own, other)
         ],
     }
+    if not any(differences.values()):
+        parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+        differences = {
+            "NaN or infinite": [
+                name for name, (own, other) in tensors.items() if not _sound(own, other, name in parameters)
+            ]
+        }
+        remedy = "Restore it from a copy."
     found = "; ".join(f"{kind}: {_shortened(names)}" for kind, names in differences.items() if names)
     if found:
-        remedy = "Build the model with the settings that it was trained with."
-        raise CheckpointError(complaint(f"checkpoint {path}", f"weights of this {type(model).__name__}", found, remedy))
+        raise CheckpointError(complaint(subject, wanted, found, remedy))
+
+
+def kind_of(value: object) -> str:
+    """Describe a value in a few words: type, and dtype and shape or the beginning of its text.
+
+    Example:
+        >>> kind_of(torch.zeros(2, 3)), kind_of(None), kind_of([1, 2])
+        ('float32 tensor of shape (2, 3)', 'None', 'list [1, 2]')
+    """
+    if isinstance(value, Tensor):
+        layout = "" if _has_values(value) else f" on {value.device} in layout {value.layout}"
+        return f"{value.dtype} tensor of shape {tuple(value.shape)}{layout}".removeprefix("torch.")
+    if value is None:
+        return "None"
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) < 60 else text[:60] + '…'}"
 
 
 def take_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path | str) -> None:
@@ -83,6 +117,37 @@ def _take_dtypes(module: nn.Module, dtypes: Mapping[str, torch.dtype], prefix: s
         tensor.data = tensor.data.to(dtypes.get(prefix + name, tensor.dtype))
     for name, child in module.named_children():
         _take_dtypes(child, dtypes, f"{prefix}{name}.")
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse archives that are damaged or not as `torch.save` makes them, before anything is unpacked."""
+    with ZipFile(path) as archive:  # torch.load compares no checksums
+        members = archive.infolist()
+        if any(member.compress_type != ZIP_STORED or member.flag_bits & 1 for member in members):
+            raise BadZipFile("it is compressed or encrypted, which torch.save does not do")
+        if sum(member.file_size for member in members) > path.stat().st_size:
+            raise BadZipFile("its parts are larger than the whole")
+        if (damaged := archive.testzip()) is not None:
+            raise BadZipFile(f"{damaged} has another checksum")
+
+
+def _same_kind(own: Tensor, other: object) -> bool:
+    if not isinstance(other, Tensor) or not _has_values(other):
+        return False
+    return own.dtype == other.dtype or (own.dtype in FLOATS and other.dtype in FLOATS)
+
+
+def _has_values(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
+
+
+def _sound(own: Tensor, other: Tensor, is_parameter: bool) -> bool:
+    """Say whether weights have no NaN, and no infinity but where the model's buffer has one too, such as in a mask."""
+    if other.dtype not in FLOATS and not other.is_complex():
+        return True
+    if is_parameter or not (own.is_meta or not own.isfinite().all()):
+        return bool(other.isfinite().all())
+    return not cast(bool, other.isnan().any())
 
 
 def _shortened(names: list[str]) -> str:

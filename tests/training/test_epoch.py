@@ -14,7 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from vae_flows.cnf import ODESolver
 from vae_flows.data import DataSet
-from vae_flows.errors import IntegrationError, NonFiniteLossError
+from vae_flows.errors import DataError, IntegrationError, InvalidInputError, NonFiniteLossError
 from vae_flows.training import TrainingResult
 from vae_flows.training.checkpoint import load_checkpoint
 from vae_flows.vae import ELBO, VAE
@@ -110,7 +110,67 @@ def test_a_failed_solve_is_located(make_vae: MakeVAE, fit: Fit):
     vae = make_vae("ffjord", hidden_dims=(8,), rank=2, solver=ODESolver(max_evaluations=3))
     with pytest.raises(IntegrationError) as caught:
         fit(vae)
-    assert caught.value.__notes__ == ["In training, epoch 1, batch 1, posterior 'ffjord'."]
+    assert caught.value.__notes__ == ["In training, epoch 1, batch 1, posterior 'ffjord', learning rate 0.005."]
+
+
+@pytest.mark.parametrize("kind", [InvalidInputError, DataError, RuntimeError, ZeroDivisionError])
+@pytest.mark.parametrize("training", [True, False])
+def test_any_failure_of_an_epoch_is_located(
+    make_vae: MakeVAE, fit: Fit, monkeypatch: pytest.MonkeyPatch, kind: type[Exception], training: bool
+):
+    vae = make_vae()
+    original = vae.elbo
+
+    def elbo(x: Tensor, *arguments: Any) -> ELBO:
+        if vae.training is training:
+            raise kind("a failure")
+        return original(x, *arguments)
+
+    monkeypatch.setattr(vae, "elbo", elbo)
+    with pytest.raises(kind, match="a failure") as caught:
+        fit(vae, learning_rate=0.25)
+    place = "batch 1" if training else "validation"
+    assert caught.value.__notes__ == [f"In training, epoch 1, {place}, posterior 'planar', learning rate 0.25."]
+
+
+def test_each_epoch_has_draws_of_its_own(make_vae: MakeVAE, fit: Fit, monkeypatch: pytest.MonkeyPatch):
+    vae, states, pixels = make_vae(), [], []
+    original = vae.elbo
+
+    def elbo(x: Tensor, *arguments: Any) -> ELBO:
+        if vae.training:
+            states.append(torch.get_rng_state())
+            pixels.append(x.sum(0))
+        return original(x, *arguments)
+
+    monkeypatch.setattr(vae, "elbo", elbo)
+    fit(vae, max_epochs=3, batch_size=50)
+    for seen in (states, pixels):
+        assert len(seen) == 3
+        assert not any(torch.equal(seen[one], seen[other]) for one, other in ((0, 1), (0, 2), (1, 2)))
+
+
+@pytest.mark.parametrize("batch_size", [1, 20, 50])
+def test_the_loss_is_a_mean_over_images(make_vae: MakeVAE, fit: Fit, monkeypatch: pytest.MonkeyPatch, batch_size: int):
+    vae, gradients = make_vae(), []
+    parameter = vae.posterior.gaussian.bias
+
+    def elbo(x: Tensor, *arguments: Any) -> ELBO:
+        values = parameter.sum().expand(len(x))
+        return ELBO(values, values, torch.zeros_like(values))
+
+    def record(optimizer: Optimizer, *_: Any) -> None:
+        assert parameter.grad is not None
+        gradients.append(parameter.grad.clone())
+
+    monkeypatch.setattr(vae, "elbo", elbo)
+    hook = register_optimizer_step_pre_hook(record)
+    try:
+        fit(vae, max_epochs=1, batch_size=batch_size)
+    finally:
+        hook.remove()
+    for gradient in gradients:  # of −(sum of the parameters), whatever the number of images
+        torch.testing.assert_close(gradient, -torch.ones_like(gradient))
 
 
 def test_long_gradients_are_cut(make_vae: MakeVAE, fit: Fit):

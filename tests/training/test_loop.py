@@ -3,13 +3,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from vae_flows.data import DataSet
 from vae_flows.errors import InvalidInputError
-from vae_flows.training import ComputeSettings, TrainingResult, load_weights
+from vae_flows.training import ComputeSettings, TrainingResult, TrainingSettings, load_weights, train
+from vae_flows.training.loop import _launch
+from vae_flows.training.settings import Precision
 from vae_flows.vae import VAE
 
 MakeVAE = Callable[..., VAE]
@@ -103,3 +106,30 @@ def test_hardware_that_is_missing_is_named(make_vae: MakeVAE, fit: Fit):
 def test_nothing_is_printed_outside_a_terminal(make_vae: MakeVAE, fit: Fit, capsys: pytest.CaptureFixture[str]):
     fit(make_vae(), progress=True)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "auto"])
+def test_more_processes_than_processors_are_refused(make_vae: MakeVAE, fit: Fit, accelerator: str):
+    if accelerator == "auto" and torch.cuda.is_available():
+        pytest.skip("the processes would be on GPUs")
+    with pytest.raises(InvalidInputError, match=r"ComputeSettings devices: expected at most \d+ on this CPU, got 999"):
+        fit(make_vae(), compute=ComputeSettings(accelerator, devices=999))
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_densities_in_16_bits_are_warned_of(make_vae: MakeVAE, fit: Fit, precision: Precision):
+    with pytest.warns(UserWarning, match=f"precision '{precision}' computes log q.*in 16 bits"):
+        _launch(ComputeSettings("cpu", precision=precision))
+
+
+def test_settings_are_no_dictionaries(make_vae: MakeVAE, data: DataSet, cpu: ComputeSettings):
+    wrong: Any
+    for wrong in ({"max_epochs": 2}, None, TrainingSettings, cpu):
+        with pytest.raises(InvalidInputError, match="settings of train: expected TrainingSettings, got"):
+            train(make_vae(), data, wrong, compute=cpu)
+    for wrong in ({"accelerator": "cpu"}, "cpu", None):
+        with pytest.raises(InvalidInputError, match="compute of train: expected ComputeSettings, got"):
+            train(make_vae(), data, TrainingSettings(), compute=wrong)
+    for wrong in ("", 3, "nul\0"):
+        with pytest.raises(InvalidInputError, match="folder of train: expected a path, got"):
+            train(make_vae(), data, TrainingSettings(), folder=wrong, compute=cpu)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ import torch
 from torch import nn
 
 from vae_flows.errors import CheckpointError, complaint
-from vae_flows.files import written_whole
-from vae_flows.weights import check_weights, read_torch_file
+from vae_flows.files import checked_path, written_whole
+from vae_flows.weights import check_weights, kind_of, read_torch_file
 
 __all__ = ["load_checkpoint", "load_weights", "save_checkpoint"]
 
@@ -29,15 +30,23 @@ def load_weights(model: nn.Module, path: Path | str) -> None:
         CheckpointError: There is no such file, it is damaged, or it belongs to another model; the message names the
             weights that differ.
     """
-    weights = load_checkpoint(Path(path), "weights")["weights"]
+    path = checked_path(path, "checkpoint")
+    weights = load_checkpoint(path, "weights")["weights"]
     check_weights(model, weights, path)
     model.load_state_dict(weights)
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write named tensors and plain Python values, replacing the file at once."""
+    """Write named tensors and plain Python values, replacing the file at once.
+
+    Raises:
+        FileError: The file cannot be written.
+    """
+    # Not saved into the file itself: torch turns the system's errors, such as of a full disk, into others.
+    archive = io.BytesIO()
+    torch.save({**content, "format": FORMAT}, archive)
     with written_whole(path) as file:
-        torch.save({**content, "format": FORMAT}, file)
+        file.write(archive.getbuffer())
 
 
 def load_checkpoint(path: Path, *entries: str) -> dict[str, Any]:
@@ -52,8 +61,8 @@ def load_checkpoint(path: Path, *entries: str) -> dict[str, Any]:
     """
     content = read_torch_file(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = repr(content.get("format")) if isinstance(content, dict) else type(content).__name__
+        found = kind_of(content.get("format") if isinstance(content, dict) else content)
         raise CheckpointError(complaint(f"checkpoint {path}", f"the format {FORMAT!r}", found))
     if not content.keys() >= set(entries):
-        raise CheckpointError(complaint(f"checkpoint {path}", " and ".join(entries), ", ".join(content)))
+        raise CheckpointError(complaint(f"checkpoint {path}", " and ".join(entries), ", ".join(map(str, content))))
     return content

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,9 +20,10 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Adamax
 
-from vae_flows.errors import IntegrationError, InvalidInputError, NonFiniteLossError, complaint
+from vae_flows.errors import InvalidInputError, NonFiniteLossError, complaint
 from vae_flows.evaluation.bounds import in_mode, placement, score
 from vae_flows.evaluation.randomness import derive_seed, seeded
+from vae_flows.training.entries import checked_mapping, checked_optimizer, checked_precision
 from vae_flows.training.progress import TrainingProgress
 from vae_flows.training.records import EpochRecord
 from vae_flows.training.settings import TrainingSettings
@@ -92,19 +94,41 @@ class EpochRunner:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what, beside the model's weights, decides how training goes on."""
-        return {"optimizer": self.optimizer.state_dict(), "precision": self.fabric.strategy.precision.state_dict()}
+        optimizer = self.optimizer.state_dict()
+        optimizer["state"] = self._without_steps() | optimizer["state"]
+        return {"optimizer": optimizer, "precision": self.fabric.strategy.precision.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.fabric.strategy.precision.load_state_dict(state["precision"])
+    def load_state_dict(self, value: object, path: Path, *, complete: bool = True) -> None:
+        """Go on from what `state_dict` returned.
+
+        Arguments:
+            value: The state, as a checkpoint holds it.
+            path: The checkpoint.
+            complete: Whether each parameter has an entry, which older checkpoints leave out for those without a step.
+
+        Raises:
+            CheckpointError: It is not the state of this optimiser.
+        """
+        precision = self.fabric.strategy.precision
+        state = checked_mapping(value, "runner", path, "optimizer", "precision")
+        stored = state["optimizer"]
+        if not complete and isinstance(stored, dict) and isinstance(stored.get("state"), dict):
+            stored = {**stored, "state": self._without_steps() | stored["state"]}
+        optimizer = checked_optimizer(stored, self.optimizer, path)
+        scaling = checked_precision(state["precision"], precision.state_dict(), path)
+        self.optimizer.load_state_dict(optimizer)
+        precision.load_state_dict(scaling)
+
+    def _without_steps(self) -> dict[int, dict[str, Tensor]]:
+        return {number: {} for number in range(len(self.parameters))}
 
     def run(self, epoch: int, bars: TrainingProgress) -> EpochRecord:
         """Train for one epoch, counted from 1, and validate.
 
         Raises:
             NonFiniteLossError: The loss, its gradient or the validation bound is NaN or infinite.
-            IntegrationError: A solve of a continuous flow failed.
+            IntegrationError: A solve of a continuous flow failed. A note on this and any other failure names epoch,
+                batch, posterior and learning rate.
         """
         started = perf_counter()
         beta = self.settings.beta(epoch)
@@ -212,15 +236,18 @@ class EpochRunner:
 
     def _require_finite(self, quantity: str, value: float, place: str) -> None:
         if not math.isfinite(value):
-            remedy = "Lower the learning rate, or set max_gradient_norm. Checkpoints are those of the last whole epoch."
+            remedy = (
+                f"Lower the learning rate ({self.settings.learning_rate}), or set max_gradient_norm. Checkpoints are "
+                "those of the last whole epoch."
+            )
             raise NonFiniteLossError(complaint(f"{quantity} in {place}", "a finite number", value, remedy))
 
     @contextmanager
     def _located(self, place: str) -> Iterator[str]:
-        """Yield the place, with the posterior's name, and note it on a failure of its ODE solver."""
+        """Yield the place, with the posterior's name, and note it on any failure, with the learning rate."""
         place = f"{place}, posterior {self.vae.posterior.flow_name!r}"
         try:
             yield place
-        except IntegrationError as error:
-            error.add_note(f"In training, {place}.")
+        except Exception as error:
+            error.add_note(f"In training, {place}, learning rate {self.settings.learning_rate}.")
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,19 +10,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
+from vae_flows.configuration import to_plain
 from vae_flows.errors import CheckpointError, complaint
-from vae_flows.evaluation.bounds import placement
+from vae_flows.files import FolderLock, file_errors, sweep
 from vae_flows.training.checkpoint import load_checkpoint, save_checkpoint
+from vae_flows.training.description import ADDED_LATER, differences
+from vae_flows.training.entries import checked_history, checked_mapping, require_entry
 from vae_flows.training.records import EpochRecord, best_record
-from vae_flows.training.settings import ComputeSettings, TrainingSettings
-from vae_flows.weights import check_weights
+from vae_flows.weights import check_weights, kind_of
 
 if TYPE_CHECKING:
-    from vae_flows.data import DataSet, Images
     from vae_flows.training.epoch import EpochRunner
     from vae_flows.vae import VAE
 
-__all__ = ["RunFolder", "RunState", "describe_run"]
+__all__ = ["RunFolder", "RunState"]
 
 Weights = Mapping[str, Tensor]
 
@@ -44,13 +44,13 @@ class RunFolder:
     Arguments:
         path: The folder, made where it is missing.
         description: What must stay the same for the run to continue, as plain values by name.
-        writes: Whether this process is the one that writes.
+        lock: The lock on the folder of the process that writes, `None` in the others.
     """
 
-    def __init__(self, path: Path, description: Mapping[str, Any], *, writes: bool) -> None:
+    def __init__(self, path: Path, description: Mapping[str, Any], lock: FolderLock | None) -> None:
         self.path = path
         self.description = dict(description)
-        self.writes = writes
+        self.lock = lock
         self.last = path / "last.ckpt"
         self.best = path / "best.ckpt"
 
@@ -60,16 +60,19 @@ class RunFolder:
         Raises:
             CheckpointError: The folder holds another run, a damaged one, or one that `resume` does not want continued.
         """
+        if self.lock:
+            sweep(self.path)
         if not (resume and self.last.exists()):
             self._start(resume)
             return RunState()
         content = load_checkpoint(self.last, "run", "history", "weights", "runner")
-        history = tuple(EpochRecord(**record) for record in content["history"])
-        self._check_description(content["run"])
+        history = checked_history(content["history"], self.last)
+        complete = self._check_description(content["run"], self.last)
         if len(history) > max_epochs:
             message = complaint(f"max_epochs of the run in {self.path}", f"at least {len(history)}", max_epochs)
             raise CheckpointError(message)
         check_weights(vae, content["weights"], self.last)
+        runner.load_state_dict(content["runner"], self.last, complete=complete)
         best = best_record(history)
         if best is history[-1]:
             best_weights = content["weights"]
@@ -77,12 +80,15 @@ class RunFolder:
         else:
             best_weights = self._load_best(vae, best.epoch)
         vae.load_state_dict(content["weights"])
-        runner.load_state_dict(content["runner"])
         return RunState(history, best_weights)
 
     def save(self, vae: VAE, runner: EpochRunner, state: RunState) -> None:
-        """Write where the run stands after the last of the records."""
-        if not self.writes:
+        """Write where the run stands after the last of the records.
+
+        Raises:
+            FileError: A file cannot be written, or the folder was removed or replaced since the run began.
+        """
+        if not self.lock:
             return
         history = state.history
         content = {
@@ -94,53 +100,52 @@ class RunFolder:
         save_checkpoint(self.last, content)
         if best_record(history) is history[-1]:
             self._save_best(state.best_weights, history[-1].epoch)
+        self.require()
+
+    def require(self) -> None:
+        """Check that the folder is still the one in which the run began.
+
+        Raises:
+            FileError: It was removed or replaced.
+        """
+        if self.lock:
+            self.lock.require()
 
     def _start(self, resume: bool) -> None:
         found = [file.name for file in (self.last, self.best) if file.exists()]
         if found:
             remedy = "Choose another folder, or delete it." if resume else "Pass resume=True, or choose another folder."
             raise CheckpointError(complaint(f"folder {self.path}", "none of an earlier run", ", ".join(found), remedy))
-        self.path.mkdir(parents=True, exist_ok=True)
+        with file_errors(self.path, "a folder that can be written to"):
+            self.path.mkdir(parents=True, exist_ok=True)
 
-    def _check_description(self, stored: Mapping[str, Any]) -> None:
-        names = {**self.description, **stored}
-        differing = [name for name in names if stored.get(name) != self.description.get(name)]
-        if differing:
-            expected = ", ".join(f"{name} = {stored.get(name)!r}" for name in differing)
-            got = ", ".join(f"{name} = {self.description.get(name)!r}" for name in differing)
+    def _check_description(self, value: object, path: Path) -> bool:
+        """Compare the description of a checkpoint with this run's, and say whether it is complete.
+
+        Older ones are not: what they lack is taken from this run.
+        """
+        stored = to_plain(checked_mapping(value, "run", path), kind_of)
+        lacking = ADDED_LATER - stored.keys()
+        own = {name: entry for name, entry in self.description.items() if name not in lacking}
+        found = list(differences(stored, own))
+        if "posterior" in [name for name, *_ in found]:  # whose options differ then, too
+            found = [difference for difference in found if not difference[0].startswith("model.posterior")]
+        if found:
+            expected = ", ".join(f"{name} = {theirs!r}" for name, theirs, _ in found)
+            got = ", ".join(f"{name} = {ours!r}" for name, _, ours in found)
             remedy = "Continue with what the run was started with (only max_epochs may grow), or choose another folder."
             raise CheckpointError(complaint(f"run in {self.path}", expected, got, remedy))
+        return not lacking
 
     def _save_best(self, weights: Weights, epoch: int) -> None:
-        if self.writes:
+        if self.lock:
             save_checkpoint(self.best, {"run": self.description, "weights": dict(weights), "epoch": epoch})
 
     def _load_best(self, vae: VAE, epoch: int) -> Weights:
-        content = load_checkpoint(self.best, "weights", "epoch")
+        content = load_checkpoint(self.best, "run", "weights", "epoch")
+        self._check_description(content["run"], self.best)
         check_weights(vae, content["weights"], self.best)
-        if content["epoch"] != epoch:
-            message = complaint(f"checkpoint {self.best}", f"the weights of epoch {epoch}", f"epoch {content['epoch']}")
-            raise CheckpointError(message)
+        stored = content["epoch"]
+        same = type(stored) is int and stored == epoch
+        require_entry(same, "epoch", self.best, f"the weights of epoch {epoch}", stored)
         return content["weights"]
-
-
-def describe_run(
-    vae: VAE, data: DataSet, settings: TrainingSettings, compute: ComputeSettings, processes: int
-) -> dict[str, Any]:
-    """Name everything that decides the numbers of a run, apart from `max_epochs`, which may grow, and the hardware."""
-    description = asdict(settings)
-    del description["max_epochs"]
-    return description | {
-        "posterior": vae.posterior.flow_name,
-        "dtype": str(placement(vae)[1]),
-        "precision": compute.precision,
-        "processes": processes,
-        "data set": data.name,
-        "training images": _describe_images(data.train),
-        "validation images": _describe_images(data.validation),
-    }
-
-
-def _describe_images(images: Images) -> str:
-    checksum = zlib.crc32(images.storage.cpu().contiguous().numpy().data)
-    return f"{len(images)} of shape {images.image_shape}, checksum {checksum:08x}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,7 @@ from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
 
-from vae_flows.files import written_whole
+from vae_flows.files import file_errors, written_whole
 from vae_flows.training.records import EpochRecord, History
 
 __all__ = ["RunLogs"]
@@ -31,7 +32,8 @@ class RunLogs:
 
     def __init__(self, folder: Path, epochs_done: int) -> None:
         self.folder = folder
-        self._events = SummaryWriter(str(folder), purge_step=epochs_done + 1 if epochs_done else None)
+        with self._told():
+            self._events = SummaryWriter(str(folder), purge_step=epochs_done + 1 if epochs_done else None)
 
     def __enter__(self) -> Self:
         return self
@@ -39,17 +41,26 @@ class RunLogs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._events.close()
+        with self._told():
+            self._events.close()
 
     def write(self, history: History) -> None:
-        """Log the last of the records, after those before it."""
+        """Log the last of the records, after those before it.
+
+        Raises:
+            FileError: A file cannot be written.
+        """
         text = io.StringIO()
         writer = csv.DictWriter(text, [column.name for column in fields(EpochRecord)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(record) for record in history)
         with written_whole(self.folder / "metrics.csv") as file:
             file.write(text.getvalue().encode())
-        for name, value in asdict(history[-1]).items():
-            if value is not None and name != "epoch":
-                self._events.add_scalar(name, value, history[-1].epoch)
-        self._events.flush()
+        with self._told():
+            for name, value in asdict(history[-1]).items():
+                if value is not None and name != "epoch":
+                    self._events.add_scalar(name, value, history[-1].epoch)
+            self._events.flush()
+
+    def _told(self) -> AbstractContextManager[None]:
+        return file_errors(self.folder, "a folder that TensorBoard's events can be written to")

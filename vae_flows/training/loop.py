@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -10,12 +12,14 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.files import checked_path, exclusive
+from vae_flows.training.description import describe_run
 from vae_flows.training.epoch import EpochRunner
-from vae_flows.training.folder import RunFolder, RunState, describe_run
+from vae_flows.training.folder import RunFolder, RunState
 from vae_flows.training.logs import RunLogs
 from vae_flows.training.progress import TrainingProgress
 from vae_flows.training.records import TrainingResult, best_record, stops_early
-from vae_flows.training.settings import ComputeSettings, TrainingSettings
+from vae_flows.training.settings import ComputeSettings, TrainingSettings, require_settings
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -37,6 +41,7 @@ def train(
     compute: ComputeSettings = ONE_DEVICE,
     resume: bool = False,
     progress: bool = True,
+    wait: float = 0.0,
 ) -> TrainingResult:
     """Train a model and leave it with the weights of its best epoch, on the device it was trained on.
 
@@ -56,6 +61,7 @@ def train(
         resume: Continue the run in `folder`, exactly as if it had not been interrupted (bit for bit on the CPU), or
             start it there. A run that is complete returns its result.
         progress: Show bars, where the standard output is a terminal.
+        wait: Seconds to wait for another process to leave `folder`.
 
     Returns:
         The records of all epochs, those before an interruption included.
@@ -82,18 +88,20 @@ def train(
         >>> [record.epoch for record in result.history]
         [1, 2]
     """
+    require_settings("settings", settings, TrainingSettings)
+    require_settings("compute", compute, ComputeSettings)
+    path = None if folder is None else checked_path(folder, "folder of train")
     fabric = _launch(compute)
-    runner = EpochRunner(fabric, vae, data, settings)
-    kept = None
-    if folder is not None:
-        description = describe_run(vae, data, settings, compute, fabric.world_size)
-        kept = RunFolder(Path(folder), description, writes=fabric.is_global_zero)
-    state = RunState()
-    if kept is not None:
-        state = kept.open(vae, runner, max_epochs=settings.max_epochs, resume=resume)
-    state = _continue(runner, state, kept, show=progress and fabric.is_global_zero)
-    vae.load_state_dict(state.best_weights)
-    fabric.barrier()
+    with ExitStack() as stack:
+        lock = stack.enter_context(exclusive(path, wait=wait)) if path and fabric.is_global_zero else None
+        runner = EpochRunner(fabric, vae, data, settings)
+        state, kept = RunState(), None
+        if path:
+            kept = RunFolder(path, describe_run(vae, data, settings, compute, fabric.world_size), lock)
+            state = kept.open(vae, runner, max_epochs=settings.max_epochs, resume=resume)
+        state = _continue(runner, state, kept, show=progress and fabric.is_global_zero)
+        vae.load_state_dict(state.best_weights)
+        fabric.barrier()
     return TrainingResult.from_history(state.history, settings)
 
 
@@ -102,13 +110,29 @@ def _launch(compute: ComputeSettings) -> Fabric:
     from lightning_fabric import Fabric
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
+    if compute.precision in ("bf16-true", "16-true"):
+        warnings.warn(
+            f"Training with precision {compute.precision!r} computes log q, and with it the bound, in 16 bits, which "
+            f"have two to three digits; {compute.precision.replace('true', 'mixed')!r} keeps densities in 32.",
+            stacklevel=3,
+        )
     try:
         fabric = Fabric(**asdict(compute))
+        _check_processes(fabric, compute)
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         message = complaint("compute settings", "what Lightning Fabric finds here", compute, str(error))
         raise InvalidInputError(message) from error
     fabric.launch()
     return fabric
+
+
+def _check_processes(fabric: Fabric, compute: ComputeSettings) -> None:
+    """Refuse more processes than the machine has processors; two are let pass, to try training in parallel."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    most = max(processors, 2)
+    if fabric.device.type == "cpu" and compute.devices > most:
+        subject, remedy = "ComputeSettings devices", "Fewer processes with more threads each are as fast."
+        raise InvalidInputError(complaint(subject, f"at most {most} on this CPU", compute.devices, remedy))
 
 
 def _continue(runner: EpochRunner, state: RunState, kept: RunFolder | None, *, show: bool) -> RunState:
@@ -122,12 +146,14 @@ def _continue(runner: EpochRunner, state: RunState, kept: RunFolder | None, *, s
         return state
     with ExitStack() as stack:
         bars = stack.enter_context(TrainingProgress(settings.max_epochs, len(state.history), show=show))
-        logs = stack.enter_context(RunLogs(kept.path, len(state.history))) if kept and kept.writes else None
+        logs = stack.enter_context(RunLogs(kept.path, len(state.history))) if kept and kept.lock else None
         while not complete():
             record = runner.run(len(state.history) + 1, bars)
             history = (*state.history, record)
             best = best_record(history)
             state = RunState(history, _copied(runner.vae) if best is record else state.best_weights)
+            if kept:
+                kept.require()
             if logs:
                 logs.write(history)
             if kept:

@@ -9,14 +9,14 @@ of Kingma et al. (2016, "Improving Variational Inference with Inverse Autoregres
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from vae_flows.errors import InvalidInputError, complaint, unknown_name
+from vae_flows.errors import InvalidInputError, complaint, require_positive, unknown_name
 from vae_flows.objectives import GradientEstimator
 
-__all__ = ["ComputeSettings", "Precision", "Strategy", "TrainingSettings"]
+__all__ = ["ComputeSettings", "Precision", "Strategy", "TrainingSettings", "require_settings"]
 
 Precision = Literal["32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true"]
 Strategy = Literal["auto", "ddp"]
@@ -74,7 +74,12 @@ class TrainingSettings:
         _check_name("gradient", self.gradient, get_args(GradientEstimator))
 
     def beta(self, epoch: int) -> float:
-        """Return the weight of the KL term in `epoch`, counted from 1: min(epoch / warmup_epochs, 1)."""
+        """Return the weight of the KL term in `epoch`, counted from 1: min(epoch / warmup_epochs, 1).
+
+        Raises:
+            InvalidInputError: The epoch is no positive integer.
+        """
+        require_positive("TrainingSettings.beta", epoch=epoch)
         return min(epoch / self.warmup_epochs, 1.0) if self.warmup_epochs else 1.0
 
 
@@ -84,8 +89,9 @@ class ComputeSettings:
 
     Arguments:
         accelerator: `auto`, `cpu`, `gpu`, `cuda`, `mps`, …
-        devices: Number of devices, one process each.
-        precision: `32-true`, `64-true`, `bf16-mixed`, `16-mixed`, `bf16-true` or `16-true`.
+        devices: Number of devices, one process each; on the CPU no more than it has processors (two on any).
+        precision: `32-true`, `64-true`, `bf16-mixed`, `16-mixed`, `bf16-true` or `16-true`. The last two keep the
+            densities themselves in 16 bits, which training warns of.
         strategy: `ddp` for data-parallel processes; `auto` takes it for more than one device.
 
     Raises:
@@ -99,14 +105,29 @@ class ComputeSettings:
     strategy: Strategy = "auto"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.accelerator, str) or not self.accelerator:
+            expected = "a name, such as auto, cpu or gpu"
+            raise InvalidInputError(complaint("ComputeSettings accelerator", expected, repr(self.accelerator)))
         _check_integer(self, "devices", least=1)
         _check_name("precision", self.precision, get_args(Precision))
         _check_name("strategy", self.strategy, get_args(Strategy))
 
 
+def require_settings(name: str, value: object, kind: type) -> None:
+    """Check that an argument is settings of a class.
+
+    Raises:
+        InvalidInputError: It is something else, such as a dictionary.
+    """
+    if not isinstance(value, kind):
+        got = f"{type(value).__name__} {value!r}" if not isinstance(value, type) else f"the class {value.__name__}"
+        remedy = f"Pass {kind.__name__}(…)." if not isinstance(value, dict) else f"Pass {kind.__name__}(**{name})."
+        raise InvalidInputError(complaint(f"{name} of train", f"{kind.__name__}", got, remedy))
+
+
 def _check_integer(settings: Any, name: str, least: int) -> None:
     value = getattr(settings, name)
-    if not isinstance(value, int) or value < least:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise InvalidInputError(
             complaint(f"{type(settings).__name__} {name}", f"an integer of at least {least}", repr(value))
         )
@@ -114,10 +135,13 @@ def _check_integer(settings: Any, name: str, least: int) -> None:
 
 def _check_positive(settings: Any, name: str) -> None:
     value = getattr(settings, name)
-    if not isinstance(value, float | int) or not (0 < value < math.inf):
+    # Compared with the largest float because integers may be larger.
+    if not isinstance(value, float | int) or isinstance(value, bool) or not (0 < value <= sys.float_info.max):
         raise InvalidInputError(complaint(f"{type(settings).__name__} {name}", "a positive number", repr(value)))
+    if type(value) not in (float, int):  # NumPy's, which checkpoints do not hold
+        object.__setattr__(settings, name, float(value))
 
 
-def _check_name(kind: str, name: str, names: tuple[str, ...]) -> None:
-    if name not in names:
-        raise unknown_name(kind, str(name), names)
+def _check_name(kind: str, name: object, names: tuple[str, ...]) -> None:
+    if not isinstance(name, str) or name not in names:
+        raise unknown_name(kind, name if isinstance(name, str) else repr(name), names)
