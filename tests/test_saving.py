@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -20,7 +23,7 @@ from tests.seeds import reseed
 from tests.small_flows import FLOWS, NAMES
 from vae_flows.cnf import BottleneckDivergence, ContinuousNormalizingFlow, KineticEnergy, MLPDynamics
 from vae_flows.configuration import register_class
-from vae_flows.errors import CheckpointError, InvalidInputError
+from vae_flows.errors import CheckpointError, FileError, InvalidInputError
 from vae_flows.flows import AmortizedFlow, PlanarFlow
 from vae_flows.likelihoods import BernoulliLikelihood, CategoricalLikelihood
 from vae_flows.networks import MLPDecoder, MLPEncoder
@@ -270,31 +273,178 @@ def test_saving_again_replaces(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == [CONFIG_FILE, WEIGHTS_FILE]
 
 
-@pytest.mark.parametrize("failing", [WEIGHTS_FILE, CONFIG_FILE])
+@pytest.mark.parametrize("failing", range(3))
 @pytest.mark.parametrize("before", [True, False])
-def test_an_interrupted_save_is_not_loaded_as_whole(
-    failing: str, before: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, OSError])
+def test_an_interrupted_save_leaves_the_old_model_or_the_new_one(
+    failing: int, before: bool, kind: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, old = tmp_path / "model", make_vae()
+    folder, old, new = tmp_path / "model", make_vae(), make_vae()
     if before:
         old.save_pretrained(folder)
-    replace = os.replace
+    replace, calls = os.replace, 0
 
     def interrupted(source: Path, target: Path) -> None:
-        if target.name == failing:
-            raise KeyboardInterrupt
+        nonlocal calls
+        calls += 1
+        if calls == failing + 1:
+            raise kind
         replace(source, target)
 
-    monkeypatch.setattr(os, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        make_vae().save_pretrained(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", interrupted)
+        with pytest.raises(kind if kind is KeyboardInterrupt else FileError):
+            new.save_pretrained(folder)
     assert not [name for name in os.listdir(folder) if name.startswith(".")]
-    if before and failing == WEIGHTS_FILE:
+    if failing == 2:  # the description is in place, and the weights have a name of their own
+        assert_same(new, vf.VAE.from_pretrained(folder))
+    elif before:
         assert_same(old, vf.VAE.from_pretrained(folder))
-        return
-    expected = "the weights that config.json belongs to" if before else "a folder with config.json"
-    with pytest.raises(CheckpointError, match=f"expected {expected}"):
-        vf.VAE.from_pretrained(folder)
+        assert sorted(os.listdir(folder)) == [CONFIG_FILE, WEIGHTS_FILE]
+    else:
+        with pytest.raises(CheckpointError, match=r"expected a folder with config\.json"):
+            vf.VAE.from_pretrained(folder)
+    new.save_pretrained(folder)
+    assert_same(new, vf.VAE.from_pretrained(folder))
+    assert sorted(os.listdir(folder)) == [CONFIG_FILE, WEIGHTS_FILE]
+
+
+CALLS = ("open", "replace", "fsync", "unlink", "close", "mkdir", "stat", "fstat")
+KILLED = 9
+
+
+def killed_at_call(number: int, action: Callable[[], None]) -> bool:
+    """Run in a fork, which ends without any clean-up at the given call to the system; say whether it came so far."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == KILLED
+    calls = 0
+
+    def counted(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == number:
+                os._exit(KILLED)
+            return original(*arguments, **options)
+
+        return call
+
+    try:
+        for name in CALLS:
+            setattr(os, name, counted(getattr(os, name)))
+        action()
+    finally:
+        os._exit(0)
+
+
+def assert_one_of(folder: Path, models: Sequence[vf.AmortizedPosterior]) -> None:
+    loaded = vf.AmortizedPosterior.from_pretrained(folder)
+    assert any(torch.equal(loaded.gaussian.weight, model.gaussian.weight) for model in models)
+    assert loaded.flow_name in [model.flow_name for model in models]
+
+
+@pytest.fixture
+def posteriors() -> tuple[vf.AmortizedPosterior, vf.AmortizedPosterior]:
+    return vf.AmortizedPosterior(D, C, "planar", num_layers=1), vf.AmortizedPosterior(D, C, "none")
+
+
+def test_a_save_that_is_killed_at_any_call_leaves_the_old_model_or_the_new_one(
+    posteriors: tuple[vf.AmortizedPosterior, vf.AmortizedPosterior], tmp_path: Path
+) -> None:
+    old, new = posteriors
+    number = 0
+    for number in range(1, 200):
+        old.save_pretrained(tmp_path)
+        assert sorted(os.listdir(tmp_path)) == [CONFIG_FILE, WEIGHTS_FILE]
+        killed = killed_at_call(number, lambda: new.save_pretrained(tmp_path))
+        assert_one_of(tmp_path, posteriors)
+        if not killed:
+            break
+    assert number > 15
+    assert_one_of(tmp_path, [new])
+
+
+def test_savers_that_are_killed_at_any_time_leave_a_model(
+    posteriors: tuple[vf.AmortizedPosterior, vf.AmortizedPosterior], tmp_path: Path
+) -> None:
+    posteriors[0].save_pretrained(tmp_path)
+    for kill in range(40):
+        child = os.fork()
+        if not child:
+            while True:
+                for posterior in posteriors:
+                    posterior.save_pretrained(tmp_path)
+        time.sleep(0.005 + 0.0007 * kill)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert_one_of(tmp_path, posteriors)
+
+
+def test_two_processes_that_save_at_once_leave_one_model(
+    posteriors: tuple[vf.AmortizedPosterior, vf.AmortizedPosterior], tmp_path: Path
+) -> None:
+    posteriors[0].save_pretrained(tmp_path)
+    children = []
+    for posterior in posteriors:
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                for _ in range(20):
+                    posterior.save_pretrained(tmp_path)
+                status = 0
+            finally:
+                os._exit(status)
+        children.append(child)
+    while children:
+        assert_one_of(tmp_path, posteriors)
+        done, status = os.waitpid(-1, os.WNOHANG)
+        if done:
+            children.remove(done)
+            assert status == 0
+    assert sorted(os.listdir(tmp_path)) == [CONFIG_FILE, WEIGHTS_FILE]
+
+
+@pytest.mark.parametrize("value", ["", None, 3, "nul\0"])
+def test_a_folder_is_a_path(value: Any) -> None:
+    with pytest.raises(InvalidInputError, match="folder of a saved model: expected a path, got"):
+        make_vae().save_pretrained(value)
+
+
+@pytest.mark.parametrize("kind", ["dangling link", "below a file", "long name", "no permission", "folder in the way"])
+def test_places_that_cannot_be_written_to_are_told_in_one_line(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    (tmp_path / "full" / WEIGHTS_FILE / "folder").mkdir(parents=True)
+    names = {"dangling link": "link", "below a file": "file/model", "long name": "n" * 300, "folder in the way": "full"}
+    folder = Path("/proc/model") if kind == "no permission" else tmp_path / names[kind]
+    with pytest.raises(FileError, match=r"expected a .* that can be written.*, got an error \(") as caught:
+        make_vae().save_pretrained(folder)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    vae = make_vae()
+    with torch.no_grad():
+        vae.posterior.gaussian.bias[0] = float("nan")
+    with pytest.raises(InvalidInputError, match=r"finite numbers, got NaN or infinity in posterior\.gaussian\.bias"):
+        vae.save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_parts_within_parts_of_foreign_classes_are_told_apart(tmp_path: Path) -> None:
+    make_vae(OwnFlow(D, C)).save_pretrained(tmp_path)
+    message = "as the class OwnFlow of a part of it is not registered, got none of class AmortizedPosterior"
+    with pytest.raises(CheckpointError, match=message):
+        vf.VAE.from_pretrained(tmp_path)
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    vae = make_vae(decoder=OwnDecoder((np.int64(1),), gain=np.float32(0.5)))  # pyright: ignore[reportArgumentType]
+    vae.save_pretrained(tmp_path)
+    assert_same(vae, vf.VAE.from_pretrained(tmp_path))
 
 
 def test_what_cannot_be_saved_leaves_no_files(tmp_path: Path) -> None:

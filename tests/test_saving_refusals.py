@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import resource
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -124,3 +128,83 @@ def test_damaged_weights_are_refused(folder: Path) -> None:
     rewrite(folder, lambda config: config.update(weights={"sha256": hashlib.sha256(b"no tensors").hexdigest()}))
     with pytest.raises(CheckpointError, match="expected a safetensors file"):
         vf.VAE.from_pretrained(folder)
+
+
+FLOW = {"class": "AmortizedPosterior", "latent_dim": 2, "context_dim": 3}
+SIZES: dict[str, dict[str, Any]] = {
+    "blocks": {"posterior": {**FLOW, "flow": "ffjord", "hidden_dims": [4], "num_blocks": 10**6}},
+    "layers": {"posterior": {**FLOW, "flow": "planar", "num_layers": 10**6}},
+    "many layers": {"posterior": {**FLOW, "flow": "planar", "num_layers": 10**12}},
+    "iaf": {"posterior": {**FLOW, "flow": "iaf", "num_layers": 10**6}},
+    "sylvester": {
+        "posterior": {**FLOW, "flow": "sylvester-householder", "num_layers": 10**5, "num_reflections": 10**5}
+    },
+    "latents": {"posterior": {**FLOW, "latent_dim": 10**12}},
+    "huge latents": {"posterior": {**FLOW, "latent_dim": 10**30}},
+    "negative": {"posterior": {**FLOW, "latent_dim": -(10**12)}},
+    "contexts": {"posterior": {**FLOW, "context_dim": 10**6}},
+    "width": {"encoder": {"class": "MLPEncoder", "image_shape": [1, 2, 2], "hidden_dims": [10**6, 10**6]}},
+    "depth": {"encoder": {"class": "MLPEncoder", "image_shape": [1, 2, 2], "hidden_dims": [1] * 10**5}},
+    "pixels": {"encoder": {"class": "MLPEncoder", "image_shape": [10**6, 10**6, 10**6], "hidden_dims": [1]}},
+    "foreign width": {"posterior": {**FLOW, "flow": "pyro:neural_autoregressive", "hidden_dims": [10**6, 10**6]}},
+    "foreign layers": {"posterior": {**FLOW, "flow": "pyro:planar", "num_layers": 10**6}},
+    "text": {"posterior": {**FLOW, "flow": "f" * 2**20}},
+    "infinite": {"posterior": {**FLOW, "flow": "ffjord", "hidden_dims": [1e308]}},
+}
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_absurd_sizes_take_neither_memory_nor_time(folder: Path, sizes: str) -> None:
+    rewrite(folder, lambda config: config["model"].update(SIZES[sizes]))
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    with pytest.raises(CheckpointError) as caught:
+        vf.VAE.from_pretrained(folder)
+    assert len(str(caught.value).splitlines()) == 1
+    assert time.process_time() - start < 20  # seconds: the limits let a second or two pass
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kilobytes
+
+
+@pytest.mark.parametrize("depth", [10, 200, 400, 10_000])
+def test_deep_descriptions_are_refused(folder: Path, depth: int) -> None:
+    text = (folder / CONFIG_FILE).read_text()
+    flow = '{"class": "AmortizedPosterior", "flow": [' * depth + "1" + "]}" * depth
+    (folder / CONFIG_FILE).write_text(text.replace('"flow": "planar"', f'"flow": {flow}'))
+    with pytest.raises(CheckpointError):
+        vf.VAE.from_pretrained(folder)
+
+
+def test_a_description_that_is_a_pipe_is_not_waited_for(folder: Path) -> None:
+    (folder / CONFIG_FILE).unlink()
+    os.mkfifo(folder / CONFIG_FILE)
+    with pytest.raises(CheckpointError, match=r"config\.json: expected a regular file"):
+        vf.VAE.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(folder: Path, value: float) -> None:
+    weights = safetensors.torch.load_file(folder / WEIGHTS_FILE)
+    weights["posterior.gaussian.bias"][0] = value
+    write_weights(folder, safetensors.torch.save(weights))
+    with pytest.raises(CheckpointError, match=r"got NaN or infinite: posterior\.gaussian\.bias"):
+        vf.VAE.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_weights_of_another_kind_are_refused(folder: Path, dtype: torch.dtype) -> None:
+    weights = safetensors.torch.load_file(folder / WEIGHTS_FILE)
+    weights["posterior.gaussian.bias"] = weights["posterior.gaussian.bias"].to(dtype)
+    write_weights(folder, safetensors.torch.save(weights))
+    with pytest.raises(CheckpointError, match=r"got of another kind: posterior\.gaussian\.bias"):
+        vf.VAE.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("kept", [0, 7, 8, 100, -1])
+def test_truncated_weights_are_refused(folder: Path, kept: int) -> None:
+    write_weights(folder, (folder / WEIGHTS_FILE).read_bytes()[:kept])
+    with pytest.raises(CheckpointError, match="expected a safetensors file"):
+        vf.VAE.from_pretrained(folder)
+
+
+def write_weights(folder: Path, content: bytes) -> None:
+    (folder / WEIGHTS_FILE).write_bytes(content)
+    rewrite(folder, lambda config: config.update(weights={"sha256": hashlib.sha256(content).hexdigest()}))

@@ -8,7 +8,7 @@ Python import or run anything that the program has not loaded by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from inspect import Parameter, signature
 from numbers import Integral, Real
@@ -18,7 +18,16 @@ from torch import nn
 
 from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint, unknown_name
 
-__all__ = ["UnregisteredClassError", "build", "config_of", "describe", "register_class", "to_plain", "without_lists"]
+__all__ = [
+    "UnregisteredClassError",
+    "build",
+    "config_of",
+    "describe",
+    "register_class",
+    "sizes_in",
+    "to_plain",
+    "without_lists",
+]
 
 CLASS = "class"
 _COLLECTING = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
@@ -110,6 +119,25 @@ def build(description: Any) -> Any:
     if name not in _registered:
         raise unknown_name("registered class", name, _registered)
     return _registered[name](**arguments)
+
+
+def sizes_in(description: Any) -> Iterator[int]:
+    """Yield the integers among the arguments of described modules, such as their sizes; not those of other objects.
+
+    Example:
+        >>> list(sizes_in({"dims": [4, 5], "solver": {"class": "ODESolver", "max_evaluations": 10**9}}))
+        [4, 5]
+    """
+    if isinstance(description, int) and not isinstance(description, bool):
+        yield description
+    elif isinstance(description, list | tuple):
+        for item in description:
+            yield from sizes_in(item)
+    elif isinstance(description, Mapping):
+        cls = _registered.get(str(description.get(CLASS)))
+        if cls is None or issubclass(cls, nn.Module):
+            for item in description.values():
+                yield from sizes_in(item)
 
 
 def config_of(value: Any) -> Mapping[str, Any]:

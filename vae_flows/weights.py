@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from vae_flows.errors import CheckpointError, complaint
 
-__all__ = ["check_weights", "kind_of", "read_torch_file", "take_weights"]
+__all__ = ["check_weights", "kind_of", "read_torch_file", "take_weights", "unsound_weights"]
 
 SHOWN = 5
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -27,7 +28,7 @@ def read_torch_file(path: Path, map_location: str | torch.device = "cpu") -> Any
     Raises:
         CheckpointError: There is no such file, it is damaged, or it holds something else.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(complaint("checkpoint", f"a file at {path}", "none"))
     try:
         _check_archive(path)
@@ -68,12 +69,7 @@ def check_weights(model: nn.Module, weights: object, path: Path | str) -> None:
         ],
     }
     if not any(differences.values()):
-        parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-        differences = {
-            "NaN or infinite": [
-                name for name, (own, other) in tensors.items() if not _sound(own, other, name in parameters)
-            ]
-        }
+        differences = {"NaN or infinite": unsound_weights(model, cast(Mapping[str, Tensor], weights))}
         remedy = "Restore it from a copy."
     found = "; ".join(f"{kind}: {_shortened(names)}" for kind, names in differences.items() if names)
     if found:
@@ -94,6 +90,17 @@ def kind_of(value: object) -> str:
         return "None"
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) < 60 else text[:60] + '…'}"
+
+
+def unsound_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of parameters that hold NaN or infinity, and of buffers that hold NaN; masks may be infinite."""
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+
+    def sound(name: str, tensor: Tensor) -> bool:
+        return bool(tensor.isfinite().all() if name in parameters else not tensor.isnan().any())
+
+    checked = {name: tensor for name, tensor in weights.items() if tensor.dtype in FLOATS or tensor.is_complex()}
+    return [name for name, tensor in checked.items() if not sound(name, tensor)]
 
 
 def take_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path | str) -> None:
@@ -139,15 +146,6 @@ def _same_kind(own: Tensor, other: object) -> bool:
 
 def _has_values(tensor: Tensor) -> bool:
     return tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
-
-
-def _sound(own: Tensor, other: Tensor, is_parameter: bool) -> bool:
-    """Say whether weights have no NaN, and no infinity but where the model's buffer has one too, such as in a mask."""
-    if other.dtype not in FLOATS and not other.is_complex():
-        return True
-    if is_parameter or not (own.is_meta or not own.isfinite().all()):
-        return bool(other.isfinite().all())
-    return not cast(bool, other.isnan().any())
 
 
 def _shortened(names: list[str]) -> str:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +57,8 @@ def test_a_checkpoint_of_another_model_is_refused(make_vae: MakeVAE, path: Path)
 def test_a_missing_file_is_named(make_vae: MakeVAE, path: Path):
     with pytest.raises(CheckpointError, match=r"checkpoint: expected a file at .*best\.ckpt, got none"):
         load_weights(make_vae(), path)
+    with pytest.raises(CheckpointError, match=r"checkpoint: expected a file at .*, got none"):
+        load_weights(make_vae(), path.with_name("n" * 300))
 
 
 @pytest.mark.parametrize("kept", [0, 1, 1000, -10])
@@ -93,3 +97,26 @@ def test_other_files_are_refused(make_vae: MakeVAE, path: Path):
     save_checkpoint(path, {"weights": {}})
     with pytest.raises(CheckpointError, match="expected weights and optimizer, got weights, format"):
         load_checkpoint(path, "weights", "optimizer")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_compressed_archives_are_not_unpacked(make_vae: MakeVAE, path: Path, method: int):
+    save_checkpoint(path.with_name("stored"), {"weights": make_vae().state_dict()})
+    with zipfile.ZipFile(path.with_name("stored")) as stored, zipfile.ZipFile(path, "w", method) as packed:
+        for member in stored.namelist():
+            packed.writestr(member, stored.read(member))
+        packed.writestr("best/data/bomb", bytes(10**7))
+    with pytest.raises(CheckpointError, match=r"expected a readable file, got damage \(it is compressed or encrypted"):
+        load_weights(make_vae(), path)
+
+
+def test_archives_larger_inside_than_outside_are_not_unpacked(make_vae: MakeVAE, path: Path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("best/data/0", bytes(10**6))
+        first = archive.infolist()[0]
+        for number in range(1, 50):  # all of them the same bytes
+            again = copy.copy(first)
+            again.filename = f"best/data/{number}"
+            archive.filelist.append(again)
+    with pytest.raises(CheckpointError, match=r"got damage \(its parts are larger than the whole"):
+        load_weights(make_vae(), path)
