@@ -218,7 +218,7 @@ def test_a_folder_is_waited_for_on_request(tmp_path: Path):
             assert other.wait(60) == -signal.SIGKILL
 
 
-def test_a_thread_enters_its_own_folder_again_and_others_do_not(tmp_path: Path):
+def test_a_thread_enters_its_own_folder_again_on_request_and_others_do_not(tmp_path: Path):
     refused: list[str] = []
 
     def enter() -> None:
@@ -229,14 +229,15 @@ def test_a_thread_enters_its_own_folder_again_and_others_do_not(tmp_path: Path):
             refused.append(str(error))
 
     (tmp_path.parent / "link").symlink_to(tmp_path)
-    with exclusive(tmp_path), exclusive(tmp_path.parent / "link"):
+    with exclusive(tmp_path), exclusive(tmp_path.parent / "link", again=True):
+        enter()
         thread = threading.Thread(target=enter)
         thread.start()
         thread.join()
-    assert len(refused) == 1
+    assert len(refused) == 2
     assert contents(tmp_path) == {}
     enter()
-    assert len(refused) == 1
+    assert len(refused) == 2
 
 
 def test_a_fork_does_not_inherit_a_lock(tmp_path: Path):

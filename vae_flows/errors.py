@@ -57,7 +57,7 @@ class FileError(VAEFlowsError, OSError):
         return type(self), (str(self), self.errno)
 
 
-class FolderInUseError(FileError):
+class FolderInUseError(FileError, InvalidInputError):
     """Another process, or another thread, is at work in a folder."""
 
 

@@ -243,14 +243,15 @@ _held: dict[tuple[int, int, str], FolderLock] = {}
 
 
 @contextmanager
-def exclusive(folder: Path, *, wait: float = 0.0) -> Iterator[FolderLock]:
+def exclusive(folder: Path, *, wait: float = 0.0, again: bool = False) -> Iterator[FolderLock]:
     """Keep other processes and threads out of a folder, which is made where it is missing.
 
-    A thread may enter the folders that it holds again. The system lifts the lock when the process ends, in any way.
+    The system lifts the lock when the process ends, in any way.
 
     Arguments:
         folder: The folder.
         wait: Seconds to wait for another process to leave it.
+        again: Whether this thread may hold the folder already.
 
     Raises:
         FolderInUseError: Another process or thread is at work in the folder.
@@ -259,7 +260,7 @@ def exclusive(folder: Path, *, wait: float = 0.0) -> Iterator[FolderLock]:
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> with exclusive(folder), exclusive(folder) as lock:
+        >>> with exclusive(folder), exclusive(folder, again=True) as lock:
         ...     lock.require()
         >>> list(folder.iterdir())
         []
@@ -269,6 +270,8 @@ def exclusive(folder: Path, *, wait: float = 0.0) -> Iterator[FolderLock]:
         path = folder.resolve() / LOCK_FILE
     key = (os.getpid(), threading.get_ident(), str(path))
     if key in _held:
+        if not again:
+            raise _in_use(folder)
         yield _held[key]
         return
     with file_errors(path, "a lock of this library, which is a file of its own"):
@@ -301,15 +304,18 @@ def _acquire(path: Path, wait: float) -> int:
             if error.errno not in _BUSY:
                 raise
             if time.monotonic() >= deadline:
-                expected, got = "a folder of its own", "one that another process works in"
-                message = complaint(_shown(path.parent), expected, got, "Wait for it, or end it.")
-                raise FolderInUseError(message, error.errno) from None
+                raise _in_use(path.parent) from None
             time.sleep(WAIT_SECONDS)
         except BaseException:
             os.close(descriptor)
             raise
         else:
             os.close(descriptor)
+
+
+def _in_use(folder: Path) -> FolderInUseError:
+    expected, got = "a folder of its own", "one that another process works in"
+    return FolderInUseError(complaint(_shown(folder), expected, got, "Wait for it, or end it."), errno.EWOULDBLOCK)
 
 
 def _open_temporary(path: Path) -> tuple[Path, IO[bytes]]:

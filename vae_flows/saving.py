@@ -178,7 +178,7 @@ def save(module: nn.Module, folder: Path) -> None:
     except ValueError:
         subject = f"configuration of {type(module).__name__}"
         raise InvalidInputError(complaint(subject, "finite numbers", "NaN or infinity, which JSON lacks")) from None
-    with exclusive(folder, wait=WAIT_SECONDS):
+    with exclusive(folder, wait=WAIT_SECONDS, again=True):
         _write(folder, text.encode() + b"\n", weights, digest)
 
 

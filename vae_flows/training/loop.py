@@ -93,7 +93,7 @@ def train(
     path = None if folder is None else checked_path(folder, "folder of train")
     fabric = _launch(compute)
     with ExitStack() as stack:
-        lock = stack.enter_context(exclusive(path, wait=wait)) if path and fabric.is_global_zero else None
+        lock = stack.enter_context(exclusive(path, wait=wait, again=True)) if path and fabric.is_global_zero else None
         runner = EpochRunner(fabric, vae, data, settings)
         state, kept = RunState(), None
         if path:
