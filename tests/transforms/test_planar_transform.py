@@ -79,6 +79,33 @@ def test_vanishing_normals_are_guarded(length: float, dtype: torch.dtype) -> Non
     torch.testing.assert_close(transform.forward_with_log_det(x)[0], y)
 
 
+@pytest.mark.parametrize("dim", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("product", [-5.0, -0.1, 0.0, 0.1, 5.0])
+def test_short_normals_move_nothing_far_and_stay_invertible(dim: int, dtype: torch.dtype, product: float) -> None:
+    # The published correction, about 0.3 w / ||w||², would be a step of 3e6 for the shortest of these.
+    lengths = torch.logspace(-7, 0, 50, dtype=dtype)
+    w = lengths.unsqueeze(-1) * torch.nn.functional.normalize(torch.ones(dim, dtype=dtype), dim=-1)
+    u = torch.full((50, dim), product, dtype=dtype)
+    transform = PlanarTransform(u, w, torch.ones(50, dtype=dtype))
+    z = torch.randn(50, dim, dtype=dtype)
+    y, log_det = transform.forward_with_log_det(z)
+    assert (y - z).abs().max() < 10 + 5
+    x, found = transform.inverse_with_log_det(y)
+    torch.testing.assert_close(x, z, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found, log_det, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("length", [0.02, 0.03, 0.05, 1.0])
+def test_the_log_determinant_of_short_normals_is_that_of_the_jacobian(length: float) -> None:
+    u, w = torch.randn(2, 3, dtype=torch.float64)
+    transform = PlanarTransform(5 * u, length * w, torch.tensor(0.4, dtype=torch.float64))
+    z = torch.randn(3, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(transform, z)
+    assert isinstance(jacobian, Tensor)
+    torch.testing.assert_close(transform.forward_with_log_det(z)[1], torch.linalg.slogdet(jacobian).logabsdet)
+
+
 def test_wrong_shapes_are_named() -> None:
     u, w, b = parameters(3)
     with pytest.raises(InvalidInputError, match=r"u and w of shape \(\*batch, D\).*w \(3, 2\)"):

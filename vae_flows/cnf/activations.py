@@ -28,10 +28,6 @@ ValueInto = Callable[[Tensor, Tensor], Tensor]
 PullBack = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-def _left_to_automatic_differentiation(*_: Tensor) -> Tensor:
-    raise NotImplementedError("an activation with parameters has no backward pass of its own")
-
-
 @dataclass(frozen=True)
 class Activation:
     """An elementwise function σ.
@@ -48,7 +44,7 @@ class Activation:
 
     name: str
     value_and_slope: Callable[[Tensor], ValueAndSlope]
-    pull_back: PullBack = _left_to_automatic_differentiation
+    pull_back: PullBack
     keeps_input: bool = False
     quick: ValueInto | None = None
     parameters: tuple[Tensor, ...] = ()
@@ -157,7 +153,10 @@ def swish(beta: Tensor) -> Activation:
         y = x * gate
         return ValueAndSlope(y, gate + beta * y * (1 - gate))
 
-    return Activation("swish", value_and_slope, parameters=(beta,))
+    def pull_back(x: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor) -> Tensor:
+        return torch.addcmul(of_value * slope, of_slope, beta * _silu_curvature(beta * x), out=out)
+
+    return Activation("swish", value_and_slope, pull_back, keeps_input=True, parameters=(beta,))
 
 
 def available_activations() -> tuple[str, ...]:

@@ -30,7 +30,6 @@ class ScoredField(TapedField):
 
     def __init__(self, field: AugmentedField) -> None:
         self._field = field if isinstance(field, TapedField) else AutogradTape(field)
-        self.has_pull_back = field.has_pull_back
         self.num_integrals = field.num_integrals
 
     def tensors(self) -> Sequence[Tensor]:

@@ -13,16 +13,10 @@ from vae_flows.cnf.fields import AugmentedField, TapedField, Time
 from vae_flows.cnf.runge_kutta import Step, SteppingSettings
 from vae_flows.cnf.tableaus import Tableau
 from vae_flows.cnf.work import SolveProgress
-from vae_flows.derivatives import Refusal
 
-__all__ = ["SECOND_DERIVATIVES", "AutogradTape", "LatestTapes", "Solve", "derivative"]
+__all__ = ["AutogradTape", "LatestTapes", "Solve", "derivative"]
 
 Tape = TypeVar("Tape")
-
-SECOND_DERIVATIVES = Refusal(
-    "second derivatives through a solve",
-    "Use ODESolver(fused=False) with gradient='backprop', through which gradients can be differentiated again.",
-)
 
 
 class Solve(NamedTuple):
@@ -67,8 +61,6 @@ class LatestTapes(Generic[Tape]):
 
 class AutogradTape(TapedField):
     """Any augmented field as a taped one: the tape is the graph of one evaluation."""
-
-    has_pull_back = False
 
     def __init__(self, field: AugmentedField) -> None:
         self._field = field

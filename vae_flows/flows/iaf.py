@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from torch.nn import functional as F
 
 from vae_flows.errors import require_positive
 from vae_flows.flows.base import AmortizedFlow
+from vae_flows.flows.constants import Constant
+from vae_flows.flows.heads import Initialization, require_initialization
 from vae_flows.flows.registry import register_flow
 from vae_flows.tracing import bound
 from vae_flows.transforms.autoregressive import InverseAutoregressiveTransform
@@ -17,9 +20,13 @@ from vae_flows.transforms.base import ChainTransform, FusedTransform, ReverseTra
 
 __all__ = ["IAFFlow", "MaskedAutoregressiveNetwork", "MaskedLinear"]
 
+# Smallest logit of the gates at the start, the forget bias included, and the factor on PyTorch's weights behind it.
+START_LOGIT = 3.0
+START_WEIGHTS = 0.1
+
 
 class MaskedLinear(nn.Linear):
-    """A linear layer whose weights are multiplied by a fixed mask.
+    """A linear layer whose weights are multiplied by a fixed mask, and which computes in the dtype of its input.
 
     Arguments:
         mask: `(out_features, in_features)`, true where an output may depend on an input.
@@ -33,11 +40,16 @@ class MaskedLinear(nn.Linear):
     def __init__(self, mask: Tensor) -> None:
         out_features, in_features = mask.shape
         super().__init__(in_features, out_features)
-        self.mask: Tensor
-        self.register_buffer("mask", mask.to(self.weight.dtype), persistent=False)
+        self._mask = Constant(mask)
+
+    @property
+    def mask(self) -> Tensor:
+        """The mask, on the device and in the dtype of the weights."""
+        return self._mask.value
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Linear's name
-        return F.linear(input, self.weight * self.mask, self.bias)
+        weight, bias = (self.weight * self.mask).to(input.dtype), self.bias.to(input.dtype)
+        return F.linear(input, weight, bias)
 
 
 class MaskedAutoregressiveNetwork(nn.Module):
@@ -63,16 +75,16 @@ class MaskedAutoregressiveNetwork(nn.Module):
 
     def __init__(self, latent_dim: int, hidden_dim: int, num_hidden: int) -> None:
         super().__init__()
-        inputs = torch.arange(1, latent_dim + 1)
-        hidden = torch.arange(hidden_dim) * latent_dim // hidden_dim
-        outputs = torch.arange(latent_dim).repeat(2)
+        inputs = torch.arange(1, latent_dim + 1, device="cpu")
+        hidden = torch.arange(hidden_dim, device="cpu") * latent_dim // hidden_dim
+        outputs = torch.arange(latent_dim, device="cpu").repeat(2)
         self.input = MaskedLinear(hidden[:, None] >= inputs)
         self.hidden = nn.ModuleList(MaskedLinear(hidden[:, None] >= hidden) for _ in range(num_hidden))
         self.output = MaskedLinear(outputs[:, None] >= hidden)
 
     def forward(self, z: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Map `z (*sample, *batch, D)` and features `(*batch, hidden_dim)` to means and gate logits, as `z`."""
-        units = F.elu(self.input(z)) + features
+        units = F.elu(self.input(z)) + features.to(z.dtype)
         for layer in self.hidden:
             units = F.elu(layer(units))
         mean, logits = self.output(units).chunk(2, dim=-1)
@@ -94,9 +106,11 @@ class IAFFlow(AmortizedFlow):
         hidden_dim: Width of their networks.
         num_hidden: Number of hidden layers behind the one to which the context's features are added.
         forget_bias: Added to the logits of the gates; larger values start the flow nearer to the identity.
+        initialization: `identity` starts near the identity, with the same transform for every context; `published` is
+            the literature's start, PyTorch's of linear layers.
 
     Raises:
-        InvalidInputError: A size is not a positive integer.
+        InvalidInputError: A size is not a positive integer, or there is no such initialisation.
 
     Example:
         >>> flow = IAFFlow(latent_dim=4, context_dim=8, hidden_dim=16)
@@ -113,10 +127,13 @@ class IAFFlow(AmortizedFlow):
         hidden_dim: int = 320,
         num_hidden: int = 1,
         forget_bias: float = 1.0,
+        initialization: Initialization = "identity",
     ) -> None:
         super().__init__(latent_dim, context_dim)
         require_positive("IAFFlow", num_layers=num_layers, hidden_dim=hidden_dim, num_hidden=num_hidden)
+        require_initialization("IAFFlow", initialization)
         self.num_layers = num_layers
+        self.initialization = initialization
         self.hidden_dim = hidden_dim
         self.num_hidden = num_hidden
         self.forget_bias = forget_bias
@@ -124,6 +141,18 @@ class IAFFlow(AmortizedFlow):
         self.networks = nn.ModuleList(
             MaskedAutoregressiveNetwork(latent_dim, hidden_dim, num_hidden) for _ in range(num_layers)
         )
+        if initialization == "identity":
+            self._start_near_the_identity()
+
+    @torch.no_grad()
+    def _start_near_the_identity(self) -> None:
+        self.features.weight.zero_()
+        for network in self.networks:
+            output = cast(MaskedAutoregressiveNetwork, network).output
+            output.weight.mul_(START_WEIGHTS)
+            mean, logits = output.bias.chunk(2)
+            mean.zero_()
+            logits.fill_(max(0.0, START_LOGIT - self.forget_bias))
 
     def transform(self, context: Tensor) -> FusedTransform:
         features = self.features(context)
@@ -139,9 +168,10 @@ class IAFFlow(AmortizedFlow):
                     batch,
                     forget_bias=self.forget_bias,
                     parameters=tuple(network.parameters()),
+                    takes_double=True,
                 )
             )
         return ChainTransform(parts)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, forget_bias={self.forget_bias}"
+        return f"{super().extra_repr()}, forget_bias={self.forget_bias}, initialization={self.initialization!r}"

@@ -9,13 +9,17 @@ from torch import Tensor
 
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.flows.base import AmortizedFlow
-from vae_flows.flows.heads import LinearHeads
+from vae_flows.flows.constants import Constant
+from vae_flows.flows.heads import Initialization, LinearHeads, require_initialization
 from vae_flows.flows.registry import register_flow
 from vae_flows.transforms.base import ChainTransform, FusedTransform
 from vae_flows.transforms.orthogonal import householder_product, orthonormalize
 from vae_flows.transforms.sylvester import SylvesterTransform
 
 __all__ = ["HouseholderSylvesterFlow", "OrthogonalSylvesterFlow", "TriangularSylvesterFlow"]
+
+# Size of R1 at the start.
+START = 0.07
 
 
 class _SylvesterFlow(AmortizedFlow):
@@ -28,25 +32,49 @@ class _SylvesterFlow(AmortizedFlow):
         latent_dim: Size D of the latent vectors.
         context_dim: Size of the context vectors.
         num_layers: Number of Sylvester transforms.
+        initialization: `identity` or `published`.
         rank: M, the number of columns of Q.
         basis_shape: Shape of what is emitted for the Q of one layer.
     """
 
     def __init__(
-        self, latent_dim: int, context_dim: int, num_layers: int, *, rank: int, basis_shape: tuple[int, ...]
+        self,
+        latent_dim: int,
+        context_dim: int,
+        num_layers: int,
+        initialization: Initialization,
+        *,
+        rank: int,
+        basis_shape: tuple[int, ...],
     ) -> None:
         super().__init__(latent_dim, context_dim)
         require_positive(type(self).__name__, num_layers=num_layers)
+        require_initialization(type(self).__name__, initialization)
+        self.initialization = initialization
         self.num_layers = num_layers
         # A head a layer for the large matrices, which would be copied if they were taken from one tensor.
         matrices = [(rank, rank)] * num_layers
         self.heads = LinearHeads(
             context_dim, *matrices, (num_layers, 2, rank), (num_layers, rank), (num_layers, *basis_shape)
         )
+        if initialization == "identity":
+            self._start_near_the_identity(rank, basis_shape)
         # Products with masks, as triu and tril take three times as long.
-        ones = torch.ones(rank, rank)
-        self.strict_triangles: Tensor
-        self.register_buffer("strict_triangles", torch.stack((ones.triu(1), ones.tril(-1))), persistent=False)
+        ones = torch.ones(rank, rank, device="cpu")
+        self.strict_triangles = Constant(torch.stack((ones.triu(1), ones.tril(-1))))
+
+    def _start_near_the_identity(self, rank: int, basis_shape: tuple[int, ...]) -> None:
+        # A draw moves by R1 times numbers below 1, whatever the rest is. The rest varies with the context as in the
+        # literature, but for the off-diagonals of R2, which would make the Jacobian steep.
+        layers = self.num_layers
+        triangles = START / rank**0.5 * torch.randn(layers, rank, rank)
+        diagonals = torch.stack((START * torch.randn(layers, rank), torch.ones(layers, rank)), dim=1)
+        bases = torch.randn(layers, *basis_shape)
+        of_R2 = torch.ones(rank, rank).tril(-1) / rank**0.5
+        self.heads.start_at(
+            [*triangles, diagonals, torch.zeros(layers, rank), bases],
+            [*[of_R2] * layers, torch.tensor([[0.0], [1.0]]), 1.0, 1.0],
+        )
 
     @abstractmethod
     def bases(self, emitted: Tensor) -> Tensor:
@@ -60,13 +88,13 @@ class _SylvesterFlow(AmortizedFlow):
         return ChainTransform([self._layer(*parameters) for parameters in layers])
 
     def _layer(self, Q: Tensor, matrix: Tensor, diagonals: Tensor, b: Tensor) -> SylvesterTransform:
-        upper, lower = (matrix * mask for mask in self.strict_triangles)
+        upper, lower = (matrix * mask for mask in self.strict_triangles.value)
         for triangle, diagonal in zip((upper, lower), diagonals.unbind(-2), strict=True):
             triangle.diagonal(dim1=-2, dim2=-1).add_(diagonal)
         return SylvesterTransform(Q, upper, lower.mT, b)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, num_layers={self.num_layers}"
+        return f"{super().extra_repr()}, num_layers={self.num_layers}, initialization={self.initialization!r}"
 
 
 def _open_tanh(values: Tensor) -> Tensor:
@@ -85,9 +113,12 @@ class OrthogonalSylvesterFlow(_SylvesterFlow):
         context_dim: Size of the context vectors.
         num_layers: Number of Sylvester transforms.
         num_orthogonal: Dimension M of the subspaces, at most D; 8, or D where that is less, if `None`.
+        initialization: `identity` starts near the identity, with the same transform for every context; `published` is
+            the literature's start, PyTorch's of linear layers, which moves a draw the further, the larger the context.
 
     Raises:
-        InvalidInputError: A size is not a positive integer, or `num_orthogonal` exceeds `latent_dim`.
+        InvalidInputError: A size is not a positive integer, `num_orthogonal` exceeds `latent_dim`, or there is no such
+            initialisation.
 
     Example:
         >>> flow = OrthogonalSylvesterFlow(latent_dim=6, context_dim=8, num_orthogonal=3)
@@ -96,7 +127,13 @@ class OrthogonalSylvesterFlow(_SylvesterFlow):
     """
 
     def __init__(
-        self, latent_dim: int, context_dim: int, *, num_layers: int = 4, num_orthogonal: int | None = None
+        self,
+        latent_dim: int,
+        context_dim: int,
+        *,
+        num_layers: int = 4,
+        num_orthogonal: int | None = None,
+        initialization: Initialization = "identity",
     ) -> None:
         require_positive(type(self).__name__, latent_dim=latent_dim)
         rank = min(8, latent_dim) if num_orthogonal is None else num_orthogonal
@@ -105,7 +142,7 @@ class OrthogonalSylvesterFlow(_SylvesterFlow):
             raise InvalidInputError(
                 complaint(type(self).__name__, f"num_orthogonal at most latent_dim = {latent_dim}", rank)
             )
-        super().__init__(latent_dim, context_dim, num_layers, rank=rank, basis_shape=(latent_dim, rank))
+        super().__init__(latent_dim, context_dim, num_layers, initialization, rank=rank, basis_shape=(latent_dim, rank))
         self.num_orthogonal = rank
 
     def bases(self, emitted: Tensor) -> Tensor:
@@ -126,9 +163,11 @@ class HouseholderSylvesterFlow(_SylvesterFlow):
         context_dim: Size of the context vectors.
         num_layers: Number of Sylvester transforms.
         num_reflections: Number of Householder reflections in each layer.
+        initialization: `identity` starts near the identity, with the same transform for every context; `published` is
+            the literature's start, PyTorch's of linear layers, which moves a draw the further, the larger the context.
 
     Raises:
-        InvalidInputError: A size is not a positive integer.
+        InvalidInputError: A size is not a positive integer, or there is no such initialisation.
 
     Example:
         >>> flow = HouseholderSylvesterFlow(latent_dim=6, context_dim=8)
@@ -136,10 +175,23 @@ class HouseholderSylvesterFlow(_SylvesterFlow):
         torch.Size([5, 6])
     """
 
-    def __init__(self, latent_dim: int, context_dim: int, *, num_layers: int = 4, num_reflections: int = 8) -> None:
+    def __init__(
+        self,
+        latent_dim: int,
+        context_dim: int,
+        *,
+        num_layers: int = 4,
+        num_reflections: int = 8,
+        initialization: Initialization = "identity",
+    ) -> None:
         require_positive(type(self).__name__, num_reflections=num_reflections)
         super().__init__(
-            latent_dim, context_dim, num_layers, rank=latent_dim, basis_shape=(num_reflections, latent_dim)
+            latent_dim,
+            context_dim,
+            num_layers,
+            initialization,
+            rank=latent_dim,
+            basis_shape=(num_reflections, latent_dim),
         )
         self.num_reflections = num_reflections
 
@@ -160,9 +212,11 @@ class TriangularSylvesterFlow(_SylvesterFlow):
         latent_dim: Size of the latent vectors.
         context_dim: Size of the context vectors.
         num_layers: Number of Sylvester transforms.
+        initialization: `identity` starts near the identity, with the same transform for every context; `published` is
+            the literature's start, PyTorch's of linear layers, which moves a draw the further, the larger the context.
 
     Raises:
-        InvalidInputError: A size is not a positive integer.
+        InvalidInputError: A size is not a positive integer, or there is no such initialisation.
 
     Example:
         >>> flow = TriangularSylvesterFlow(latent_dim=6, context_dim=8)
@@ -170,12 +224,13 @@ class TriangularSylvesterFlow(_SylvesterFlow):
         torch.Size([5, 6])
     """
 
-    def __init__(self, latent_dim: int, context_dim: int, *, num_layers: int = 4) -> None:
-        super().__init__(latent_dim, context_dim, num_layers, rank=latent_dim, basis_shape=(0,))
-        identity = torch.eye(latent_dim)
+    def __init__(
+        self, latent_dim: int, context_dim: int, *, num_layers: int = 4, initialization: Initialization = "identity"
+    ) -> None:
+        super().__init__(latent_dim, context_dim, num_layers, initialization, rank=latent_dim, basis_shape=(0,))
+        identity = torch.eye(latent_dim, device="cpu")
         orders = [identity.flip(0) if layer % 2 else identity for layer in range(num_layers)]
-        self.permutations: Tensor
-        self.register_buffer("permutations", torch.stack(orders), persistent=False)
+        self.permutations = Constant(torch.stack(orders))
 
     def bases(self, emitted: Tensor) -> Tensor:
-        return self.permutations
+        return self.permutations.value

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.tracing import known
 from vae_flows.transforms.base import FusedTransform
+from vae_flows.transforms.precision import at_least_single, invert_in_double, or_double
 
 __all__ = ["AutoregressiveNetwork", "InverseAutoregressiveTransform"]
 
@@ -33,6 +34,8 @@ class InverseAutoregressiveTransform(FusedTransform):
         batch_shape: Batch shape of what the network has captured.
         forget_bias: Added to the logits; a positive value starts the transform near the identity.
         parameters: Tensors inside the network that may be changed in place, such as its weights.
+        takes_double: Whether the network computes in the dtype that it is given, whatever that of its weights: inverses
+            are then computed in float64, as D steps that multiply errors need it.
         cache_size: 0 or 1.
 
     Raises:
@@ -56,21 +59,27 @@ class InverseAutoregressiveTransform(FusedTransform):
         *,
         forget_bias: float = 1.0,
         parameters: Sequence[Tensor] = (),
+        takes_double: bool = False,
         cache_size: int = 1,
     ) -> None:
         super().__init__(latent_dim, Size(batch_shape), cache_size=cache_size)
         self._network = network
         self._forget_bias = forget_bias
         self._parameters = tuple(parameters)
+        self.takes_double = takes_double
 
     def dependencies(self) -> Sequence[Tensor]:
         return self._parameters
 
     def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_gate = self._mean_and_log_gate(x)
-        return torch.lerp(mean, x.expand(mean.shape), log_gate.exp()), log_gate.sum(-1)
+        z = at_least_single(x) if self.takes_double else x
+        mean, log_gate = self._mean_and_log_gate(z)
+        return torch.lerp(mean, z.expand(mean.shape), log_gate.exp()).to(x.dtype), log_gate.sum(-1).to(x.dtype)
 
     def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return invert_in_double(self, self._invert, y) if self.takes_double else self._invert(y)
+
+    def _invert(self, y: Tensor) -> tuple[Tensor, Tensor]:
         y = y.expand(self.broadcast_shape(y) + y.shape[-1:])
         x, log_det = torch.zeros_like(y), y.new_zeros(y.shape[:-1])
         for d in range(y.shape[-1]):
@@ -83,7 +92,7 @@ class InverseAutoregressiveTransform(FusedTransform):
                     "inverse of InverseAutoregressiveTransform",
                     f"finite latents that {y.dtype} can map back",
                     "values that are not finite, or overflow where gates are nearly closed",
-                    "Use float64, or a larger forget_bias.",
+                    f"Score values nearer to the transform's own, take a larger forget_bias{or_double(y.dtype)}.",
                 )
             )
         return x, log_det

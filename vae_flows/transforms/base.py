@@ -14,8 +14,9 @@ from torch.distributions import constraints
 from torch.distributions.transforms import Transform
 
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.precision import full_precision
 from vae_flows.shapes import broadcast_batch, broadcast_latents
+from vae_flows.transforms.precision import full_precision as _full_precision
+from vae_flows.transforms.precision import invert_in_double
 from vae_flows.transforms.scores import evaluate_with_score
 
 __all__ = [
@@ -61,6 +62,8 @@ class FusedTransform(Transform):
     domain = constraints.real_vector
     codomain = constraints.real_vector
     bijective = True
+    # Whether both primitives compute in float64 when given it, whatever the dtype of the parameters.
+    takes_double = False
 
     def __init__(self, latent_dim: int | None, batch_shape: Size, *, cache_size: int = 1) -> None:
         super().__init__(cache_size=cache_size)
@@ -113,7 +116,7 @@ class FusedTransform(Transform):
         if latest is not None and x is latest.x:
             return latest.y
         self.broadcast_shape(x)
-        with full_precision(x):
+        with _full_precision(x):
             y, log_det = self.forward_with_log_det(x)
         self._remember(x, y, log_det)
         return y
@@ -123,7 +126,7 @@ class FusedTransform(Transform):
         if latest is not None and y is latest.y:
             return latest.x
         self.broadcast_shape(y)
-        with full_precision(y):
+        with _full_precision(y):
             x, log_det = self.inverse_with_log_det(y)
         self._remember(x, y, log_det)
         return x
@@ -134,7 +137,7 @@ class FusedTransform(Transform):
         if latest is not None and x is latest.x and y is latest.y:
             return latest.log_det
         self.broadcast_shape(x)
-        with full_precision(x):
+        with _full_precision(x):
             return self.forward_with_log_det(x)[1]
 
     def forward_shape(self, shape: Sequence[int]) -> Size:
@@ -250,6 +253,8 @@ class InverseTransform(FusedTransform):
 class IdentityTransform(FusedTransform):
     """The map y = x, the posterior without a flow."""
 
+    takes_double = True
+
     def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         shape = self.broadcast_shape(x)
         return x.expand(shape + x.shape[-1:]), x.new_zeros(shape)
@@ -264,6 +269,8 @@ class IdentityTransform(FusedTransform):
 
 class ReverseTransform(FusedTransform):
     """The permutation y = (x_D, …, x_1), which lets the next autoregressive layer see the other order."""
+
+    takes_double = True
 
     def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         shape = self.broadcast_shape(x)
@@ -293,6 +300,7 @@ class ChainTransform(FusedTransform):
         batch_shape = torch.broadcast_shapes(*(part.batch_shape for part in parts))
         super().__init__(parts[0].latent_dim, batch_shape, cache_size=cache_size)
         self.parts = tuple(parts)
+        self.takes_double = all(part.takes_double for part in parts)
 
     def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         total = x.new_zeros(self.broadcast_shape(x))
@@ -309,6 +317,9 @@ class ChainTransform(FusedTransform):
         return x, total, score
 
     def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return invert_in_double(self, self._invert, y) if self.takes_double else self._invert(y)
+
+    def _invert(self, y: Tensor) -> tuple[Tensor, Tensor]:
         total = y.new_zeros(self.broadcast_shape(y))
         for part in reversed(self.parts):
             y, log_det = part.inverse_with_log_det(y)
@@ -350,7 +361,7 @@ def forward_with_score(transform: Transform, x: Tensor, score: Tensor) -> tuple[
     """
     if score.shape != x.shape:
         raise InvalidInputError(complaint("score", f"the shape of x, {tuple(x.shape)}", f"shape {tuple(score.shape)}"))
-    with full_precision(x):
+    with _full_precision(x):
         if isinstance(transform, FusedTransform):
             y, log_det, score = transform.forward_with_score(x, score)
             transform._remember(x, y, log_det)

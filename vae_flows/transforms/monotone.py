@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.transforms.precision import or_double
 
 __all__ = ["solve_monotone"]
 
@@ -84,6 +85,8 @@ class _Root(torch.autograd.Function):
 
 
 def _bracketed_newton(v: Tensor, r: Tensor, s: Tensor, c: Tensor) -> Tensor:
+    if v.is_meta:
+        return torch.empty_like(v)
     _check(v, r, s, c)
     precision = RESIDUAL_ROUNDING * torch.finfo(v.dtype).eps * (v.abs() + r.abs())
     low, high = v - r.abs(), v + r.abs()
@@ -107,7 +110,7 @@ def _bracketed_newton(v: Tensor, r: Tensor, s: Tensor, c: Tensor) -> Tensor:
             "inverse of a planar or Sylvester transform",
             f"scalar equations that are solved in {MAX_STEPS} steps",
             f"{v.numel()} of which some are not",
-            "Bound the parameters, or use float64.",
+            f"Bound the parameters{or_double(v.dtype)}.",
         )
     )
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.tracing import known
+from vae_flows.transforms.precision import or_double
 
 __all__ = ["householder_product", "orthonormalize"]
 
@@ -67,7 +68,7 @@ def orthonormalize(matrix: Tensor) -> Tensor:
             f"orthonormalize for matrices of shape {tuple(matrix.shape)}",
             "finite, linearly independent columns",
             f"no orthonormal matrix after {MAX_STEPS} steps",
-            "Check the parameters that emit them, or use float64.",
+            f"Check the parameters that emit them{or_double(matrix.dtype)}.",
         )
     )
 

@@ -10,6 +10,7 @@ from vae_flows.shapes import Folded, fold_samples
 from vae_flows.tracing import known
 from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.monotone import solve_monotone
+from vae_flows.transforms.precision import at_least_single, invert_in_double
 
 __all__ = ["SylvesterTransform"]
 
@@ -32,8 +33,9 @@ class SylvesterTransform(FusedTransform):
         cache_size: 0 or 1.
 
     Raises:
-        InvalidInputError: The shapes do not fit. The inverse raises it where no inverse exists, and where it does not
-            lead back to `y`, as happens if Q is not orthonormal or R1 or R2 is not triangular.
+        InvalidInputError: The shapes do not fit. The inverse raises it where no inverse exists, where it does not lead
+            back to `y`, as happens if Q is not orthonormal or R1 or R2 is not triangular, and where the dtype is too
+            coarse for a log-density.
 
     Example:
         >>> R = torch.tensor([[0.5, -2.0], [0.0, 0.8]])
@@ -43,34 +45,54 @@ class SylvesterTransform(FusedTransform):
         True
     """
 
+    takes_double = True
+
     def __init__(self, Q: Tensor, R1: Tensor, R2: Tensor, b: Tensor, *, cache_size: int = 1) -> None:
         super().__init__(*_sizes(Q, R1, R2, b), cache_size=cache_size)
         self._Q, self._R1, self._R2, self._b = Q, R1, R2, b.unsqueeze(-2)
 
     def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        z = fold_samples(x, self.batch_shape, self.broadcast_shape(x))
-        return self._evaluate(z, self._tanh(z))
+        z = fold_samples(at_least_single(x), self.batch_shape, self.broadcast_shape(x))
+        exact = self._in(z.values.dtype)
+        y, log_det = exact._evaluate(z, exact._tanh(z))
+        return y.to(x.dtype), log_det.to(x.dtype)
 
     def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         shape = self.broadcast_shape(x)
-        z, of_x = (fold_samples(values, self.batch_shape, shape) for values in (x, score))
-        tanh = self._tanh(z)
-        y, log_det = self._evaluate(z, tanh)
+        z, of_x = (fold_samples(at_least_single(values), self.batch_shape, shape) for values in (x, score))
+        exact = self._in(z.values.dtype)
+        tanh = exact._tanh(z)
+        y, log_det = exact._evaluate(z, tanh)
         with torch.no_grad():
-            slope, products = 1 - tanh * tanh, self._products()
-            residual = of_x.values + (2 * tanh * slope * products / (1 + slope * products)) @ self._R2 @ self._Q.mT
-            # J = I + Q A Qᵀ with the upper triangular A = R1 diag(tanh') R2, inverted by the Woodbury formula.
-            transposed = (self._R2.mT.unsqueeze(-3) * slope.unsqueeze(-2)) @ self._R1.mT.unsqueeze(-3)
-            triangular = transposed + torch.eye(slope.shape[-1], dtype=slope.dtype, device=slope.device)
-            projected = residual @ self._Q
-            solved = torch.linalg.solve_triangular(triangular, projected.unsqueeze(-1), upper=False).squeeze(-1)
-            return y, log_det, z.unfold(residual + (solved - projected) @ self._Q.mT)
+            score_of_y = z.unfold(exact._score(of_x.values, tanh))
+        return y.to(x.dtype), log_det.to(x.dtype), score_of_y.to(x.dtype)
+
+    def _score(self, score: Tensor, tanh: Tensor) -> Tensor:
+        slope, products = 1 - tanh * tanh, self._products()
+        residual = score + (2 * tanh * slope * products / (1 + slope * products)) @ self._R2 @ self._Q.mT
+        # J = I + Q A Qᵀ with the upper triangular A = R1 diag(tanh') R2, inverted by the Woodbury formula.
+        transposed = (self._R2.mT.unsqueeze(-3) * slope.unsqueeze(-2)) @ self._R1.mT.unsqueeze(-3)
+        triangular = transposed + torch.eye(slope.shape[-1], dtype=slope.dtype, device=slope.device)
+        projected = residual @ self._Q
+        solved = torch.linalg.solve_triangular(triangular, projected.unsqueeze(-1), upper=False).squeeze(-1)
+        return residual + (solved - projected) @ self._Q.mT
 
     def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return invert_in_double(self, self._invert, y)
+
+    def _in(self, dtype: torch.dtype) -> SylvesterTransform:
+        """Return this transform with its parameters in another dtype."""
+        if self._Q.dtype == self._R1.dtype == dtype:
+            return self
+        parameters = (self._Q, self._R1, self._R2, self._b.squeeze(-2))
+        return SylvesterTransform(*(parameter.to(dtype) for parameter in parameters))
+
+    def _invert(self, y: Tensor) -> tuple[Tensor, Tensor]:
         folded = fold_samples(y, self.batch_shape, self.broadcast_shape(y))
-        tanh = self._solve_triangular_system(folded.values @ self._Q)
-        x = folded.unfold(folded.values - tanh @ self._R1.mT @ self._Q.mT)
-        reproduced, log_det = self.forward_with_log_det(x)
+        exact = self._in(y.dtype)
+        tanh = exact._solve_triangular_system(folded.values @ exact._Q)
+        x = folded.unfold(folded.values - tanh @ exact._R1.mT @ exact._Q.mT)
+        reproduced, log_det = exact.forward_with_log_det(x)
         self._check_inverse(x.detach(), y.detach(), reproduced.detach())
         return x, log_det
 
@@ -101,7 +123,7 @@ class SylvesterTransform(FusedTransform):
     def _check_inverse(self, x: Tensor, y: Tensor, reproduced: Tensor) -> None:
         # A third of the digits: far above rounding, even where large R1 and R2 amplify it, and far below what a wrong Q
         # or R leaves.
-        tolerance = torch.finfo(y.dtype).eps ** (1 / 3)
+        tolerance = torch.finfo(torch.promote_types(self._Q.dtype, torch.float32)).eps ** (1 / 3)
         scale = 1 + y.abs().amax(-1) + x.abs().amax(-1)
         error = (reproduced - y).abs().amax(-1) / scale
         if known(error <= tolerance) is False:

@@ -12,8 +12,9 @@ from torch import Size, Tensor
 
 from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint
 from vae_flows.flows.base import AmortizedFlow
-from vae_flows.subclasses import plain, tracked
+from vae_flows.tracing import functorch_is_active, known
 from vae_flows.transforms.base import FusedTransform
+from vae_flows.transforms.precision import or_double
 
 __all__ = ["AdaptedFlow", "ForeignTransform", "Orientation"]
 
@@ -26,6 +27,7 @@ class ForeignTransform(FusedTransform):
     """A transform of another library, conditioned anew for each evaluation.
 
     So its own cache, which cannot see changes in place, never outlives an evaluation; ours does the remembering.
+    Results have no graph where gradients are off, though some of those libraries switch them on.
 
     Arguments:
         name: The flow's, for errors.
@@ -36,8 +38,13 @@ class ForeignTransform(FusedTransform):
         cache_size: 0 or 1.
 
     Raises:
-        InvalidInputError: The inverse raises it for values that the foreign transform does not reach or cannot invert.
+        InvalidInputError: The inverse raises it for values that the foreign transform does not reach or cannot invert,
+            both directions where the library does not compute in 16 bits, and a backward pass that builds a graph where
+            only first derivatives are right.
     """
+
+    # Whether the other library's derivatives are right to first order only.
+    first_order_only = False
 
     def __init__(
         self,
@@ -74,13 +81,13 @@ class ForeignTransform(FusedTransform):
     def evaluate_inverse(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return x and the log-determinant there, having checked that x is mapped to y."""
         reached, log_det = self.evaluate(x)
-        if not ((reached - y).abs() <= INVERSE_RESIDUAL * (1 + y.abs())).all():
+        if known((reached - y).abs() <= INVERSE_RESIDUAL * (1 + y.abs())) is False:
             raise InvalidInputError(
                 complaint(
                     f"inverse of {self.name}",
                     "values that the transform reaches",
                     f"some among {tuple(y.shape)} that it does not, or not in {y.dtype}",
-                    "Score the flow's own samples, use float64, or choose a flow that maps onto the whole space.",
+                    f"Score the flow's own samples{or_double(y.dtype)}, or choose a flow that reaches the whole space.",
                 )
             )
         return x, log_det
@@ -88,10 +95,40 @@ class ForeignTransform(FusedTransform):
     def _whole(self, primitive: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> tuple[Tensor, Tensor]:
         """Give the primitive what every library can handle: full shapes that are not empty."""
         shape = self.broadcast_shape(z)
-        full = plain(z).expand(shape + z.shape[-1:])
-        value, log_det = primitive(full) if full.numel() else (full, full.new_zeros(shape))
-        origins = (z, *self.dependencies())
-        return tracked(value, origins), tracked(log_det, origins)
+        z = z.expand(shape + z.shape[-1:])
+        if not z.numel():
+            return z, z.new_zeros(shape)
+        try:
+            value, log_det = primitive(z)
+        except RuntimeError as error:
+            if isinstance(error, VAEFlowsError) or torch.finfo(z.dtype).bits > 16:
+                raise
+            reason = str(error).partition("\n")[0]
+            raise InvalidInputError(
+                complaint(self.name, "a dtype that its library computes in", f"{z.dtype} ({reason})", "Use float32.")
+            ) from error
+        if not torch.is_grad_enabled():
+            return value.detach(), log_det.detach()
+        if self.first_order_only and not (torch.compiler.is_compiling() or functorch_is_active()):
+            _refuse_second_order(self.name, value, log_det)
+        return value, log_det
+
+
+def _refuse_second_order(name: str, *results: Tensor) -> None:
+    def refuse(gradient: Tensor) -> None:
+        if torch.is_grad_enabled():
+            raise InvalidInputError(
+                complaint(
+                    f"gradient of {name}",
+                    "a backward pass without create_graph, as second derivatives of this flow are not available",
+                    "one that builds a graph",
+                    "Choose another flow for them, such as 'zuko:NSF' or 'planar'.",
+                )
+            )
+
+    for result in results:
+        if result.grad_fn is not None:
+            result.register_hook(refuse)
 
 
 class AdaptedFlow(AmortizedFlow):

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from vae_flows.transforms.precision import at_least_single
+
 __all__ = ["newton_inverse"]
 
 MAX_STEPS = 50
@@ -24,8 +26,9 @@ def newton_inverse(function: VectorMap, y: Tensor, start: Tensor | None = None) 
     ends at the solution from anywhere: the residual has no other stationary point. What is returned is the best x that
     was found, so the caller checks f(x) where f may be something else.
 
-    A step costs D products with the Jacobian. The result has the first derivatives of the implicit function, in y and
-    in whatever f depends on, at the cost of one more step.
+    A step costs D products with the Jacobian. The result has the first and second derivatives of the implicit function,
+    in y and in whatever f depends on, at the cost of one more step and one more evaluation. On the meta device there is
+    nothing to solve, and the result is empty.
 
     Arguments:
         function: Maps `(*batch, D)` to the same shape, one vector by one.
@@ -40,9 +43,15 @@ def newton_inverse(function: VectorMap, y: Tensor, start: Tensor | None = None) 
         >>> torch.allclose(x, torch.tensor([[2.0, -1.0]]))
         True
     """
+    if y.is_meta:
+        return y - function(y)
     root = _solve(function, y.detach(), (y if start is None else start).detach())
     _, jacobian = _linearize(function, root)
-    return root - _apply_inverse(jacobian, function(root) - y)
+    # Steps with the Jacobian held fixed leave an error of one order more in any change of y or f: the first step has
+    # the first derivatives of the root, the second step the second ones.
+    for _ in range(2 if torch.is_grad_enabled() else 1):
+        root = root - _apply_inverse(jacobian, function(root) - y)
+    return root
 
 
 def _solve(function: VectorMap, y: Tensor, x: Tensor) -> Tensor:
@@ -89,7 +98,8 @@ def _linearize(function: VectorMap, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _apply_inverse(jacobian: Tensor, residual: Tensor) -> Tensor:
     # Singular Jacobians give infinities, which no search accepts, instead of an error for the whole batch.
-    return torch.linalg.solve_ex(jacobian, residual.unsqueeze(-1))[0].squeeze(-1)
+    exact = at_least_single(residual).unsqueeze(-1)
+    return torch.linalg.solve_ex(at_least_single(jacobian), exact)[0].squeeze(-1).to(residual.dtype)
 
 
 def _norm(vectors: Tensor) -> Tensor:

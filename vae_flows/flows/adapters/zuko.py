@@ -14,11 +14,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.distributions.transforms import _InverseTransform
 
-from vae_flows.derivatives import Refusal, first_order_only
 from vae_flows.errors import IntegrationError, InvalidInputError, complaint, unknown_name
 from vae_flows.flows.adapters.foreign import AdaptedFlow, ForeignTransform, Orientation
 from vae_flows.flows.adapters.newton import newton_inverse
-from vae_flows.subclasses import plain
 from vae_flows.transforms.base import FusedTransform
 
 __all__ = ["ZUKO_FAMILIES", "ZukoFlow", "require_zuko", "zuko_is_installed"]
@@ -37,8 +35,9 @@ class ZukoFlow(AdaptedFlow):
     flow (`orientation="sampling"`); `density` is zuko's own use.
 
     `BPF`, `GF`, `NAF`, `SOSPF` and `UNAF` are inverted by zuko's bisection and Newton steps after it. All but `BPF` do
-    not reach the whole space; a value that they do not reach is an error, never a wrong density. Gradients of numeric
-    inverses and of `CNF` are of first order only. With `exact=False`, `CNF` draws new noise for each evaluation.
+    not reach the whole space; a value that they do not reach is an error, never a wrong density. Second derivatives of
+    `CNF`, `NAF`, `SOSPF` and `UNAF`, which zuko does not have, are refused. With `exact=False`, `CNF` draws new noise
+    for each evaluation.
 
     Importing zuko switches off the validation of all distributions of `torch`, and more; that is undone here, except
     for the method that it adds to `torch.distributions.Transform`. If zuko was imported before, nothing is changed.
@@ -53,6 +52,7 @@ class ZukoFlow(AdaptedFlow):
     Raises:
         UnknownNameError: zuko has no such flow of vectors.
         InvalidInputError: zuko is not installed, or does not take these options.
+            A backward pass raises it where it builds a graph for second derivatives that zuko does not have.
         IntegrationError: A solve of `CNF` took too many evaluations, as with dynamics that are NaN.
     """
 
@@ -74,9 +74,7 @@ class ZukoFlow(AdaptedFlow):
     def foreign_transform(self, context: Tensor) -> FusedTransform:
         kind = _KINDS.get(self.name.partition(":")[2], ZukoTransform)
         read = (context, *self.lazy.parameters())
-        return kind(
-            self.name, partial(self.lazy, plain(context)), self.latent_dim, context.shape[:-1], dependencies=read
-        )
+        return kind(self.name, partial(self.lazy, context), self.latent_dim, context.shape[:-1], dependencies=read)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode, except for zuko's modules."""
@@ -131,23 +129,25 @@ class ZukoBisection(ZukoTransform):
         return self.evaluate_inverse(newton_inverse(transform, y, start), y)
 
 
+class ZukoQuadrature(ZukoBisection):
+    """A bisected transform with derivatives inside its value or its log-determinant."""
+
+    first_order_only = True
+
+
 class ZukoSolve(ZukoTransform):
     """zuko's continuous transform: one solve a direction, ended where zuko's own solver would go on for ever."""
 
+    first_order_only = True
+
     def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with self._at_most(MAX_EVALUATIONS):
-            y, log_det = super().evaluate(x)
-        return self._first_order(y, log_det)
+            return super().evaluate(x)
 
     def invert(self, y: Tensor) -> tuple[Tensor, Tensor]:
         with self._at_most(MAX_EVALUATIONS):
             x, log_det = self._condition().inv.call_and_ladj(y)
-        return self._first_order(x, -log_det)
-
-    def _first_order(self, value: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
-        refusal = Refusal(f"second derivatives of {self.name}", "Use flow='ffjord' with solver=ODESolver(fused=False).")
-        value, log_det = first_order_only(refusal, value, log_det)
-        return value, log_det
+        return x, -log_det
 
     @contextmanager
     def _at_most(self, limit: int) -> Iterator[None]:
@@ -170,7 +170,11 @@ class ZukoSolve(ZukoTransform):
             handle.remove()
 
 
-_KINDS: dict[str, type[ZukoTransform]] = {"CNF": ZukoSolve, **dict.fromkeys(BISECTED, ZukoBisection)}
+_KINDS: dict[str, type[ZukoTransform]] = {
+    "CNF": ZukoSolve,
+    **dict.fromkeys(BISECTED, ZukoBisection),
+    **dict.fromkeys(("NAF", "SOSPF", "UNAF"), ZukoQuadrature),
+}
 
 
 def _import_flows() -> Any:
