@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from experiments.environment import describe_commit, describe_hardware, describe_versions
-from experiments.speed.competitors.roster import BASELINE, PEER_PACKAGES, PUBLISHED, entrants_at
+from experiments.speed.competitors.roster import BASELINE, PEER_PACKAGES, PUBLISHED
 from experiments.speed.gradient_modes import METHOD, MODES, measure_mode_memory, time_modes
+from experiments.speed.meeting import Meeting, measure_memory, meeting_at, time_meeting
 from experiments.speed.one_evaluation import SCALING_THREADS, time_dimension, time_products
 from experiments.speed.problems import BIAS, INTEGRATION_TIME, SIZES, TINY_CONCAT, TINY_LOW_RANK, TOLERANCE, Size
-from experiments.speed.sizes import measure_memory, time_size
 from experiments.speed.speed_records import Comparison, Measurement, SizeResult, StepsPoint
 from experiments.speed.worker import WorkerError, call_apart
 
@@ -33,7 +33,7 @@ Run = Callable[..., Any]
 class Plan:
     """What is measured, and how often; every part in a number of interleaved rounds."""
 
-    sizes: tuple[Size, ...] = SIZES  # at which the competitors meet
+    meetings: tuple[Meeting, ...] = tuple(map(meeting_at, SIZES))
     rounds: int = 9
     memory_of: tuple[str, ...] | None = None  # competitors whose memory is measured; `None` for all
     dims: tuple[int, ...] = (16, 32, 64, 128, 256, 512, 1024)  # at which the cost of one evaluation is measured
@@ -49,7 +49,7 @@ class Plan:
 
 FULL = Plan()
 QUICK = Plan(
-    sizes=(TINY_LOW_RANK, TINY_CONCAT),
+    meetings=(meeting_at(TINY_LOW_RANK), meeting_at(TINY_CONCAT)),
     rounds=2,
     memory_of=(BASELINE, PUBLISHED),
     dims=(4, 8),
@@ -87,7 +87,7 @@ def compare(plan: Plan, *, threads: int | None = None, say: Callable[[str], None
 
     with tempfile.TemporaryDirectory() as cache:
         run = partial(call_apart, threads=threads, seconds=_CALL_SECONDS, cache=Path(cache))
-        sizes = [_measure_size(plan, size, run, say) for size in plan.sizes]
+        sizes = [_measure_meeting(plan, meeting, run, say) for meeting in plan.meetings]
         steps = [
             attempt(f"gradient modes over {count} steps", partial(_measure_modes, plan, count, run), [])
             for count in plan.steps
@@ -120,26 +120,26 @@ def compare(plan: Plan, *, threads: int | None = None, say: Callable[[str], None
     )
 
 
-def _measure_size(plan: Plan, size: Size, run: Run, say: Callable[[str], None]) -> SizeResult:
+def _measure_meeting(plan: Plan, meeting: Meeting, run: Run, say: Callable[[str], None]) -> SizeResult:
     """Measure the time of all competitors together, and the memory of each alone."""
-    names = list(entrants_at(size))
-    say(f"{size.name}: time of {', '.join(names)}")
+    names = list(meeting.make_entrants())
+    say(f"{meeting.name}: time of {', '.join(names)}")
     try:
-        result = run(partial(time_size, size, plan.rounds))
+        result = run(partial(time_meeting, meeting, plan.rounds))
     except WorkerError as error:
-        result = SizeResult(size.name, tuple(Measurement(name, f"failed: {error}") for name in names))
-    say(f"{size.name}: memory")
+        result = SizeResult(meeting.name, tuple(Measurement(name, f"failed: {error}") for name in names))
+    say(f"{meeting.name}: memory")
     shown = names if plan.memory_of is None else plan.memory_of
     measurements = tuple(
-        entry if entry.absent or entry.competitor not in shown else _with_memory(entry, size, run)
+        entry if entry.absent or entry.competitor not in shown else _with_memory(entry, meeting, run)
         for entry in result.measurements
     )
     return replace(result, measurements=measurements)
 
 
-def _with_memory(entry: Measurement, size: Size, run: Run) -> Measurement:
+def _with_memory(entry: Measurement, meeting: Meeting, run: Run) -> Measurement:
     try:
-        peak = run(partial(measure_memory, size, entry.competitor), keep_freed_memory=False)
+        peak = run(partial(measure_memory, meeting, entry.competitor), keep_freed_memory=False)
     except WorkerError as error:
         return replace(entry, absent=f"memory failed: {error}")
     return replace(entry, **peak._asdict())

@@ -9,8 +9,8 @@ import torch
 from experiments.speed.competitors.competitor import Entrant
 from experiments.speed.competitors.roster import DIFFRAX, EXACT, PUBLISHED, ZUKO, entrants_at
 from experiments.speed.competitors.this_library import reference
+from experiments.speed.meeting import errors_between, first_step
 from experiments.speed.problems import SIZES, TINY_CONCAT, TINY_LOW_RANK, make_problem
-from experiments.speed.sizes import errors_between, first_step
 
 DISCRETE = 1e-5  # single precision and the tolerance of the steps
 CONTINUOUS = 1e-3  # torchdiffeq interpolates the end of a solve, and the adjoint is solved at its own tolerance

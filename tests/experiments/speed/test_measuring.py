@@ -9,8 +9,8 @@ import pytest
 from experiments.speed.competitors.roster import BASELINE
 from experiments.speed.gradient_modes import MODES, measure_mode_memory, time_modes
 from experiments.speed.measuring import interleave, medians, peak_bytes
+from experiments.speed.meeting import measure_memory, meeting_at
 from experiments.speed.problems import TINY_CONCAT, TINY_LOW_RANK
-from experiments.speed.sizes import measure_memory
 
 MEGABYTES = 1 << 20
 
@@ -38,7 +38,7 @@ def test_a_peak_is_seen_after_it_is_gone():
 
 
 def test_memory_of_a_competitor():
-    step_bytes, process_bytes = measure_memory(TINY_LOW_RANK, BASELINE)
+    step_bytes, process_bytes = measure_memory(meeting_at(TINY_LOW_RANK), BASELINE)
     assert 0 <= step_bytes < process_bytes
 
 

@@ -11,30 +11,30 @@ import pytest
 
 from experiments.cli import main
 from experiments.speed import speed_comparison
-from experiments.speed.competitors.roster import BASELINE, PUBLISHED, entrants_at
+from experiments.speed.competitors.roster import BASELINE, PUBLISHED
 from experiments.speed.gradient_modes import MODES, measure_mode_memory, time_modes
 from experiments.speed.measuring import Peak
+from experiments.speed.meeting import measure_memory, time_meeting
 from experiments.speed.one_evaluation import METHODS, time_dimension, time_products
 from experiments.speed.problems import TINY_LOW_RANK
-from experiments.speed.sizes import measure_memory, time_size
 from experiments.speed.speed_records import Measurement, Products, ScalingPoint, SizeResult
 from experiments.speed.worker import WorkerError, call_apart
 
 
-def time_at_once(size, rounds):
-    names = list(entrants_at(size))
+def time_at_once(meeting, rounds):
+    names = list(meeting.make_entrants())
     measured = [Measurement(name, seconds=(0.1,) * rounds, forward_evaluations=20) for name in names]
-    return SizeResult(size.name, (*measured[:-1], Measurement(names[-1], "not installed: x")))
+    return SizeResult(meeting.name, (*measured[:-1], Measurement(names[-1], "not installed: x")))
 
 
-def memory_at_once(_size, name):
+def memory_at_once(_meeting, name):
     if name == PUBLISHED:
         raise WorkerError("took more than 300 s")
     return Peak(10, 20)
 
 
 ANSWERS = {
-    time_size: time_at_once,
+    time_meeting: time_at_once,
     measure_memory: memory_at_once,
     time_dimension: lambda dim, **_: [ScalingPoint(name, dim, 1e-3, 1e-3) for name in METHODS],
     time_modes: lambda _size, steps, _rounds: dict.fromkeys(MODES, 1e-3 * steps),
@@ -90,7 +90,7 @@ def test_memory_is_measured_without_keeping_freed_memory_and_scaling_in_one_thre
 
 
 def test_a_size_that_fails_does_not_stop_the_others(no_colour, monkeypatch, capsys):
-    broken = failing(time_size, "MemoryError", lambda size, _: size == TINY_LOW_RANK)
+    broken = failing(time_meeting, "MemoryError", lambda meeting, _: meeting.name == TINY_LOW_RANK.name)
     monkeypatch.setattr(speed_comparison, "call_apart", broken)
     assert main(["speed", "--quick", "--folder", "speed"]) == 0
     sizes = json.loads(Path("speed/speed.json").read_text())["sizes"]

@@ -1,10 +1,10 @@
-"""The competitors at one size: time, memory, and distance from the reference."""
+"""Competitors that meet in one problem: time, memory, and distance from the reference."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -17,15 +17,37 @@ from experiments.speed.measuring import Peak, interleave, peak_of_steps
 from experiments.speed.problems import Size, make_problem
 from experiments.speed.speed_records import Measurement, SizeResult
 
-__all__ = ["errors_between", "first_step", "measure_memory", "time_size"]
+__all__ = ["Meeting", "errors_between", "first_step", "measure_memory", "meeting_at", "time_meeting"]
 
 _MATMUL_WIDTH = 2048
 
 
-def time_size(size: Size, rounds: int) -> SizeResult:
-    """Time all competitors of a size in interleaved rounds, and check what they compute."""
-    problem, entrants = make_problem(size), entrants_at(size)
-    truth = cache(partial(reference, problem))
+@dataclass(frozen=True)
+class Meeting:
+    """A problem and those who compute it; by functions of modules, for it is sent to other processes.
+
+    Arguments:
+        name: Title of its table.
+        make_problem: Makes the problem, the same one every time.
+        make_entrants: Returns those that take part, by name.
+        reference: Returns the outcome for a problem and the divergence of an entrant, with which it must agree.
+    """
+
+    name: str
+    make_problem: Callable[[], Any]
+    make_entrants: Callable[[], Mapping[str, Entrant]]
+    reference: Callable[[Any, str], Outcome]
+
+
+def meeting_at(size: Size) -> Meeting:
+    """Return the meeting in the problem of a size."""
+    return Meeting(size.name, partial(make_problem, size), partial(entrants_at, size), reference)
+
+
+def time_meeting(meeting: Meeting, rounds: int) -> SizeResult:
+    """Time all competitors in interleaved rounds, and check what they compute."""
+    problem, entrants = meeting.make_problem(), meeting.make_entrants()
+    truth = cache(partial(meeting.reference, problem))
     met = [first_step(entrant, problem, truth) for entrant in entrants.values()]
     competitors = {measurement.competitor: competitor for competitor, measurement in met if competitor is not None}
     left, right = torch.randn(2, _MATMUL_WIDTH, _MATMUL_WIDTH)
@@ -33,16 +55,16 @@ def time_size(size: Size, rounds: int) -> SizeResult:
     seconds = interleave(steps, rounds, {name: entrant.max_rounds for name, entrant in entrants.items()})
     baseline = competitors.get(BASELINE)
     return SizeResult(
-        size.name,
+        meeting.name,
         tuple(replace(measured, seconds=tuple(seconds.get(measured.competitor, ()))) for _, measured in met),
         baseline.multiply_adds() if isinstance(baseline, ThisLibrary) else None,
         tuple(_MATMUL_WIDTH**3 / taken for taken in seconds["matmul"]),
     )
 
 
-def measure_memory(size: Size, name: str) -> Peak:
+def measure_memory(meeting: Meeting, name: str) -> Peak:
     """Measure the peak memory of one competitor; to be called in a process of its own."""
-    return peak_of_steps(lambda: entrants_at(size)[name].build(make_problem(size)))
+    return peak_of_steps(lambda: meeting.make_entrants()[name].build(meeting.make_problem()))
 
 
 def first_step(
