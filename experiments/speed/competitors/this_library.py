@@ -36,12 +36,13 @@ class ThisLibrary(TorchCompetitor):
     def solve(self, block: int, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         flow = self._problem.flow.cnf
         updates = flow.amortizations[block](context)
+        probes = self._problem.probes[block].unsqueeze(0) if self._divergence == "hutchinson" else None
         transform = ContinuousTransform(
             cast(MLPDynamics, flow.dynamics[block]).condition(updates, context.shape[:-1]),
             integration_time=INTEGRATION_TIME,
             divergence=self._divergence,
             solver=self._solver,
-            probes=self._problem.probes[block].unsqueeze(0),
+            probes=probes,
             on_solve=self._work.append,
         )
         return transform.forward_with_log_det(z)
