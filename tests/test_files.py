@@ -18,6 +18,8 @@ import pytest
 from vae_flows.errors import FileError, FolderInUseError, InvalidInputError, VAEFlowsError
 from vae_flows.files import checked_path, exclusive, file_errors, read_file, sweep, written_whole
 
+FORKS = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")  # of newer Pythons
+
 HOLDER = """
 import sys, time
 from pathlib import Path
@@ -240,6 +242,7 @@ def test_a_thread_enters_its_own_folder_again_on_request_and_others_do_not(tmp_p
     assert len(refused) == 2
 
 
+@FORKS
 def test_a_fork_does_not_inherit_a_lock(tmp_path: Path):
     with exclusive(tmp_path):
         child = os.fork()

@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import HfApi, PyTorchModelHubMixin
 
 import vae_flows as vf
-from vae_flows.errors import CheckpointError
+from vae_flows.errors import CheckpointError, FileError
 from vae_flows.hub import HubModel
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -85,3 +85,15 @@ def test_an_upload_holds_model_and_card(
     card = (tmp_path / "uploaded" / "README.md").read_text()
     assert "library_name: vae-flows" in card
     assert "vf.AmortizedPosterior.from_pretrained" in card
+
+
+@pytest.mark.parametrize("error", [OSError("no network\nat all"), ValueError("no repository")])
+def test_an_upload_that_fails_is_told_in_one_line(
+    posterior: vf.AmortizedPosterior, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(self: HfApi, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(HfApi, "create_repo", fail)
+    with pytest.raises(FileError, match=r"'owner/model': expected an upload .*, got an error \(no \w+\)\. Check"):
+        posterior.push_to_hub("owner/model")

@@ -29,6 +29,7 @@ from vae_flows.likelihoods import BernoulliLikelihood, CategoricalLikelihood
 from vae_flows.networks import MLPDecoder, MLPEncoder
 from vae_flows.saving import CONFIG_FILE, WEIGHTS_FILE
 
+FORKS = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")  # of newer Pythons
 D, C, SHAPE = 2, 6, (1, 2, 2)
 SOLVER = vf.ODESolver("rk4", options={"step_size": 0.25})
 OPTIONS: dict[str, dict[str, Any]] = {  # every kind of value that a description holds
@@ -349,6 +350,7 @@ def posteriors() -> tuple[vf.AmortizedPosterior, vf.AmortizedPosterior]:
     return vf.AmortizedPosterior(D, C, "planar", num_layers=1), vf.AmortizedPosterior(D, C, "none")
 
 
+@FORKS
 def test_a_save_that_is_killed_at_any_call_leaves_the_old_model_or_the_new_one(
     posteriors: tuple[vf.AmortizedPosterior, vf.AmortizedPosterior], tmp_path: Path
 ) -> None:
@@ -365,6 +367,7 @@ def test_a_save_that_is_killed_at_any_call_leaves_the_old_model_or_the_new_one(
     assert_one_of(tmp_path, [new])
 
 
+@FORKS
 def test_savers_that_are_killed_at_any_time_leave_a_model(
     posteriors: tuple[vf.AmortizedPosterior, vf.AmortizedPosterior], tmp_path: Path
 ) -> None:
@@ -381,6 +384,7 @@ def test_savers_that_are_killed_at_any_time_leave_a_model(
         assert_one_of(tmp_path, posteriors)
 
 
+@FORKS
 def test_two_processes_that_save_at_once_leave_one_model(
     posteriors: tuple[vf.AmortizedPosterior, vf.AmortizedPosterior], tmp_path: Path
 ) -> None:

@@ -9,10 +9,10 @@ from typing import Any, TypeVar, cast
 from huggingface_hub import ModelCard, PyTorchModelHubMixin, snapshot_download
 from torch import nn
 
-from vae_flows.errors import CheckpointError, VAEFlowsError, complaint
+from vae_flows.errors import CheckpointError, FileError, VAEFlowsError, complaint
 from vae_flows.saving import CONFIG_FILE, LIBRARY, WEIGHTS_FILE, save
 
-__all__ = ["HubModel", "download"]
+__all__ = ["HubModel", "download", "upload"]
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -63,6 +63,29 @@ class HubModel(
         return cls(load_folder(Path(folder)))
 
 
+def upload(module: nn.Module, repo_id: str, **options: Any) -> str:
+    """Upload a model to the hub, and return the address of the commit.
+
+    Arguments:
+        module: The model.
+        repo_id: The repository.
+        **options: Those of the mixin's `push_to_hub`, such as `private`.
+
+    Raises:
+        FileError: The upload failed.
+    """
+    try:
+        return HubModel(module).push_to_hub(repo_id, **options)
+    except VAEFlowsError:
+        raise
+    except (OSError, ValueError) as error:
+        remedy = "Check the repository's name, the network and the token."
+        got = f"an error ({_first_line(error)})"
+        raise FileError(
+            complaint(f"repository {repo_id!r}", "an upload to the Hugging Face hub", got, remedy)
+        ) from error
+
+
 def download(source: str, load_folder: Callable[[Path], Module], **options: Any) -> Module:
     """Download a saved model from the hub, and load it.
 
@@ -79,6 +102,9 @@ def download(source: str, load_folder: Callable[[Path], Module], **options: Any)
     except VAEFlowsError:
         raise
     except (OSError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        expected = "a folder, or a repository of the Hugging Face hub"
-        raise CheckpointError(complaint(f"saved model {source!r}", expected, f"neither ({reason})")) from error
+        expected, got = "a folder, or a repository of the Hugging Face hub", f"neither ({_first_line(error)})"
+        raise CheckpointError(complaint(f"saved model {source!r}", expected, got)) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

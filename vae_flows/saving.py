@@ -154,10 +154,13 @@ class SavableModule(nn.Module):
 
         Returns:
             The address of the commit.
-        """
-        from vae_flows.hub import HubModel
 
-        return HubModel(self).push_to_hub(repo_id, **options)
+        Raises:
+            FileError: The upload failed.
+        """
+        from vae_flows.hub import upload
+
+        return upload(self, repo_id, **options)
 
 
 def save(module: nn.Module, folder: Path) -> None:

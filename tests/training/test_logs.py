@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
+from vae_flows.errors import FileError
 from vae_flows.training.logs import RunLogs
 from vae_flows.training.records import EpochRecord
 
@@ -46,3 +51,17 @@ def test_a_run_that_goes_on_neither_loses_nor_repeats_epochs(tmp_path: Path):
             logs.write([record(number, 10.0 * number) for number in range(1, epoch + 1)])
     assert [row["epoch"] for row in rows(tmp_path)] == ["1", "2", "3", "4"]
     assert events(tmp_path, "train_negative_elbo") == [(1, 1.0), (2, 2.0), (3, 30.0), (4, 40.0)]
+
+
+def test_a_folder_that_takes_no_events_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match=r"file/run: expected a folder that TensorBoard's events can be written to"):
+        RunLogs(tmp_path / "file" / "run", 0)
+
+    def full(writer: SummaryWriter) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with RunLogs(tmp_path, 0) as logs, monkeypatch.context() as patch:
+        patch.setattr(SummaryWriter, "flush", full)
+        with pytest.raises(FileError, match=r"events can be written to, got .*No space.* Free some space"):
+            logs.write([record(1, 3.0)])
