@@ -14,6 +14,7 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 STAMP := $(VENV)/.installed
 PEERS := $(VENV)/.installed-peers
+MUTATION := $(VENV)/.installed-mutation
 OLDEST := .venv-oldest/.installed
 RUN := $(VENV)/bin/python
 BENCHMARK = $(RUN) -m experiments benchmark --preset $(PRESET) \
@@ -21,7 +22,7 @@ BENCHMARK = $(RUN) -m experiments benchmark --preset $(PRESET) \
 
 .PHONY: help setup setup-oldest benchmark benchmark-mnist benchmark-caltech benchmark-frey benchmark-omniglot density regularizers \
 	speed smoke examples example-plain example-pyro example-hierarchical example-conditional example-prior \
-	test test-all test-everywhere lint format typecheck clean
+	test test-all test-everywhere mutation lint format typecheck clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-21s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -108,6 +109,13 @@ test-all: $(STAMP) ## Run the slow tests too
 
 test-everywhere: $(STAMP) ## Run the fast tests with other seeds, vector instructions, threads and the oldest releases
 	@$(RUN) -m tests.everywhere $(OPTIONS)
+
+$(MUTATION): $(STAMP)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[dev,mutation]"
+	@touch $@
+
+mutation: $(MUTATION) ## Put faults into the numeric core and see which the tests find (OPTIONS="--sample 100 --seed 0")
+	@$(RUN) -m tests.mutation $(OPTIONS)
 
 lint: $(STAMP) ## Check style and format
 	@$(RUN) -m ruff check --quiet .
