@@ -15,9 +15,16 @@ from vae_flows.cnf.amortization import AmortizationName
 from vae_flows.flows import FFJORD
 
 __all__ = [
+    "BIAS",
+    "CONCAT",
     "INTEGRATION_TIME",
+    "LARGE",
+    "LOW_RANK",
     "SIZES",
+    "TINY_CONCAT",
+    "TINY_LOW_RANK",
     "TOLERANCE",
+    "WIDE_BIAS",
     "Block",
     "Pass",
     "Problem",
