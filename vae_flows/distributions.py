@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeGuard, cast
 
 import torch
 from pyro.distributions import (
@@ -18,11 +18,22 @@ from torch.distributions.transforms import Transform
 
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.shapes import sum_rightmost
-from vae_flows.transforms.base import FusedTransform, forward_with_score
+from vae_flows.transforms.base import FusedTransform, evaluate_with_score
 from vae_flows.transforms.cached import CachedTransform
+from vae_flows.transforms.records import Evaluation
 from vae_flows.transforms.scores import gradient_at
+from vae_flows.work import WorkCount, WorkMeter, total_work
 
-__all__ = ["DiagonalNormal", "FlowDistribution", "ScoredSample", "require_reparameterized", "rsample_with_score"]
+__all__ = [
+    "DiagonalNormal",
+    "Draw",
+    "FlowDistribution",
+    "ScoredSample",
+    "draw_from",
+    "evaluate",
+    "require_reparameterized",
+    "rsample_with_score",
+]
 
 
 class ScoredSample(NamedTuple):
@@ -38,6 +49,29 @@ class ScoredSample(NamedTuple):
     z: Tensor
     log_q: Tensor
     score: Tensor
+
+
+class Draw(NamedTuple):
+    r"""A value of a distribution with all that its evaluation has found; nothing changes it later.
+
+    Arguments:
+        z: The value, `(*sample, *batch, *event)`, drawn or given.
+        log_q: :math:`\log q(z)`, `(*sample, *batch)`.
+        score: As in `ScoredSample`, where it was asked for.
+        regularization: What the flow adds to the loss for this value, `(*sample, *batch)`; `None` for nothing.
+        meters: The meters of the solves, which go on through their backward passes.
+    """
+
+    z: Tensor
+    log_q: Tensor
+    score: Tensor | None = None
+    regularization: Tensor | None = None
+    meters: tuple[WorkMeter, ...] = ()
+
+    @property
+    def work(self) -> WorkCount | None:
+        """What the solves have cost until now, together; `None` without any."""
+        return total_work(self.meters)
 
 
 class _OfAnySize(Distribution):
@@ -186,16 +220,29 @@ class FlowDistribution(_OfAnySize, TransformedDistribution):
         return TransformedDistribution.expand(self, Size(batch_shape), new)
 
     @property
-    def regularization(self) -> Tensor | None:
-        """What the flow's latest evaluation adds to the loss, `(*sample, *batch)`; `None` for nothing."""
-        values = [getattr(transform, "regularization", None) for transform in self.transforms]
-        found = [value for value in values if value is not None]
-        return torch.stack(found).sum(0) if found else None
+    def is_regularized(self) -> bool:
+        """Whether evaluations add to the loss, as their records' `regularization`."""
+        return any(isinstance(part, FusedTransform) and part.is_regularized for part in self.transforms)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return log q(z), `(*sample, *batch)`, for `value (*sample, *batch, *event)`."""
+        return self.evaluate(value).log_q
+
+    def evaluate(self, value: Tensor) -> Draw:
+        """Score a value `(*sample, *batch, *event)`, and return all that its evaluation finds.
+
+        Of a value just drawn the transform remembers the evaluation, which costs nothing more then.
+        """
+        return evaluate(self, value)
+
+    def draw(self, sample_shape: Sequence[int] = (), *, with_score: bool = False) -> Draw:
+        """Draw z with its density, regularisation and work, and its score if asked for, in one evaluation."""
+        return draw_from(self, sample_shape, with_score=with_score)
 
     def rsample_with_log_prob(self, sample_shape: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
         """Draw z `(*sample, *batch, D)` and return it with log q(z) `(*sample, *batch)`, for the price of one draw."""
-        z = self.rsample(Size(sample_shape))
-        return z, self.log_prob(z)
+        z, log_q, *_ = self.draw(sample_shape)
+        return z, log_q
 
     def rsample_with_score(self, sample_shape: Sequence[int] = ()) -> ScoredSample:
         r"""Draw z and return it with log q(z) and the score :math:`\partial \log q(z) / \partial z`, in one evaluation.
@@ -224,17 +271,68 @@ def rsample_with_score(q: Distribution, sample_shape: Sequence[int] = ()) -> Sco
         >>> torch.allclose(score, -z / 4)
         True
     """
+    z, log_q, score, *_ = draw_from(q, sample_shape, with_score=True)
+    return ScoredSample(z, log_q, cast(Tensor, score))
+
+
+def draw_from(q: Distribution, sample_shape: Sequence[int] = (), *, with_score: bool = False) -> Draw:
+    r"""Draw from any reparameterised distribution of PyTorch or Pyro, and return all that the evaluation finds.
+
+    Arguments:
+        q: The distribution.
+        sample_shape: Shape of the draws, put in front.
+        with_score: Whether the record has the score, as `rsample_with_score` returns it.
+
+    Raises:
+        InvalidInputError: q has no reparameterised samples.
+
+    Example:
+        >>> q = DiagonalNormal(torch.zeros(3, 2), torch.ones(2))
+        >>> drawn = draw_from(q, (5,))
+        >>> drawn.z.shape, drawn.log_q.shape, drawn.score is drawn.work is drawn.regularization is None
+        (torch.Size([5, 3, 2]), torch.Size([5, 3]), True)
+    """
     require_reparameterized(q)
-    if isinstance(q, TorchTransformedDistribution) and type(q).log_prob is TorchTransformedDistribution.log_prob:
-        return _through_transforms(q, sample_shape)
+    if _is_transformed(q):
+        base = draw_from(q.base_dist, sample_shape, with_score=with_score)
+        evaluations, z, score = [], base.z, base.score
+        for transform in q.transforms:
+            evaluations.append(_forward(transform, z, score))
+            z, score = evaluations[-1].y, evaluations[-1].score
+        return _joined(q, z, score, base, evaluations)
     if isinstance(q, Independent):
-        z, log_q, score = rsample_with_score(q.base_dist, sample_shape)
-        return ScoredSample(z, sum_rightmost(log_q, q.reinterpreted_batch_ndims), score)
+        return _of_larger_events(draw_from(q.base_dist, sample_shape, with_score=with_score), q)
     z = q.rsample(Size(sample_shape))
-    with torch.enable_grad():
-        point = z.detach().requires_grad_()
-        score = gradient_at(point, q.log_prob(point))
-    return ScoredSample(z, q.log_prob(z), score)
+    score = None
+    if with_score:
+        with torch.enable_grad():
+            point = z.detach().requires_grad_()
+            score = gradient_at(point, q.log_prob(point))
+    return Draw(z, q.log_prob(z), score)
+
+
+def evaluate(q: Distribution, value: Tensor) -> Draw:
+    """Score a value under any distribution of PyTorch or Pyro, and return all that the evaluation finds.
+
+    Arguments:
+        q: The distribution.
+        value: `(*sample, *batch, *event)`.
+
+    Example:
+        >>> evaluate(DiagonalNormal(torch.zeros(2), torch.ones(2)), torch.zeros(3, 2)).log_q
+        tensor([-1.8379, -1.8379, -1.8379])
+    """
+    if _is_transformed(q):
+        if q._validate_args:
+            q._validate_sample(value)
+        evaluations, point = [], value
+        for transform in reversed(q.transforms):
+            evaluations.insert(0, _inverse(transform, point))
+            point = evaluations[0].x
+        return _joined(q, value, None, evaluate(q.base_dist, point), evaluations)
+    if isinstance(q, Independent):
+        return _of_larger_events(evaluate(q.base_dist, value), q)
+    return Draw(value, q.log_prob(value))
 
 
 def require_reparameterized(q: Distribution) -> None:
@@ -247,14 +345,50 @@ def require_reparameterized(q: Distribution) -> None:
         raise InvalidInputError(complaint("q", "a distribution with reparameterised samples (has_rsample)", repr(q)))
 
 
-def _through_transforms(q: TorchTransformedDistribution, sample_shape: Sequence[int]) -> ScoredSample:
-    z, log_q, score = rsample_with_score(q.base_dist, sample_shape)
+def _is_transformed(q: Distribution) -> TypeGuard[TorchTransformedDistribution]:
+    """Return whether q is what its base and its transforms make it, and no more."""
+    usual = (TorchTransformedDistribution.log_prob, FlowDistribution.log_prob)
+    return isinstance(q, TorchTransformedDistribution) and type(q).log_prob in usual
+
+
+def _forward(transform: Transform, x: Tensor, score: Tensor | None) -> Evaluation:
+    if score is not None:
+        return evaluate_with_score(transform, x, score)
+    if isinstance(transform, FusedTransform):
+        return transform.evaluate(x)
+    y = cast(Tensor, transform(x))
+    return Evaluation(x, y, transform.log_abs_det_jacobian(x, y))
+
+
+def _inverse(transform: Transform, y: Tensor) -> Evaluation:
+    if isinstance(transform, FusedTransform):
+        return transform.evaluate_inverse(y)
+    x = cast(Tensor, transform.inv(y))
+    return Evaluation(x, y, transform.log_abs_det_jacobian(x, y))
+
+
+def _joined(
+    q: TorchTransformedDistribution, z: Tensor, score: Tensor | None, base: Draw, evaluations: Sequence[Evaluation]
+) -> Draw:
+    """Put the records of a base and of the transforms after it together."""
     # Batch dimensions that a later transform couples belong to the event, and are summed over.
     gained = sum(transform.codomain.event_dim - transform.domain.event_dim for transform in q.transforms)
     event_dim = len(q.event_shape) - gained
-    log_q = sum_rightmost(log_q, event_dim - len(q.base_dist.event_shape))
-    for transform in q.transforms:
-        z, log_det, score = forward_with_score(transform, z, score)
-        log_q = log_q - sum_rightmost(log_det, event_dim - transform.domain.event_dim)
+    coupled = event_dim - len(q.base_dist.event_shape)
+    log_q = sum_rightmost(base.log_q, coupled)
+    regularization = None if base.regularization is None else sum_rightmost(base.regularization, coupled)
+    for transform, evaluation in zip(q.transforms, evaluations, strict=True):
+        coupled = event_dim - transform.domain.event_dim
+        log_q = log_q - sum_rightmost(evaluation.log_det, coupled)
+        if evaluation.regularization is not None:
+            of_event = sum_rightmost(evaluation.regularization, coupled)
+            regularization = of_event if regularization is None else regularization + of_event
         event_dim += transform.codomain.event_dim - transform.domain.event_dim
-    return ScoredSample(z, log_q, score)
+    meters = (*base.meters, *(meter for evaluation in evaluations for meter in evaluation.meters))
+    return Draw(z, log_q, score, regularization, meters)
+
+
+def _of_larger_events(draw: Draw, q: Independent) -> Draw:
+    dims = q.reinterpreted_batch_ndims
+    regularization = None if draw.regularization is None else sum_rightmost(draw.regularization, dims)
+    return draw._replace(log_q=sum_rightmost(draw.log_q, dims), regularization=regularization)

@@ -26,15 +26,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
-from vae_flows.distributions import require_reparameterized, rsample_with_score
+from vae_flows.distributions import Draw, draw_from
 from vae_flows.errors import InvalidInputError, complaint, require_positive, unknown_name
 from vae_flows.shapes import sum_rightmost
+from vae_flows.work import WorkCount, WorkMeter, total_work
 
 __all__ = [
     "ELBO",
@@ -73,17 +74,24 @@ class ELBO:
         kl: log q(z | x) − log p(z), averaged over particles: an estimate, which may be negative.
         regularization: What the flow's regularisers add to the loss in training, `None` without any. It is no part of
             the bound.
+        meters: The meters of the posterior's solves, which go on through the backward pass.
     """
 
     elbo: Tensor
     log_likelihood: Tensor
     kl: Tensor
     regularization: Tensor | None = None
+    meters: tuple[WorkMeter, ...] = ()
 
     @property
     def objective(self) -> Tensor:
         """What training maximises: the bound, less the regularisation."""
         return self.elbo if self.regularization is None else self.elbo - self.regularization
+
+    @property
+    def work(self) -> WorkCount | None:
+        """What the posterior's solves have cost until now, `None` without any."""
+        return total_work(self.meters)
 
 
 def draw(q: Distribution, num_particles: int = 1, gradient: GradientEstimator = "reparameterized") -> Draws:
@@ -109,17 +117,21 @@ def draw(q: Distribution, num_particles: int = 1, gradient: GradientEstimator = 
         >>> torch.allclose(scale.grad, (-z / 4 * z / 2).sum())  # the score, times the derivative of z
         True
     """
+    drawn = _draw(q, num_particles, gradient)
+    return Draws(drawn.z, drawn.log_q)
+
+
+def _draw(q: Distribution, num_particles: int, gradient: GradientEstimator) -> Draw:
+    """Do what `draw` does, and return the whole record."""
     require_positive("draw", num_particles=num_particles)
     if gradient not in get_args(GradientEstimator):
         raise unknown_name("gradient", str(gradient), get_args(GradientEstimator))
-    require_reparameterized(q)
-    if gradient == "path" and torch.is_grad_enabled():
-        z, log_q, score = rsample_with_score(q, (num_particles,))
-        # Zero, with the score for a derivative.
-        through_z = sum_rightmost(score * (z - z.detach()), len(q.event_shape))
-        return Draws(z, log_q.detach() + through_z)
-    z = q.rsample(Size([num_particles]))
-    return Draws(z, q.log_prob(z))
+    if gradient != "path" or not torch.is_grad_enabled():
+        return draw_from(q, (num_particles,))
+    drawn = draw_from(q, (num_particles,), with_score=True)
+    # Zero, with the score for a derivative.
+    through_z = sum_rightmost(cast(Tensor, drawn.score) * (drawn.z - drawn.z.detach()), len(q.event_shape))
+    return drawn._replace(log_q=drawn.log_q.detach() + through_z)
 
 
 def elbo(
@@ -161,13 +173,12 @@ def elbo(
         >>> torch.allclose(terms.elbo, Normal(0.0, 2**0.5).log_prob(x).sum(-1))
         True
     """
-    z, log_q = draw(q, num_particles, gradient)
+    drawn = _draw(q, num_particles, gradient)
+    z, log_q = drawn.z, drawn.log_q
     reconstruction = _evaluate("log_likelihood", log_likelihood, z, log_q.shape).mean(0)
     kl = (log_q - _evaluate("log_prior", log_prior, z, log_q.shape)).mean(0)
-    regularization: Tensor | None = getattr(q, "regularization", None)
-    return ELBO(
-        reconstruction - beta * kl, reconstruction, kl, None if regularization is None else regularization.mean(0)
-    )
+    regularization = None if drawn.regularization is None else drawn.regularization.mean(0)
+    return ELBO(reconstruction - beta * kl, reconstruction, kl, regularization, drawn.meters)
 
 
 def importance_weighted_bound(

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.distributions.transforms import Transform
 from torch.nn import functional as F
 
-from vae_flows.cnf.work import WorkCount
 from vae_flows.configuration import config_of, register_class
 from vae_flows.distributions import DiagonalNormal, FlowDistribution
 from vae_flows.errors import InvalidInputError, complaint
@@ -19,6 +18,7 @@ from vae_flows.flows.registry import make_flow, registered_name
 from vae_flows.saving import SavableModule
 from vae_flows.shapes import check_context
 from vae_flows.transforms.precision import full_precision
+from vae_flows.work import WorkCount
 
 __all__ = ["AmortizedPosterior"]
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from vae_flows.cnf.density import ContinuousNormalizingFlow
 from vae_flows.configuration import register_class
-from vae_flows.distributions import DiagonalNormal, FlowDistribution
+from vae_flows.distributions import FlowDistribution
 from vae_flows.errors import InvalidInputError, complaint
 
 __all__ = ["FlowPrior"]
@@ -40,6 +40,4 @@ class FlowPrior(nn.Module):
 
     def forward(self) -> FlowDistribution:
         """Return p(z), a Pyro distribution with event shape `(latent_dim,)`."""
-        base = self.flow.base()
-        standard = DiagonalNormal(base.mean, base.stddev, validate_args=False)
-        return FlowDistribution(standard, [self.flow.transform()], validate_args=False)
+        return self.flow()

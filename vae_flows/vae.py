@@ -205,9 +205,9 @@ class VAE(SavableModule):
         with pyro.plate("batch", self._plate_size(x), dim=-1):
             with poutine.scale(scale=beta):
                 z = cast(Tensor, pyro.sample("z", q))
-            if q.regularization is not None:
+            if q.is_regularized:
                 # A guide's factor counts against the bound, as a regulariser should.
-                pyro.factor("regularization", q.regularization, has_rsample=True)
+                pyro.factor("regularization", cast(Tensor, q.evaluate(z).regularization), has_rsample=True)
         return z
 
     def _decoder_output(self, z: Tensor) -> Tensor:

@@ -93,15 +93,14 @@ def fit(
     flow.train()
     with seeded(CPU, settings.seed, "train") as generator:
         for step in range(1, settings.steps + 1):
-            density = flow()
-            loss = -density.log_prob(toy.sample(settings.batch_size, generator)).mean()
+            scored = flow().evaluate(toy.sample(settings.batch_size, generator))
+            loss = -scored.log_q.mean()
             losses.append(loss.item())
             if not math.isfinite(losses[-1]):
                 place, remedy = f"loss in step {step}", "Lower the learning rate."
                 raise NonFiniteLossError(complaint(place, "a finite number", losses[-1], remedy))
-            regularization = density.transforms[0].regularization
-            if regularization is not None:
-                loss = loss + regularization.mean()
+            if scored.regularization is not None:
+                loss = loss + scored.regularization.mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from vae_flows.cnf import FunctionField, IntegrationWarning, ODESolver, WorkCount
+from vae_flows.cnf import FunctionField, IntegrationWarning, ODESolver, WorkMeter
 from vae_flows.errors import IntegrationError, InvalidInputError, UnknownNameError
 
 STEPPED_HERE = ["dopri5", "bosh3", "fehlberg2", "adaptive_heun"]
@@ -13,7 +13,7 @@ ONE = torch.ones(2, 1, dtype=torch.float64)
 
 
 def solve(function, z, interval=(0.0, 1.0), parameters=(), **settings):
-    work = WorkCount()
+    work = WorkMeter()
     field = FunctionField(function, parameters).with_trace()
     z, integrals = ODESolver(**settings).solve(field, z, interval, work)
     return z, integrals[..., 0], work
@@ -136,7 +136,7 @@ def test_a_failing_solve_can_fall_back_to_fixed_steps_with_a_warning():
     field = FunctionField(lambda t, z: -1e7 * (z - torch.cos(t))).with_trace()
     fixed = ODESolver(method="euler", options={"step_size": 1e-7})
     solver = ODESolver(max_evaluations=50, fallback=fixed)
-    work = WorkCount()
+    work = WorkMeter()
     with pytest.warns(IntegrationWarning, match="Falling back to ODESolver"):
         z, _ = solver.solve(field, ONE, (0.0, 1e-5), work)
     assert torch.isfinite(z).all()

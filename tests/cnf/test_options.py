@@ -14,7 +14,7 @@ from vae_flows.cnf import (
     KineticEnergy,
     MLPDynamics,
     ODESolver,
-    WorkCount,
+    WorkMeter,
 )
 from vae_flows.cnf.options import check_options
 from vae_flows.errors import IntegrationError, InvalidInputError, UnknownNameError
@@ -170,7 +170,7 @@ def solve_decay(solver, work=None, requires_grad=False):
 @pytest.mark.parametrize("method", ["euler", "rk4", "explicit_adams", "fixed_adams"])
 def test_the_cap_holds_before_a_list_of_steps_is_made(method, options, size, gradient):
     solver = ODESolver(method=method, options={"step_size": size, **options}, gradient=gradient, max_evaluations=8)
-    work = WorkCount()
+    work = WorkMeter()
     with pytest.raises(IntegrationError, match="above the cap of 8"):
         solve_decay(solver, work, requires_grad=True)
     assert work.forward_evaluations == 0
@@ -188,7 +188,7 @@ def test_the_cap_holds_for_a_grid_of_ones_own():
 
 @pytest.mark.parametrize(("method", "needed"), [("euler", 10), ("midpoint", 20), ("rk4", 40)])
 def test_the_cap_is_the_number_of_evaluations_that_are_allowed(method, needed):
-    work = WorkCount()
+    work = WorkMeter()
     options = {"step_size": 0.1}
     solve_decay(ODESolver(method=method, options=options, max_evaluations=needed), work)
     assert work.forward_evaluations == needed
@@ -198,7 +198,7 @@ def test_the_cap_is_the_number_of_evaluations_that_are_allowed(method, needed):
 
 @pytest.mark.parametrize("method", ["dopri5", "bosh3", "dopri8"])
 def test_an_adaptive_solve_may_make_as_many_evaluations_as_the_cap_says(method):
-    work = WorkCount()
+    work = WorkMeter()
     solve_decay(ODESolver(method=method), work)
     needed = work.forward_evaluations
     solve_decay(ODESolver(method=method, max_evaluations=needed))
@@ -211,12 +211,12 @@ def test_an_adaptive_solve_may_make_as_many_evaluations_as_the_cap_says(method):
 def test_an_interval_of_whole_steps_takes_no_sliver_more(steps):
     """0.1 · 3 is above 0.3 by rounding, and 1 / 49 · 49 below 1."""
     for length in (1.0, 0.3, 2.1):
-        work = WorkCount()
+        work = WorkMeter()
         z = torch.ones(1, 1, dtype=torch.float64)
         solver = ODESolver(method="euler", options={"step_size": length / steps})
         solver.solve(FunctionField(lambda t, z: -z).with_trace(), z, (0.0, length), work)
         assert work.accepted_steps == steps
-    work = WorkCount()
+    work = WorkMeter()
     solve_decay(ODESolver(method="euler", options={"step_size": 1 / (steps + 1e-3)}), work)
     assert work.accepted_steps == steps + 1  # the slack is for rounding alone
 

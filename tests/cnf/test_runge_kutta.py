@@ -8,7 +8,7 @@ from tests.seeds import reseed
 from vae_flows.cnf import ContinuousTransform, LayerUpdate, MLPDynamics, ODESolver, runge_kutta
 from vae_flows.cnf.runge_kutta import SteppingSettings, integrate
 from vae_flows.cnf.tableaus import TABLEAUS, Tableau
-from vae_flows.cnf.work import SolveProgress, WorkCount
+from vae_flows.cnf.work import SolveProgress, WorkMeter
 
 ORDER = 0.25  # how far a fitted order may be from the method's
 
@@ -43,7 +43,7 @@ def test_order_of_convergence(name):
     start = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
 
     def end(count):
-        progress = SolveProgress(WorkCount(), 10**6)
+        progress = SolveProgress(WorkMeter(), 10**6)
         return integrate(evaluate, start, (0.0, 2.0), settings(tableau, step_size=2 / count), progress)[0, 0]
 
     exact = math.exp(3 * math.sin(2))
@@ -60,7 +60,7 @@ def accepted_steps(evaluate, state, settings, work=None):
         if accepted:
             steps.append(step)
 
-    progress = SolveProgress(work or WorkCount(), 10**6)
+    progress = SolveProgress(work or WorkMeter(), 10**6)
     return integrate(evaluate, state, (0.0, 1.0), settings, progress, observe), steps
 
 
@@ -72,7 +72,7 @@ def test_steps_name_their_evaluations():
         return -5 * state * (1 + math.sin(9 * t))
 
     state = torch.tensor([[1.0, 1.0]], dtype=torch.float64)
-    work = WorkCount()
+    work = WorkMeter()
     end, steps = accepted_steps(evaluate, state, settings(TABLEAUS["dopri5"]), work)
     assert len(steps) == work.accepted_steps > 3
     tableau = TABLEAUS["dopri5"]
@@ -91,7 +91,7 @@ def test_rejected_steps_are_observed_too():
         return -50 * state
 
     observed = []
-    work = WorkCount()
+    work = WorkMeter()
     integrate(
         evaluate,
         torch.ones(1, 2, dtype=torch.float64),
@@ -147,7 +147,7 @@ CLASSIC = {  # f(z), z(0), T
 
 
 def steps_tried(function, start, end, tolerance):
-    work = WorkCount()
+    work = WorkMeter()
     state = torch.tensor([start], dtype=torch.float64)
     chosen = SteppingSettings(TABLEAUS["dopri5"], tolerance, tolerance, latent_dim=2, controlled=2, options={})
     integrate(lambda t, z: function(z), state, (0.0, end), chosen, SolveProgress(work, 10**6))
@@ -195,5 +195,5 @@ def test_latents_and_integrals_are_held_to_the_tolerance_each_by_itself():
 def test_a_solve_of_no_length_stays_where_it_is():
     state = torch.ones(1, 2)
     for tableau in (TABLEAUS["dopri5"], TABLEAUS["rk4"]):
-        end = integrate(lambda t, y: y, state, (0.5, 0.5), settings(tableau), SolveProgress(WorkCount(), 1))
+        end = integrate(lambda t, y: y, state, (0.5, 0.5), settings(tableau), SolveProgress(WorkMeter(), 1))
         assert torch.equal(end, state)

@@ -9,7 +9,7 @@ from vae_flows.cnf.runge_kutta import SteppingSettings
 from vae_flows.cnf.tableaus import TABLEAUS
 from vae_flows.cnf.taped import solve_taped
 from vae_flows.cnf.tapes import AutogradTape
-from vae_flows.cnf.work import SolveProgress, WorkCount
+from vae_flows.cnf.work import SolveProgress, WorkMeter
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -20,7 +20,7 @@ def test_a_solve_is_freed_with_its_results(keep, method, backward):
     field = MLPDynamics(3, (8, 8)).condition().prepare(torch.Size([5])).with_trace()
     settings = SteppingSettings(TABLEAUS[method], 1e-4, 1e-4, latent_dim=3, controlled=4, options={})
     state = torch.randn(1, 5, 4, requires_grad=True)
-    progress = SolveProgress(WorkCount(), 10_000)
+    progress = SolveProgress(WorkMeter(), 10_000)
     end = solve_taped(field, state, (0.0, 1.0), settings, progress, keep=keep)
     if backward:
         end.sum().backward()
@@ -48,7 +48,7 @@ def test_a_backward_pass_can_be_repeated(kept):
     field = MLPDynamics(3, (8, 8)).condition().prepare(torch.Size([5])).with_trace()
     settings = SteppingSettings(TABLEAUS["dopri5"], 1e-4, 1e-4, latent_dim=3, controlled=4, options={})
     state = torch.randn(1, 5, 4, requires_grad=True)
-    end = solve_taped(field, state, (0.0, 1.0), settings, SolveProgress(WorkCount(), 10_000), keep=kept)
+    end = solve_taped(field, state, (0.0, 1.0), settings, SolveProgress(WorkMeter(), 10_000), keep=kept)
     (first,) = torch.autograd.grad(end.sum(), state, retain_graph=True)
     (second,) = torch.autograd.grad(end.sum(), state)
     assert torch.equal(first, second)

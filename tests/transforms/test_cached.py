@@ -63,4 +63,4 @@ def test_an_inverse_has_both_directions_and_can_be_copied() -> None:
         torch.testing.assert_close(again, expected, rtol=EXACT, atol=EXACT)
     assert torch.equal(copy.deepcopy(exp.inv)(x.exp()), exp.inv(x.exp()))
     assert exp.inv != IdentityTransform(3, torch.Size()).inv
-    assert exp.inv.regularization is None
+    assert exp.inv.evaluate(x.exp()).regularization is None

@@ -15,7 +15,7 @@ from vae_flows.cnf.integrate import IntegrationWarning, ODESolver
 from vae_flows.cnf.layers import LayerUpdate
 from vae_flows.cnf.regularization import JacobianNorm, KineticEnergy, Regularizer
 from vae_flows.cnf.transform import ContinuousTransform
-from vae_flows.cnf.work import WorkCount
+from vae_flows.work import WorkCount, WorkMeter
 
 __all__ = [
     "AugmentedField",
@@ -38,5 +38,6 @@ __all__ = [
     "Regularizer",
     "VectorField",
     "WorkCount",
+    "WorkMeter",
     "available_activations",
 ]

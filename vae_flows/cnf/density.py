@@ -10,7 +10,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal, TransformedDistribution
 
 from vae_flows.cnf.amortization import AmortizationName, make_amortization
 from vae_flows.cnf.divergence import Divergence, divergence_from
@@ -18,11 +17,12 @@ from vae_flows.cnf.dynamics import ConditionedMLP, MLPDynamics
 from vae_flows.cnf.integrate import ODESolver, solver_or_default
 from vae_flows.cnf.regularization import Regularizer, check_regularizers
 from vae_flows.cnf.transform import ContinuousTransform, check_integration_time
-from vae_flows.cnf.work import WorkCount
 from vae_flows.configuration import register_class
+from vae_flows.distributions import DiagonalNormal, FlowDistribution
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.shapes import check_context
 from vae_flows.transforms.base import ChainTransform, FusedTransform
+from vae_flows.work import WorkCount, WorkMeter, total_work
 
 __all__ = ["ContinuousNormalizingFlow"]
 
@@ -35,8 +35,9 @@ class ContinuousNormalizingFlow(nn.Module):
     z)\,dt` (Chen et al. 2018, theorem 1; Grathwohl et al. 2019, equations 3 and 4); one solve forwards gives a sample.
     In training mode the trace is estimated without bias, in evaluation mode it is exact.
 
-    Calling the module makes a distribution. Make a new one for each training step: it draws its noise once. What
-    regularisers add to the loss of the latest evaluation is `distribution.transforms[0].regularization`.
+    Calling the module makes a distribution, which serves as the prior of a `VAE` as well. Make a new one for each
+    training step: it draws its noise once. What regularisers add to the loss of x is
+    `distribution.evaluate(x).regularization`, beside `log_q`, in the same solve.
 
     Arguments:
         dynamics: The vector field, or several, which then follow each other, each for a time of its own.
@@ -110,23 +111,22 @@ class ContinuousNormalizingFlow(nn.Module):
         self.solver = solver_or_default("ContinuousNormalizingFlow solver", solver)
         self.eval_solver = solver_or_default("ContinuousNormalizingFlow eval_solver", eval_solver, self.solver)
         self.regularizers = check_regularizers("ContinuousNormalizingFlow regularizers", regularizers)
-        self._solves: list[WorkCount | None] = [None] * len(blocks)
+        self._meters: list[WorkMeter | None] = [None] * len(blocks)
 
     @property
     def last_solve(self) -> WorkCount | None:
         """Work of the latest pass through all blocks, `None` before the first."""
-        solves = [solve for solve in self._solves if solve is not None]
-        return WorkCount.total(solves) if solves else None
+        return total_work(meter for meter in self._meters if meter is not None)
 
     @property
     def duration(self) -> float:
         """The time from the Gaussian to the data: the sum of each block's T."""
         return sum(self._constant_times())
 
-    def base(self) -> Distribution:
+    def base(self) -> DiagonalNormal:
         """Return the law of z(0), N(0, I), with event shape `(D,)`."""
         zeros = next(self.parameters()).new_zeros(self.latent_dim)
-        return Independent(Normal(zeros, torch.ones_like(zeros), validate_args=False), 1, validate_args=False)
+        return DiagonalNormal(zeros, torch.ones_like(zeros), validate_args=False)
 
     def transform(self, context: Tensor | None = None, *, until: float | None = None) -> FusedTransform:
         """Return the map from z(0) to x = z(T), or to z(t) on the way.
@@ -146,20 +146,20 @@ class ContinuousNormalizingFlow(nn.Module):
                 divergence=self.divergence if self.training else self.eval_divergence,
                 solver=self.solver if self.training else self.eval_solver,
                 regularizers=self.regularizers if self.training else (),
-                on_solve=partial(self._solves.__setitem__, index),
+                on_solve=partial(self._meters.__setitem__, index),
             )
             for index, time in enumerate(self._end_times(until))
         ]
         return blocks[0] if len(blocks) == 1 else ChainTransform(blocks)
 
-    def forward(self, context: Tensor | None = None, *, until: float | None = None) -> TransformedDistribution:
+    def forward(self, context: Tensor | None = None, *, until: float | None = None) -> FlowDistribution:
         """Return the law of x, or of z(t) where `until` is t: batch shape `*batch`, event shape `(D,)`.
 
         Arguments:
             context: As for `transform`.
             until: As for `transform`.
         """
-        return TransformedDistribution(self.base(), [self.transform(context, until=until)], validate_args=False)
+        return FlowDistribution(self.base(), [self.transform(context, until=until)], validate_args=False)
 
     def extra_repr(self) -> str:
         return f"latent_dim={self.latent_dim}, context_dim={self.context_dim}, integration_time={self.integration_time}"

@@ -19,7 +19,7 @@ from vae_flows.cnf.runge_kutta import SteppingSettings, fixed_steps, integrate
 from vae_flows.cnf.tableaus import TABLEAUS
 from vae_flows.cnf.taped import solve_taped
 from vae_flows.cnf.tapes import AutogradTape, derivative
-from vae_flows.cnf.work import SolveProgress, WorkCount
+from vae_flows.cnf.work import SolveProgress, WorkMeter
 from vae_flows.configuration import register_class
 from vae_flows.errors import IntegrationError, InvalidInputError, complaint, require_positive
 from vae_flows.tracing import functorch_is_active
@@ -108,7 +108,7 @@ class ODESolver:
             )
 
     def solve(
-        self, field: AugmentedField, z: Tensor, interval: tuple[float, float], work: WorkCount | None = None
+        self, field: AugmentedField, z: Tensor, interval: tuple[float, float], work: WorkMeter | None = None
     ) -> tuple[Tensor, Tensor]:
         """Integrate f and the rates beside it over `interval`, in either direction.
 
@@ -116,7 +116,7 @@ class ODESolver:
             field: What is integrated.
             z: Latents at the start, `(…, D)`.
             interval: Start and end time.
-            work: Filled with the counts of the solve, also when it fails.
+            work: Counts what the solve costs, also when it fails.
 
         Returns:
             The latents at the end, and the K integrals, `(…, K)`.
@@ -124,7 +124,7 @@ class ODESolver:
         Raises:
             IntegrationError: The cap was met, a step underflowed, or a value is not finite.
         """
-        work = WorkCount() if work is None else work
+        work = WorkMeter() if work is None else work
         try:
             end = self._solve(field, z, interval, work)
         except IntegrationError as error:
@@ -134,7 +134,7 @@ class ODESolver:
             end = self.fallback._solve(field, z, interval, work)
         return end[..., : z.shape[-1]], end[..., z.shape[-1] :]
 
-    def _solve(self, field: AugmentedField, z: Tensor, interval: tuple[float, float], work: WorkCount) -> Tensor:
+    def _solve(self, field: AugmentedField, z: Tensor, interval: tuple[float, float], work: WorkMeter) -> Tensor:
         """Return the state at the end, `(…, D + K)`."""
         if torch.jit.is_tracing():
             self._check_traceable()

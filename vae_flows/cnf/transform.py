@@ -14,10 +14,11 @@ from vae_flows.cnf.integrate import ODESolver, solver_or_default
 from vae_flows.cnf.options import is_number
 from vae_flows.cnf.regularization import RegularizedField, Regularizer, check_regularizers
 from vae_flows.cnf.score import ScoredField
-from vae_flows.cnf.work import WorkCount
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.tracing import functorch_is_active, known
 from vae_flows.transforms.base import FusedTransform
+from vae_flows.transforms.records import Evaluation
+from vae_flows.work import WorkCount, WorkMeter
 
 __all__ = ["ContinuousTransform", "check_integration_time"]
 
@@ -40,11 +41,12 @@ class ContinuousTransform(FusedTransform):
         noise: `gaussian` or `rademacher`, for Hutchinson's estimate.
         num_probes: Draws of noise averaged in an estimate.
         solver: The solver's settings.
-        regularizers: Rates to integrate beside the trace; see `regularization`.
+        regularizers: Rates to integrate beside the trace; their weighted integrals are the `regularization` of an
+            evaluation.
         context: Third argument of a callable that takes one, `(*batch, C)`.
         parameters: Tensors used inside a callable, needed by the gradients `adjoint` and `recompute` alone.
         probes: Noise of Hutchinson's estimate to use instead of drawing it, `(num_probes, *z.shape)`.
-        on_solve: Called with the work count of each solve as it starts; the counts fill up as it proceeds.
+        on_solve: Called with the meter of each solve as it starts, which counts as the solve proceeds.
         cache_size: 0 or 1.
 
     Raises:
@@ -76,7 +78,7 @@ class ContinuousTransform(FusedTransform):
         context: Tensor | None = None,
         parameters: Sequence[Tensor] = (),
         probes: Tensor | None = None,
-        on_solve: Callable[[WorkCount], None] | None = None,
+        on_solve: Callable[[WorkMeter], None] | None = None,
         cache_size: int = 1,
     ) -> None:
         check_integration_time(integration_time)
@@ -89,41 +91,50 @@ class ContinuousTransform(FusedTransform):
         self.divergence = divergence_from(divergence, noise, num_probes)
         self.solver = solver_or_default("ContinuousTransform solver", solver)
         self.regularizers = check_regularizers("ContinuousTransform regularizers", regularizers)
-        self.last_solve: WorkCount | None = None
-        self._regularization: Tensor | None = None
+        self._meter: WorkMeter | None = None
         self._on_solve = on_solve
         self._given_probes = probes
         self._drawn_probes: dict[tuple[int, ...], _Noise] = {}
 
     @property
-    def regularization(self) -> Tensor | None:
-        """The weighted integrals of the regularisers in the latest solve, `(*sample, *batch)`; `None` without any."""
-        return self._regularization
+    def last_solve(self) -> WorkCount | None:
+        """Work of the latest solve, `None` before the first; the record of an evaluation has that evaluation's."""
+        return None if self._meter is None else self._meter.read()
 
     def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        y, log_det, _ = self._integrate(x, forward=True)
-        return y, log_det
+        evaluation = self.forward_evaluation(x)
+        return evaluation.y, evaluation.log_det
 
     def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        x, log_det, _ = self._integrate(y, forward=False)
-        return x, -log_det
+        evaluation = self.inverse_evaluation(y)
+        return evaluation.x, evaluation.log_det
 
     def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        y, log_det, carried = self._integrate(x, forward=True, score=score.detach())
-        return y, log_det, cast(Tensor, carried)
+        evaluation = self.scored_evaluation(x, score)
+        return evaluation.y, evaluation.log_det, cast(Tensor, evaluation.score)
+
+    def forward_evaluation(self, x: Tensor) -> Evaluation:
+        return self._integrate(x, forward=True)
+
+    def inverse_evaluation(self, y: Tensor) -> Evaluation:
+        return self._integrate(y, forward=False).inverted()
+
+    def scored_evaluation(self, x: Tensor, score: Tensor) -> Evaluation:
+        return self._integrate(x, forward=True, score=score.detach())
+
+    @property
+    def is_regularized(self) -> bool:
+        return bool(self.regularizers)
 
     def dependencies(self) -> Sequence[Tensor]:
-        others = (self.integration_time, self._given_probes)
-        return [*self._dynamics.dependencies(), *(tensor for tensor in others if isinstance(tensor, Tensor))]
+        return self._dynamics.dependencies()
 
-    def _integrate(
-        self, z: Tensor, *, forward: bool, score: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Solve between 0 and T; the second value is the integral of the trace in that direction."""
+    def _integrate(self, z: Tensor, *, forward: bool, score: Tensor | None = None) -> Evaluation:
+        """Solve between 0 and T; the record is that of the map in this direction."""
         try:
             return self._solve(z, forward=forward, score=score)
         except RuntimeError as error:
-            hidden = functorch_is_active() and any(known(x.isfinite()) is None for x in (z, *self.dependencies()))
+            hidden = functorch_is_active() and any(known(x.isfinite()) is None for x in (z, *self.sources()))
             if not hidden:
                 raise
             raise InvalidInputError(
@@ -135,39 +146,41 @@ class ContinuousTransform(FusedTransform):
                 )
             ) from error
 
-    def _solve(self, z: Tensor, *, forward: bool, score: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _solve(self, z: Tensor, *, forward: bool, score: Tensor | None) -> Evaluation:
         shape = self.broadcast_shape(z)
         field = self._dynamics.prepare(shape)
         if self.regularizers:
             field = field.self_contained()
         packed = field.pack(z, shape)
         if packed.numel() == 0:
-            self._regularization = z.new_zeros(shape) if self.regularizers else None
             empty = z.expand(shape + z.shape[-1:])
-            return empty, z.new_zeros(shape), empty
+            nothing = z.new_zeros(shape)
+            return Evaluation(z, empty, nothing, empty, nothing if self.regularizers else None)
         augmented = self._augmented(field, packed, shape)
-        self.last_solve = WorkCount()
+        self._meter = meter = WorkMeter()
         if self._on_solve is not None:
-            self._on_solve(self.last_solve)
+            self._on_solve(meter)
         end_time = _number(self.integration_time)
         moved = _shift_of_time(self.integration_time, end_time, augmented)
         if score is not None:
             states = torch.cat([packed, field.pack(score, shape)], -1)
-            states, integrals = self.solver.solve(ScoredField(augmented), states, (0.0, end_time), self.last_solve)
+            states, integrals = self.solver.solve(ScoredField(augmented), states, (0.0, end_time), meter)
             values, carried = states.chunk(2, -1)
             score = field.unpack(carried.detach(), shape)
             values, integrals = moved(values, integrals, 1.0)
         elif forward:
-            values, integrals = self.solver.solve(augmented, packed, (0.0, end_time), self.last_solve)
+            values, integrals = self.solver.solve(augmented, packed, (0.0, end_time), meter)
             values, integrals = moved(values, integrals, 1.0)
         else:
             packed, before = moved(packed, packed.new_zeros((*packed.shape[:-1], augmented.num_integrals)), -1.0)
-            values, integrals = self.solver.solve(augmented, packed, (end_time, 0.0), self.last_solve)
+            values, integrals = self.solver.solve(augmented, packed, (end_time, 0.0), meter)
             integrals = integrals + before
+        regularization = None
         if self.regularizers:
             weights = integrals.new_tensor([regularizer.weight for regularizer in self.regularizers])
-            self._regularization = field.unpack((integrals[..., 1:] * weights).sum(-1), shape) * (1 if forward else -1)
-        return field.unpack(values, shape), field.unpack(integrals[..., 0], shape), score
+            regularization = field.unpack((integrals[..., 1:] * weights).sum(-1), shape) * (1 if forward else -1)
+        y, log_det = field.unpack(values, shape), field.unpack(integrals[..., 0], shape)
+        return Evaluation(z, y, log_det, score, regularization, (meter,))
 
     def _augmented(self, field: VectorField, packed: Tensor, shape: Size) -> AugmentedField:
         """Bind the field to its divergence and regularisers, with the noise of latents of this shape."""

@@ -1,61 +1,22 @@
-"""What a solve has cost, and how its failure is worded."""
+"""Where a solve stands: its work is counted, its cap kept, and its failure worded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
 from vae_flows.errors import IntegrationError
+from vae_flows.work import WorkCount, WorkMeter
 
-__all__ = ["SolveProgress", "WorkCount"]
-
-
-@dataclass
-class WorkCount:
-    """What one solve has cost; what the backward pass costs is added when it runs.
-
-    Arguments:
-        forward_evaluations: Evaluations of the dynamics in the forward solve.
-        backward_evaluations: Evaluations made by the backward pass: the continuous adjoint's solve, or the stages that
-            `recompute` repeats. Plain backpropagation makes none.
-        accepted_steps: Steps taken forward.
-        rejected_steps: Steps tried forward and thrown away.
-        largest_error_ratio: Largest estimated error of an accepted step over its tolerance; 0 where the method
-            estimates none or does not tell.
-    """
-
-    forward_evaluations: int = 0
-    backward_evaluations: int = 0
-    accepted_steps: int = 0
-    rejected_steps: int = 0
-    largest_error_ratio: float = 0.0
-
-    def add(self, other: WorkCount) -> None:
-        """Add the counts of another solve; of the error ratios, keep the larger."""
-        self.forward_evaluations += other.forward_evaluations
-        self.backward_evaluations += other.backward_evaluations
-        self.accepted_steps += other.accepted_steps
-        self.rejected_steps += other.rejected_steps
-        self.largest_error_ratio = max(self.largest_error_ratio, other.largest_error_ratio)
-
-    @classmethod
-    def total(cls, counts: Iterable[WorkCount]) -> WorkCount:
-        """Return the sum of the counts of several solves."""
-        total = cls()
-        for count in counts:
-            total.add(count)
-        return total
+__all__ = ["SolveProgress", "WorkCount", "WorkMeter"]
 
 
 class SolveProgress:
-    """Counts the work of one solve into a `WorkCount`, keeps the cap, and knows where the solve stands.
+    """Counts the work of one solve with a `WorkMeter`, keeps the cap, and knows where the solve stands.
 
     Arguments:
-        work: Filled as the solve proceeds.
+        work: The meter, which runs as the solve proceeds.
         max_evaluations: Cap on evaluations, forward or backward.
     """
 
-    def __init__(self, work: WorkCount, max_evaluations: int) -> None:
+    def __init__(self, work: WorkMeter, max_evaluations: int) -> None:
         self.work = work
         self._backward = False
         self._max_evaluations = max_evaluations

@@ -185,8 +185,8 @@ def score(
         terms = vae.elbo(x)
         log_likelihood.append(terms.log_likelihood)
         kl.append(terms.kl)
-        if vae.posterior.last_solve is not None:
-            evaluations.append(vae.posterior.last_solve.forward_evaluations)
+        if terms.work is not None:
+            evaluations.append(terms.work.forward_evaluations)
         if importance_samples:
             bound.append(vae.importance_weighted_bound(x, importance_samples, chunk_size=chunk_size))
     return Scores(_join(log_likelihood), _join(kl), _join(bound) if importance_samples else None, evaluations)

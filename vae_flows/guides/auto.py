@@ -14,13 +14,13 @@ from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 
-from vae_flows.cnf.work import WorkCount
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.guides.batch import EncoderInputs, check_contexts, encode, encoder_inputs_of
 from vae_flows.guides.packing import PackingName, SitePacking, posteriors_of, total_work
 from vae_flows.guides.prototype import check_sites, find_local_sites, trace_model
 from vae_flows.pyro_modules import registered
+from vae_flows.work import WorkCount
 
 __all__ = ["AmortizedAutoGuide"]
 

@@ -11,7 +11,6 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from vae_flows.cnf.work import WorkCount
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.guides.batch import EncoderInputs, encode, encoder_inputs_of
 from vae_flows.guides.packing import PackingName, SitePacking, as_module, posteriors_of, total_work
@@ -19,6 +18,7 @@ from vae_flows.guides.prototype import check_sites, find_local_sites, trace_mode
 from vae_flows.guides.sites import LocalSite
 from vae_flows.posterior import AmortizedPosterior
 from vae_flows.pyro_modules import registered
+from vae_flows.work import WorkCount
 
 __all__ = ["FlowGuide"]
 

@@ -12,12 +12,12 @@ from pyro.distributions import Delta
 from torch import Tensor, nn
 from torch.distributions.transforms import Transform
 
-from vae_flows.cnf.work import WorkCount
 from vae_flows.distributions import FlowDistribution
 from vae_flows.errors import InvalidInputError, complaint, unknown_name
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.guides.sites import LocalSite, PackedTransform, unconstrained
 from vae_flows.posterior import AmortizedPosterior
+from vae_flows.work import WorkCount
 
 __all__ = ["PackingName", "SitePacking", "as_module", "posteriors_of", "total_work"]
 
@@ -162,7 +162,8 @@ def _sample_block(
     else:
         sampled = cast(Tensor, pyro.sample(name, q))
         values = {name: sampled}
-    if q.regularization is not None:
+    if q.is_regularized:
         # A guide's factor counts against the bound, as a regulariser should.
-        pyro.factor(f"_{name}_regularization", q.regularization, has_rsample=True)
+        regularization = cast(Tensor, q.evaluate(sampled).regularization)
+        pyro.factor(f"_{name}_regularization", regularization, has_rsample=True)
     return values, sampled

@@ -45,11 +45,12 @@ class _Objective(nn.Module):
         self.vae = vae
         self.settings = settings
 
-    def forward(self, x: Tensor, beta: float) -> Tensor:
-        """Return the sums over images of the loss, of the log-likelihood and of the KL term."""
+    def forward(self, x: Tensor, beta: float) -> tuple[Tensor, int | None]:
+        """Return the sums over images of loss, log-likelihood and KL term, and the evaluations of the solves."""
         terms = self.vae.elbo(x, self.settings.num_particles, beta, self.settings.gradient)
+        evaluations = None if terms.work is None else terms.work.forward_evaluations
         columns = torch.stack([-terms.objective, terms.log_likelihood, terms.kl])
-        return columns.sum(-1, dtype=torch.promote_types(columns.dtype, torch.float32))
+        return columns.sum(-1, dtype=torch.promote_types(columns.dtype, torch.float32)), evaluations
 
 
 @dataclass
@@ -157,38 +158,37 @@ class EpochRunner:
             for number, batch in enumerate(batches, 1):
                 with self._located(f"epoch {epoch}, batch {number}") as place:
                     x = self.train_images.batch(batch[rank::processes], generator=generator, dtype=dtype)
-                    log_likelihood, kl = self._step(x, beta, len(batch), place)
+                    log_likelihood, kl, evaluations = self._step(x, beta, len(batch), place)
                 totals.images += len(batch)
                 totals.log_likelihood += log_likelihood
                 totals.kl += kl
-                solve = self.vae.posterior.last_solve
-                if solve is not None:
-                    totals.evaluations += solve.forward_evaluations
+                if evaluations is not None:
+                    totals.evaluations += evaluations
                     totals.solves += 1
                 bars.step(
                     (kl - log_likelihood) / len(batch),
                     kl / len(batch),
-                    None if solve is None else solve.forward_evaluations,
+                    evaluations,
                     totals.images / (perf_counter() - started),
                 )
         evaluations, solves = self._summed([totals.evaluations, totals.solves])
         totals.evaluations, totals.solves = round(evaluations), round(solves)
         return totals
 
-    def _step(self, x: Tensor, beta: float, batch_size: int, place: str) -> tuple[float, float]:
-        """Take one step and return the batch's sums of log-likelihood and KL term, over all processes.
+    def _step(self, x: Tensor, beta: float, batch_size: int, place: str) -> tuple[float, float, int | None]:
+        """Take one step and return the batch's sums of log-likelihood and KL term, over all processes, and evaluations.
 
         The loss is checked before the gradient is computed, the gradient before it is applied.
         """
         self.stepper.zero_grad()
-        sums = self.module(x, beta)
+        sums, evaluations = self.module(x, beta)
         loss, log_likelihood, kl = self._summed(sums.tolist())
         self._require_finite("loss", loss / batch_size, place)
         # Fabric averages gradients over processes.
         self.fabric.backward(sums[0] * (self.fabric.world_size / batch_size))
         self._require_finite("gradient norm", self._limit_gradient(), place)
         self.stepper.step()
-        return log_likelihood, kl
+        return log_likelihood, kl, evaluations
 
     def _limit_gradient(self) -> float:
         """Cut the gradient to the longest allowed and return its norm before that."""

@@ -15,9 +15,9 @@ from torch.distributions.transforms import Transform
 
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.shapes import broadcast_batch, broadcast_latents
-from vae_flows.transforms.precision import full_precision as _full_precision
-from vae_flows.transforms.precision import invert_in_double
-from vae_flows.transforms.scores import evaluate_with_score
+from vae_flows.transforms.precision import full_precision, invert_in_double
+from vae_flows.transforms.records import Evaluation
+from vae_flows.transforms.scores import evaluate_with_score as carry_score
 
 __all__ = [
     "ChainTransform",
@@ -25,20 +25,32 @@ __all__ = [
     "IdentityTransform",
     "InverseTransform",
     "ReverseTransform",
+    "evaluate_with_score",
     "forward_with_score",
 ]
 
 
-class _Evaluation(NamedTuple):
-    x: Tensor
-    y: Tensor
-    log_det: Tensor
+class _Memory(NamedTuple):
+    """The latest evaluation, and the state that everything it was made from, or made, was in afterwards."""
+
+    evaluation: Evaluation
+    differentiable: bool
     versions: tuple[int, ...]
+    origins: tuple[object, ...]
 
 
-def _version(tensor: Tensor) -> int:
-    # Inference tensors have none, and a graph being compiled knows it only as a symbol.
-    return -1 if torch.compiler.is_compiling() or tensor.is_inference() else tensor._version
+def _versions(tensors: Sequence[Tensor]) -> tuple[int, ...]:
+    # Inference tensors have none, and a graph being compiled knows them only as symbols.
+    if torch.compiler.is_compiling():
+        return ()
+    return tuple(-1 if tensor.is_inference() else tensor._version for tensor in tensors)
+
+
+def _origins(tensors: Sequence[Tensor]) -> tuple[object, ...]:
+    """Return where gradients of these tensors go: into a leaf or not, and on into which node."""
+    if torch.compiler.is_compiling():
+        return ()
+    return tuple((tensor.requires_grad, tensor.grad_fn) for tensor in tensors)
 
 
 class FusedTransform(Transform):
@@ -49,9 +61,14 @@ class FusedTransform(Transform):
     log-determinants `(*sample, *batch)`; `*batch` is the batch shape of the parameters, against which latents
     broadcast.
 
+    `evaluate` and `evaluate_inverse` return all that an evaluation finds, as one record. A transform that finds more
+    than value and log-determinant overrides `forward_evaluation`, `inverse_evaluation` and `scored_evaluation`.
+
     The latest evaluation is kept when `cache_size` is 1, so that scoring a sample just drawn costs nothing. It is used
-    only while the identical tensors come back and neither they nor a tensor of `dependencies` was changed in place.
-    (Inside one function compiled by `torch.compile`, changes in place cannot be noticed.)
+    only where that changes neither values nor gradients: the identical tensors come back; neither they, nor tensors
+    that are attributes of the transform, nor those of `dependencies` were changed in place; and, where gradients are
+    enabled, they were so then, and the gradients of all these tensors go where they went then. (Inside one function
+    compiled by `torch.compile`, and of tensors made in inference mode, changes in place cannot be noticed.)
 
     Arguments:
         latent_dim: D, or `None` where any will do.
@@ -69,7 +86,7 @@ class FusedTransform(Transform):
         super().__init__(cache_size=cache_size)
         self.latent_dim = latent_dim
         self.batch_shape = batch_shape
-        self._latest: _Evaluation | None = None
+        self._latest: _Memory | None = None
         self._inverse_made: ref[InverseTransform] | None = None
 
     @abstractmethod
@@ -96,49 +113,87 @@ class FusedTransform(Transform):
             x)`, which is the score of y, without a graph.
         """
         shape = self.broadcast_shape(x) + x.shape[-1:]
-        return evaluate_with_score(self.forward_with_log_det, x.expand(shape), score.expand(shape))
+        return carry_score(self.forward_with_log_det, x.expand(shape), score.expand(shape))
 
-    @property
-    def regularization(self) -> Tensor | None:
-        """What the latest evaluation adds to the loss, `(*sample, *batch)`; `None` for nothing."""
-        return None
+    def forward_evaluation(self, x: Tensor) -> Evaluation:
+        """Compute the record of T at `x`: what `evaluate` checks for, and remembers."""
+        return Evaluation(x, *self.forward_with_log_det(x))
+
+    def inverse_evaluation(self, y: Tensor) -> Evaluation:
+        """Compute the record of T at the x that is mapped to `y`: what `evaluate_inverse` checks for, and remembers."""
+        x, log_det = self.inverse_with_log_det(y)
+        return Evaluation(x, y, log_det)
+
+    def scored_evaluation(self, x: Tensor, score: Tensor) -> Evaluation:
+        """Compute the record of T at `x` and carry the score of x along."""
+        return Evaluation(x, *self.forward_with_score(x, score))
+
+    def evaluate(self, x: Tensor) -> Evaluation:
+        """Map x `(*sample, *batch, D)`, and return all that is found.
+
+        Raises:
+            InvalidInputError: x has a wrong shape or dtype.
+        """
+        latest = self._latest
+        if latest is not None and x is latest.evaluation.x and self._holds(latest):
+            return latest.evaluation
+        self.broadcast_shape(x)
+        with full_precision(x):
+            evaluation = self.forward_evaluation(x)
+        return self._remember(evaluation)
+
+    def evaluate_inverse(self, y: Tensor) -> Evaluation:
+        """Find the x that is mapped to y `(*sample, *batch, D)`, and return all that is found.
+
+        Raises:
+            InvalidInputError: y has a wrong shape or dtype.
+        """
+        latest = self._latest
+        if latest is not None and y is latest.evaluation.y and self._holds(latest):
+            return latest.evaluation
+        self.broadcast_shape(y)
+        with full_precision(y):
+            evaluation = self.inverse_evaluation(y)
+        return self._remember(evaluation)
+
+    def evaluate_with_score(self, x: Tensor, score: Tensor) -> Evaluation:
+        r"""Map x and carry its score :math:`\partial \log q_0(x) / \partial x` along, as `forward_with_score` does.
+
+        Raises:
+            InvalidInputError: x has a wrong shape or dtype.
+        """
+        self.broadcast_shape(x)
+        with full_precision(x):
+            evaluation = self.scored_evaluation(x, score)
+        return self._remember(evaluation)
 
     def dependencies(self) -> Sequence[Tensor]:
-        """Tensors that may be changed in place while the transform lives, such as an optimiser's parameters."""
+        """Tensors beside its attributes that may change while the transform lives, such as a network's parameters."""
         return ()
+
+    @property
+    def is_regularized(self) -> bool:
+        """Whether evaluations add to the loss, as their records' `regularization`."""
+        return False
 
     def broadcast_shape(self, z: Tensor) -> Size:
         """Check latents `z` and return `(*sample, *batch)` after broadcasting against the parameters."""
         return broadcast_batch(type(self).__name__, z, self.latent_dim, self.batch_shape)
 
     def __call__(self, x: Tensor) -> Tensor:
-        latest = self._valid_latest()
-        if latest is not None and x is latest.x:
-            return latest.y
-        self.broadcast_shape(x)
-        with _full_precision(x):
-            y, log_det = self.forward_with_log_det(x)
-        self._remember(x, y, log_det)
-        return y
+        return self.evaluate(x).y
 
     def _inv_call(self, y: Tensor) -> Tensor:
-        latest = self._valid_latest()
-        if latest is not None and y is latest.y:
-            return latest.x
-        self.broadcast_shape(y)
-        with _full_precision(y):
-            x, log_det = self.inverse_with_log_det(y)
-        self._remember(x, y, log_det)
-        return x
+        return self.evaluate_inverse(y).x
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         """Return :math:`\\log|\\det \\partial y/\\partial x|` at `x`, shape `(*sample, *batch)`."""
-        latest = self._valid_latest()
-        if latest is not None and x is latest.x and y is latest.y:
-            return latest.log_det
+        latest = self._latest
+        if latest is not None and x is latest.evaluation.x and y is latest.evaluation.y and self._holds(latest):
+            return latest.evaluation.log_det
         self.broadcast_shape(x)
-        with _full_precision(x):
-            return self.forward_with_log_det(x)[1]
+        with full_precision(x):
+            return self.forward_evaluation(x).log_det
 
     def forward_shape(self, shape: Sequence[int]) -> Size:
         shape = Size(shape)
@@ -176,18 +231,31 @@ class FusedTransform(Transform):
     def _inverse(self, y: Tensor) -> Tensor:
         return self.inverse_with_log_det(y)[0]
 
-    def _versions(self, x: Tensor, y: Tensor) -> tuple[int, ...]:
-        return tuple(_version(tensor) for tensor in (x, y, *self.dependencies()))
+    def sources(self) -> list[Tensor]:
+        """Return the tensors that evaluations are made from: attributes, alone or in sequences, and `dependencies`."""
+        found = list(self.dependencies())
+        for value in vars(self).values():
+            if isinstance(value, Tensor):
+                found.append(value)
+            elif type(value) in (tuple, list):
+                found.extend(part for part in value if isinstance(part, Tensor))
+        return list({id(tensor): tensor for tensor in found}.values())
 
-    def _remember(self, x: Tensor, y: Tensor, log_det: Tensor) -> None:
+    def _involved(self, evaluation: Evaluation) -> list[Tensor]:
+        return [] if torch.compiler.is_compiling() else [evaluation.x, evaluation.y, *self.sources()]
+
+    def _remember(self, evaluation: Evaluation) -> Evaluation:
         if self._cache_size:
-            self._latest = _Evaluation(x, y, log_det, self._versions(x, y))
+            tensors = self._involved(evaluation)
+            self._latest = _Memory(evaluation, torch.is_grad_enabled(), _versions(tensors), _origins(tensors))
+        return evaluation
 
-    def _valid_latest(self) -> _Evaluation | None:
-        latest = self._latest
-        if latest is not None and latest.versions != self._versions(latest.x, latest.y):
-            self._latest = latest = None
-        return latest
+    def _holds(self, memory: _Memory) -> bool:
+        """Return whether an evaluation made now would give the remembered values, and the gradients wanted now."""
+        tensors = self._involved(memory.evaluation)
+        if memory.versions != _versions(tensors):
+            return False
+        return not torch.is_grad_enabled() or (memory.differentiable and memory.origins == _origins(tensors))
 
 
 class InverseTransform(FusedTransform):
@@ -214,11 +282,11 @@ class InverseTransform(FusedTransform):
         return self.transform
 
     @property
-    def regularization(self) -> Tensor | None:
-        return self.transform.regularization
+    def is_regularized(self) -> bool:
+        return self.transform.is_regularized
 
     def dependencies(self) -> Sequence[Tensor]:
-        return self.transform.dependencies()
+        return self.transform.sources()
 
     def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         y, log_det = self.transform.inverse_with_log_det(x)
@@ -228,11 +296,17 @@ class InverseTransform(FusedTransform):
         x, log_det = self.transform.forward_with_log_det(y)
         return x, -log_det
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.transform._inv_call(x)
+    def forward_evaluation(self, x: Tensor) -> Evaluation:
+        return self.transform.inverse_evaluation(x).inverted()
 
-    def _inv_call(self, y: Tensor) -> Tensor:
-        return self.transform(y)
+    def inverse_evaluation(self, y: Tensor) -> Evaluation:
+        return self.transform.forward_evaluation(y).inverted()
+
+    def evaluate(self, x: Tensor) -> Evaluation:
+        return self.transform.evaluate_inverse(x).inverted()
+
+    def evaluate_inverse(self, y: Tensor) -> Evaluation:
+        return self.transform.evaluate(y).inverted()
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         return -self.transform.log_abs_det_jacobian(y, x)
@@ -303,36 +377,62 @@ class ChainTransform(FusedTransform):
         self.takes_double = all(part.takes_double for part in parts)
 
     def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        total = x.new_zeros(self.broadcast_shape(x))
-        for part in self.parts:
-            x, log_det = part.forward_with_log_det(x)
-            total = total + log_det
-        return x, total
+        evaluation = self.forward_evaluation(x)
+        return evaluation.y, evaluation.log_det
 
     def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        total = x.new_zeros(self.broadcast_shape(x))
-        for part in self.parts:
-            x, log_det, score = part.forward_with_score(x, score)
-            total = total + log_det
-        return x, total, score
+        evaluation = self.scored_evaluation(x, score)
+        return evaluation.y, evaluation.log_det, cast(Tensor, evaluation.score)
 
     def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        return invert_in_double(self, self._invert, y) if self.takes_double else self._invert(y)
+        evaluation = self.inverse_evaluation(y)
+        return evaluation.x, evaluation.log_det
+
+    def forward_evaluation(self, x: Tensor) -> Evaluation:
+        found, point = [], x
+        for part in self.parts:
+            found.append(part.forward_evaluation(point))
+            point = found[-1].y
+        return self._joined(x, point, found)
+
+    def scored_evaluation(self, x: Tensor, score: Tensor) -> Evaluation:
+        found, point = [], x
+        for part in self.parts:
+            found.append(part.scored_evaluation(point, score))
+            point, score = found[-1].y, cast(Tensor, found[-1].score)
+        return self._joined(x, point, found)._replace(score=score)
+
+    def inverse_evaluation(self, y: Tensor) -> Evaluation:
+        if self.takes_double:
+            x, log_det = invert_in_double(self, self._invert, y)
+            return Evaluation(x, y, log_det)
+        return self._inverted_parts(y)
 
     def _invert(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        total = y.new_zeros(self.broadcast_shape(y))
+        evaluation = self._inverted_parts(y)
+        return evaluation.x, evaluation.log_det
+
+    def _inverted_parts(self, y: Tensor) -> Evaluation:
+        found, point = [], y
         for part in reversed(self.parts):
-            y, log_det = part.inverse_with_log_det(y)
-            total = total + log_det
-        return y, total
+            found.append(part.inverse_evaluation(point))
+            point = found[-1].x
+        return self._joined(point, y, found)
 
     @property
-    def regularization(self) -> Tensor | None:
-        found = [part.regularization for part in self.parts if part.regularization is not None]
-        return torch.stack(found).sum(0) if found else None
+    def is_regularized(self) -> bool:
+        return any(part.is_regularized for part in self.parts)
 
     def dependencies(self) -> Sequence[Tensor]:
-        return [tensor for part in self.parts for tensor in part.dependencies()]
+        return [tensor for part in self.parts for tensor in part.sources()]
+
+    def _joined(self, x: Tensor, y: Tensor, found: Sequence[Evaluation]) -> Evaluation:
+        total = x.new_zeros(self.broadcast_shape(x))
+        for evaluation in found:
+            total = total + evaluation.log_det
+        extra = [part.regularization for part in found if part.regularization is not None]
+        meters = tuple(meter for part in found for meter in part.meters)
+        return Evaluation(x, y, total, None, torch.stack(extra).sum(0) if extra else None, meters)
 
 
 def forward_with_score(transform: Transform, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -359,13 +459,17 @@ def forward_with_score(transform: Transform, x: Tensor, score: Tensor) -> tuple[
         >>> y, score  # the density of y is 1 / y, up to a constant
         (tensor([1., 1.]), tensor([-1., -1.]))
     """
+    evaluation = evaluate_with_score(transform, x, score)
+    return evaluation.y, evaluation.log_det, cast(Tensor, evaluation.score)
+
+
+def evaluate_with_score(transform: Transform, x: Tensor, score: Tensor) -> Evaluation:
+    """Do what `forward_with_score` does, and return the record."""
     if score.shape != x.shape:
         raise InvalidInputError(complaint("score", f"the shape of x, {tuple(x.shape)}", f"shape {tuple(score.shape)}"))
-    with _full_precision(x):
-        if isinstance(transform, FusedTransform):
-            y, log_det, score = transform.forward_with_score(x, score)
-            transform._remember(x, y, log_det)
-            return y, log_det, score
+    if isinstance(transform, FusedTransform):
+        return transform.evaluate_with_score(x, score)
+    with full_precision(x):
 
         def evaluate(point: Tensor) -> tuple[Tensor, Tensor]:
             y = cast(Tensor, transform(point))
@@ -373,4 +477,4 @@ def forward_with_score(transform: Transform, x: Tensor, score: Tensor) -> tuple[
 
         shape = transform.inverse_shape(transform.forward_shape(x.shape))
         dims = {"domain_dim": transform.domain.event_dim, "codomain_dim": transform.codomain.event_dim}
-        return evaluate_with_score(evaluate, x.expand(shape), score.expand(shape), **dims)
+        return Evaluation(x, *carry_score(evaluate, x.expand(shape), score.expand(shape), **dims))

@@ -68,7 +68,9 @@ class CachedTransform(FusedTransform):
         return forward_with_score(self.transform, x, score)
 
     def dependencies(self) -> Sequence[Tensor]:
-        return tuple(self.transform.parameters()) if isinstance(self.transform, nn.Module) else ()
+        attributes = [value for value in vars(self.transform).values() if isinstance(value, Tensor)]
+        learned = self.transform.parameters() if isinstance(self.transform, nn.Module) else ()
+        return (*attributes, *learned)
 
     def forward_shape(self, shape: Sequence[int]) -> Size:
         return Size(self.transform.forward_shape(Size(shape)))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from experiments.speed.competitors.competitor import Outcome, TorchCompetitor
 from experiments.speed.problems import INTEGRATION_TIME, TOLERANCE, Problem
-from vae_flows.cnf import ContinuousTransform, MLPDynamics, ODESolver, WorkCount
+from vae_flows.cnf import ContinuousTransform, MLPDynamics, ODESolver, WorkCount, WorkMeter
 
 __all__ = ["ThisLibrary", "reference"]
 
@@ -31,7 +31,7 @@ class ThisLibrary(TorchCompetitor):
         self._problem = problem
         self._divergence = divergence
         self._solver = ODESolver(**{"rtol": TOLERANCE, "atol": TOLERANCE, **solver})
-        self._work: list[WorkCount] = []
+        self._work: list[WorkMeter] = []
 
     def solve(self, block: int, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         flow = self._problem.flow.cnf
@@ -56,7 +56,7 @@ class ThisLibrary(TorchCompetitor):
 
     def multiply_adds(self) -> int:
         """Return those that the last step cannot do without."""
-        work = WorkCount.total(self._work)
+        work = WorkCount.total(meter.read() for meter in self._work)
         return self._problem.size.multiply_adds(work.forward_evaluations, _STAGES * work.accepted_steps)
 
 

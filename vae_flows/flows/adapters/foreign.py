@@ -62,7 +62,7 @@ class ForeignTransform(FusedTransform):
         self._dependencies = tuple(dependencies)
 
     @abstractmethod
-    def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def value_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map `x (*shape, D)`, which has the full shape, to y and the log-determinant `(*shape,)`."""
 
     @abstractmethod
@@ -73,14 +73,14 @@ class ForeignTransform(FusedTransform):
         return self._dependencies
 
     def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self._whole(self.evaluate, x)
+        return self._whole(self.value_and_log_det, x)
 
     def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         return self._whole(self.invert, y)
 
-    def evaluate_inverse(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def log_det_at_inverse(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return x and the log-determinant there, having checked that x is mapped to y."""
-        reached, log_det = self.evaluate(x)
+        reached, log_det = self.value_and_log_det(x)
         if known((reached - y).abs() <= INVERSE_RESIDUAL * (1 + y.abs())) is False:
             raise InvalidInputError(
                 complaint(

@@ -103,7 +103,7 @@ def require_pyro(family: str) -> None:
 class PyroTransform(ForeignTransform):
     """A conditional transform of Pyro, with log-determinants of vectors whatever it takes for an event."""
 
-    def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def value_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         transform = self._condition()
         y = transform(x)
         log_det = transform.log_abs_det_jacobian(x, y)
@@ -117,7 +117,7 @@ class PyroTransform(ForeignTransform):
             x = transform.inv(y)
         except (KeyError, NotImplementedError):  # how Pyro tells that a transform has no inverse
             x = newton_inverse(transform, y)
-        return self.evaluate_inverse(x, y)
+        return self.log_det_at_inverse(x, y)
 
 
 def _factories() -> dict[str, Factory]:

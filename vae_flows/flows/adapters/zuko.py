@@ -107,12 +107,12 @@ def require_zuko(family: str) -> None:
 class ZukoTransform(ForeignTransform):
     """A transform of zuko, whose values and log-determinants come from one computation of its own."""
 
-    def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def value_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         y, log_det = self._condition().call_and_ladj(x)
         return y, log_det.expand(x.shape[:-1])
 
     def invert(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        return self.evaluate_inverse(self._condition().inv(y), y)
+        return self.log_det_at_inverse(self._condition().inv(y), y)
 
 
 class ZukoBisection(ZukoTransform):
@@ -126,7 +126,7 @@ class ZukoBisection(ZukoTransform):
         transform = self._condition()
         with torch.no_grad():
             start = transform.inv(y)
-        return self.evaluate_inverse(newton_inverse(transform, y, start), y)
+        return self.log_det_at_inverse(newton_inverse(transform, y, start), y)
 
 
 class ZukoQuadrature(ZukoBisection):
@@ -140,9 +140,9 @@ class ZukoSolve(ZukoTransform):
 
     first_order_only = True
 
-    def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def value_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with self._at_most(MAX_EVALUATIONS):
-            return super().evaluate(x)
+            return super().value_and_log_det(x)
 
     def invert(self, y: Tensor) -> tuple[Tensor, Tensor]:
         with self._at_most(MAX_EVALUATIONS):
