@@ -26,9 +26,9 @@ from experiments.environment import describe_commit, describe_hardware, describe
 from experiments.files import read_json, write_atomically, write_json
 from experiments.settings import CellSettings, EvaluationSettings, differences, from_plain, to_plain
 from vae_flows.data import DataSet
-from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.errors import InvalidInputError, NonFiniteLossError, complaint
 from vae_flows.evaluation import EvaluationResult, evaluate
-from vae_flows.files import exclusive
+from vae_flows.files import exclusive, sweep
 from vae_flows.training import TrainingResult, load_weights, train
 from vae_flows.vae import VAE
 
@@ -40,6 +40,7 @@ __all__ = [
     "METRICS",
     "SETTINGS",
     "cell_folder",
+    "data_name",
     "evaluate_cell",
     "is_main_process",
     "load_settings",
@@ -51,11 +52,13 @@ __all__ = [
 SETTINGS, METRICS, FAILURE, LOG, IMAGES = "settings.json", "metrics.json", "failure.json", "log.txt", "images.npz"
 LAST, BEST, EPOCHS = "last.ckpt", "best.ckpt", "metrics.csv"
 IMAGE_COUNT = 12
+LOCK_SECONDS = 2.0
+"""How long a folder is waited for: a run whose parent was killed is about to end, too."""
 
 
 def cell_folder(root: Path, settings: CellSettings) -> Path:
     """Return the folder of a run below that of its grid: `<root>/<data>/<posterior>/seed-<n>`."""
-    return run_folder(root, _data_name(settings), settings.posterior, settings.seed)
+    return run_folder(root, data_name(settings), settings.posterior, settings.seed)
 
 
 def run_folder(root: Path, data: str, posterior: str, seed: int) -> Path:
@@ -77,12 +80,18 @@ def prepare_cell(folder: Path, settings: CellSettings) -> None:
     """Write the settings of a run to its folder, or check that they are those already there.
 
     Raises:
-        InvalidInputError: The folder holds a run with other settings; results of two settings are never mixed.
+        InvalidInputError: The folder holds a run with other settings; results of two settings are never mixed. Only
+            those of the test may change, as long as the run is not finished.
+        FileError: The folder cannot be made or written to, or another process is at work in it.
     """
     if not (folder / SETTINGS).exists():
         write_json(folder / SETTINGS, to_plain(settings))
         return
     found = differences(settings, load_settings(folder))
+    if found and not (folder / METRICS).exists() and all(name.startswith("evaluation.") for name in found):
+        with exclusive(folder, wait=LOCK_SECONDS):  # the test is still to come, and may be another
+            write_json(folder / SETTINGS, to_plain(settings))
+        return
     if found:
         told = ", ".join(f"{name} = {theirs!r} (asked for: {ours!r})" for name, (ours, theirs) in found.items())
         remedy = "Choose another --folder, or remove this one."
@@ -98,19 +107,28 @@ def run_cell(folder: Path, *, progress: bool = False) -> dict[str, Any] | None:
 
     Returns:
         What `metrics.json` holds, or `None` in the helper processes of a run that trains in several.
+
+    Raises:
+        FolderInUseError: Another process works on this run.
+        FileError: The folder cannot be written to, or was removed meanwhile.
+        NonFiniteLossError: Training or test met a number that is NaN or infinite.
     """
     settings = load_settings(folder)
     if not is_main_process():
         _train(folder, settings, progress=False)
         return None
-    with exclusive(folder):
+    with exclusive(folder, wait=LOCK_SECONDS) as lock:
+        sweep(folder)
         (folder / FAILURE).unlink(missing_ok=True)
         start = time.perf_counter()
         data, vae, trained = _train(folder, settings, progress=progress)
+        lock.require()
         tested = _test(vae, data, settings)
+        lock.require()
         write_atomically(folder / IMAGES, _draw_images(vae, data, settings.seed))
         metrics = _metrics(settings, data, vae, trained, tested) | {"seconds": time.perf_counter() - start}
         write_json(folder / METRICS, metrics)
+        (folder / FAILURE).unlink(missing_ok=True)
     return metrics
 
 
@@ -125,6 +143,7 @@ def evaluate_cell(folder: Path, evaluation: EvaluationSettings, device: str = "c
     Raises:
         CheckpointError: There is no checkpoint, it is damaged, or it belongs to another model.
         InvalidInputError: There is no such device.
+        NonFiniteLossError: A number of the test is NaN or infinite.
     """
     settings = dataclasses.replace(load_settings(folder), evaluation=evaluation)
     data = build_data(settings)
@@ -138,7 +157,7 @@ def is_main_process() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
 
 
-def _data_name(settings: CellSettings) -> str:
+def data_name(settings: CellSettings) -> str:
     """Return the data set's name; of a user's file or folder, its own name without where it lies."""
     return Path(settings.data).stem
 
@@ -155,7 +174,7 @@ def _train(folder: Path, settings: CellSettings, *, progress: bool) -> tuple[Dat
 
 def _test(vae: VAE, data: DataSet, settings: CellSettings) -> EvaluationResult:
     options = settings.evaluation
-    return evaluate(
+    result = evaluate(
         vae,
         data.test,
         batch_size=options.batch_size,
@@ -163,6 +182,13 @@ def _test(vae: VAE, data: DataSet, settings: CellSettings) -> EvaluationResult:
         chunk_size=options.chunk_size,
         seed=settings.seed,
     )
+    for name in ("negative_elbo", "negative_log_likelihood"):
+        value = getattr(result, name)
+        if value is not None and not math.isfinite(value):
+            subject = f"test of {settings.posterior} on {settings.data}, {name}"
+            remedy = "Are the weights finite? A checkpoint of an earlier epoch, or a smaller learning rate, may help."
+            raise NonFiniteLossError(complaint(subject, "a finite number", value, remedy))
+    return result
 
 
 def _move(vae: VAE, device: str) -> VAE:
@@ -199,7 +225,7 @@ def _metrics(
     history = [dataclasses.asdict(epoch) for epoch in trained.history]
     unit, scale = _unit(data)
     return {
-        "data": _data_name(settings),
+        "data": data_name(settings),
         "data_description": data.description,
         "posterior": settings.posterior,
         "seed": settings.seed,

@@ -15,26 +15,27 @@ from rich.text import Text
 from experiments.build import build_data, build_vae
 from experiments.cell import METRICS, cell_folder, evaluate_cell, is_main_process, load_settings, prepare_cell, run_cell
 from experiments.density import DensitySettings, Score, run_density, run_trials, write_densities, write_trials
+from experiments.density.settings import ALL
 from experiments.environment import torch_threads
-from experiments.files import write_json
+from experiments.files import check_destination, write_json
 from experiments.grid import plan_grid, run_grid
 from experiments.monitor import open_monitor
 from experiments.presets import find_preset
-from experiments.report import render_tables, write_report
-from experiments.runners import LocalRunner
+from experiments.report import REPORT_FILES, render_tables, write_report
+from experiments.runners import IN_USE, LocalRunner
 from experiments.settings import CellSettings, override
 from experiments.speed.speed_comparison import FULL, QUICK, compare
 from experiments.speed.speed_report import write_comparison
 from vae_flows.data import available_toys
-from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.errors import FolderInUseError, InvalidInputError, complaint
 from vae_flows.evaluation import EvaluationResult
+from vae_flows.files import file_errors
 from vae_flows.training import ComputeSettings
 
 __all__ = ["benchmark", "cell", "density", "evaluate", "regularizers", "report", "speed", "train"]
 
 RUNS = Path("runs")
 ANY_DEVICE = ComputeSettings()
-ALL = "all"
 DENSITY = DensitySettings()
 REGULARIZED = DensitySettings(hidden_dims=(64, 64), steps=800, batch_size=128, test_tolerance=1e-5)
 PLAIN_WIDTH = 140
@@ -98,8 +99,9 @@ def evaluate(
     chosen = replace(
         settings.evaluation, importance_samples=importance_samples, chunk_size=chunk_size, batch_size=batch_size
     )
-    result = evaluate_cell(folder, chosen, device)
     path = folder / f"evaluation-{importance_samples}-samples.json"
+    check_destination(folder, path.name)
+    result = evaluate_cell(folder, chosen, device)
     write_json(path, asdict(result))
     _print_test(settings, result)
     print(f"Written to {path}.")
@@ -120,7 +122,7 @@ def benchmark(
     """Compare posteriors: train and test every posterior on every data set with every seed, and report.
 
     Finished runs are not repeated, interrupted ones go on from their checkpoints, a failed one does not stop the
-    others. The exit status is 1 when any failed.
+    others, nor does one that another process works on. The exit status is 1 when any failed.
 
     Arguments:
         preset: Where settings come from: smoke, quick or paper.
@@ -143,6 +145,7 @@ def benchmark(
         compute=compute,
         overrides=overrides,
     )
+    check_destination(folder, *REPORT_FILES)
     console = _console()
     runner = LocalRunner(workers, threads, gpus_each=0 if compute.accelerator == "cpu" else compute.devices)
     with open_monitor(console, len(cells)) as monitor:
@@ -186,6 +189,7 @@ def speed(
     """
     plan = QUICK if quick else FULL
     console = _console()
+    check_destination(publish or folder)
     comparison = compare(plan if rounds is None else replace(plan, rounds=rounds), threads=threads, say=console.print)
     tables, files = write_comparison(comparison, publish or folder)
     for table in tables:
@@ -214,6 +218,9 @@ def density(
     """
     runs = [replace(settings, data=name) for name in (available_toys() if settings.data == ALL else [settings.data])]
     places = [folder / run.data / f"seed-{run.seed}" for run in runs]
+    check_destination(folder)
+    if publish is not None:
+        check_destination(publish)
     for run, place in zip(runs, places, strict=True):
         with torch_threads(threads):
             metrics = run_density(place, run)
@@ -247,6 +254,7 @@ def regularizers(
         threads: Threads of PyTorch. These matrices are so small that more make it slower.
     """
     settings, console = replace(REGULARIZED, steps=steps), _console()
+    check_destination(publish or folder)
     with torch_threads(threads):
         results = run_trials(settings, folder, data=data, seeds=seeds, say=lambda line: console.print(Text(line)))
     tables, files = write_trials(results, publish or folder)
@@ -262,7 +270,11 @@ def cell(folder: Folder) -> int:
     Arguments:
         folder: Folder of the run.
     """
-    run_cell(folder)
+    try:
+        run_cell(folder)
+    except FolderInUseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return IN_USE
     return 0
 
 
@@ -271,7 +283,9 @@ def _prepare_training(folder: Path, settings: CellSettings, resume: bool) -> Non
     elsewhere = "Choose another --folder."
     if (folder / METRICS).exists():
         raise InvalidInputError(complaint(str(folder), "a new or an unfinished run", "a finished one", elsewhere))
-    if not resume and folder.exists() and any(folder.iterdir()):
+    with file_errors(folder, "a folder that can be read"):
+        taken = not resume and folder.exists() and any(folder.iterdir())
+    if taken:
         remedy = f"Pass --resume to go on. {elsewhere}"
         raise InvalidInputError(complaint(str(folder), "a new folder", "one that has files", remedy))
     build_vae(settings, build_data(settings))  # What is wrong with the settings shows before anything is written.

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from vae_flows.errors import DataError, complaint
-from vae_flows.files import written_whole
+from vae_flows.errors import DataError, FileError, complaint
+from vae_flows.files import file_errors, read_file, sweep, written_whole
 
-__all__ = ["read_json", "to_json", "to_lines", "to_png", "write_atomically", "write_files", "write_json"]
+__all__ = [
+    "check_destination",
+    "read_json",
+    "to_json",
+    "to_lines",
+    "to_png",
+    "write_atomically",
+    "write_files",
+    "write_json",
+]
+
+
+MAX_JSON_BYTES = 2**28
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -23,10 +38,36 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def write_files(folder: Path, contents: Mapping[str, bytes | str]) -> tuple[Path, ...]:
-    """Write files, given by their names in a folder, each whole or not at all, and return their paths."""
+    """Write files by name to a folder, in which no killed process's temporary files are left, and return their paths.
+
+    Raises:
+        FileError: One cannot be written.
+    """
+    if folder.is_dir():
+        sweep(folder)
     for name, content in contents.items():
         write_atomically(folder / name, content)
     return tuple(folder / name for name in contents)
+
+
+def check_destination(folder: Path, *names: str) -> None:
+    """Make a folder and try to write to it, before a computation whose results are to go there.
+
+    Arguments:
+        folder: The folder.
+        names: Of the files to come.
+
+    Raises:
+        FileError: It cannot be made or written to, or a folder bears the name of a file to come.
+    """
+    with file_errors(folder, "a folder that can be written to"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"room for a byte")
+    for name in names:
+        with file_errors(folder / name, "a file that can be written"):
+            if (folder / name).is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -65,12 +106,15 @@ def read_json(path: Path) -> Any:
 
     Raises:
         DataError: There is no such file, or it does not hold JSON.
+        FileError: It cannot be read, or is no regular file.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return json.loads(read_file(path, limit=MAX_JSON_BYTES).decode())
+    except FileError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise
         raise DataError(complaint(str(path), "a JSON file", "no file")) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise DataError(complaint(str(path), "a JSON file", f"something else: {error}")) from None
 
 

@@ -16,7 +16,7 @@ from experiments.presets import Preset
 from experiments.runners import CellExit, CellHandle, CellRunner
 from experiments.settings import CellSettings, override
 from vae_flows.data import available_data_sets
-from vae_flows.errors import unknown_name
+from vae_flows.errors import FileError, unknown_name
 from vae_flows.flows import find_flow
 from vae_flows.training import ComputeSettings
 
@@ -43,7 +43,7 @@ class CellOutcome:
     """What became of a cell in this pass over the grid."""
 
     cell: Cell
-    status: Literal["finished", "skipped", "failed"]
+    status: Literal["finished", "skipped", "failed", "elsewhere"]
     seconds: float = 0.0
     error: str | None = None
 
@@ -56,7 +56,7 @@ class GridMonitor(Protocol):
         ...
 
     def ended(self, outcome: CellOutcome) -> None:
-        """A cell finished, failed, or was skipped because it had been finished before."""
+        """A cell finished, failed, or was skipped because it is finished or another process works on it."""
         ...
 
     def running(self, cells: Sequence[Cell]) -> None:
@@ -107,6 +107,7 @@ def run_grid(cells: Sequence[Cell], runner: CellRunner, monitor: GridMonitor) ->
 
     Raises:
         InvalidInputError: A cell's folder holds a run with other settings. Nothing was started then.
+        FileError: A cell's folder cannot be made or written to; likewise.
     """
     for cell in cells:
         prepare_cell(cell.folder, cell.settings)
@@ -125,7 +126,12 @@ def run_grid(cells: Sequence[Cell], runner: CellRunner, monitor: GridMonitor) ->
                 if (cell.folder / METRICS).exists():
                     end(CellOutcome(cell, "skipped"))
                     continue
-                under_way[cell] = (runner.start(cell.folder), time.monotonic())
+                try:
+                    handle = runner.start(cell.folder)
+                except FileError as error:
+                    end(_conclude(cell, CellExit(f"could not be started: {error}"), 0.0))
+                    continue
+                under_way[cell] = (handle, time.monotonic())
                 monitor.started(cell)
             for cell, (handle, start) in list(under_way.items()):
                 if (exited := handle.poll()) is not None:
@@ -142,10 +148,14 @@ def run_grid(cells: Sequence[Cell], runner: CellRunner, monitor: GridMonitor) ->
 
 
 def _conclude(cell: Cell, exited: CellExit, seconds: float) -> CellOutcome:
-    error = exited.error
-    if error is None and not (cell.folder / METRICS).exists():
-        error = f"ended well but left no {METRICS}"
-    if error is None:
+    """Tell what became of a cell; a run that has its results is finished, whichever process made them."""
+    if (cell.folder / METRICS).exists():
         return CellOutcome(cell, "finished", seconds)
-    write_json(cell.folder / FAILURE, {"error": error})
+    if exited.in_use:
+        return CellOutcome(cell, "elsewhere")
+    error = exited.error or f"ended well but left no {METRICS}"
+    try:
+        write_json(cell.folder / FAILURE, {"error": error})
+    except FileError as also:
+        error = f"{error}\n{also}"
     return CellOutcome(cell, "failed", seconds, error)

@@ -21,7 +21,7 @@ from experiments.grid import Cell, CellOutcome, GridMonitor
 __all__ = ["EpochGlance", "LinesMonitor", "LiveMonitor", "glance", "open_monitor"]
 
 REFRESH_SECONDS = 1.0
-STYLES = {"finished": "", "skipped": "dim", "failed": "bold red"}
+STYLES = {"finished": "", "skipped": "dim", "failed": "bold red", "elsewhere": "yellow"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ def describe_outcome(outcome: CellOutcome) -> str:
     label = outcome.cell.label
     if outcome.status == "skipped":
         return f"{label}: finished before"
+    if outcome.status == "elsewhere":
+        return f"{label}: in progress elsewhere, another process works on it"
     if outcome.status == "failed":
         return f"{label}: failed after {outcome.seconds:.0f} s, {outcome.error}"
     latest = glance(outcome.cell.folder)

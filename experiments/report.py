@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from experiments.cell import FAILURE, IMAGES, METRICS, SETTINGS, load_settings, run_folder
+from experiments.cell import FAILURE, IMAGES, METRICS, SETTINGS, data_name, load_settings, run_folder
 from experiments.files import read_json, to_lines, to_png, write_files
 from experiments.paper_results import PAPER_RESULTS
 from experiments.presets import POSTERIORS, PRESETS
 from experiments.settings import CellSettings, differences, from_plain
+from vae_flows.archives import read_npz
+from vae_flows.data.images import is_integer
 from vae_flows.errors import DataError, complaint
 from vae_flows.reporting import (
     Run,
@@ -29,9 +32,11 @@ from vae_flows.reporting import (
 )
 from vae_flows.reporting.tables import tables_to_markdown
 
-__all__ = ["Results", "collect_results", "render_tables", "write_report"]
+__all__ = ["REPORT_FILES", "Results", "collect_results", "render_tables", "write_report"]
 
-RESULTS, TABLE_MARKDOWN, TABLE_CSV = "results.json", "table.md", "table.csv"
+REPORT_FILES = RESULTS, TABLE_MARKDOWN, TABLE_CSV = "results.json", "table.md", "table.csv"
+MAX_VALUES = 2**24
+"""Of the pictures that a run leaves: more would not be seen."""
 NOT_COMPARED = ("posterior", "training.seed", "split_seed", "data_path", "compute.", "evaluation.")
 """Settings that say where and how often a run took place, not what it was."""
 
@@ -117,13 +122,44 @@ def write_report(root: Path, destination: Path | None = None) -> tuple[Results, 
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    if (folder / METRICS).exists():
-        record = read_json(folder / METRICS) | {"status": "finished"}
+    """Read what a cell's folder tells, which is taken for what anyone may have written.
+
+    Raises:
+        DataError: It is not what a run writes, or of another run than the folder's.
+    """
+    if not (folder / METRICS).exists():
+        settings = load_settings(folder)
+        status = "failed" if (folder / FAILURE).exists() else "unfinished"
+        record = {"data": data_name(settings), "posterior": settings.posterior, "seed": settings.seed, "status": status}
+        _check_identity(folder / SETTINGS, record)
+        return record
+    path, plain = folder / METRICS, read_json(folder / METRICS)
+    try:
         # Where a data file lies is the business of one machine.
-        return record | {"settings": record["settings"] | {"data_path": None}}
-    settings = load_settings(folder)
-    status = "failed" if (folder / FAILURE).exists() else "unfinished"
-    return {"data": settings.data, "posterior": settings.posterior, "seed": settings.seed, "status": status}
+        record = plain | {"status": "finished", "settings": plain["settings"] | {"data_path": None}}
+        from_plain(CellSettings, record["settings"])
+        run = _to_run(record)
+        numbers = [run.negative_elbo, run.negative_log_likelihood, run.seconds_per_epoch, *run.curve]
+        if not all(math.isfinite(number) for number in numbers if number is not None):
+            raise ValueError("numbers that are not finite")
+        if not isinstance(run.unit, str) or not is_integer(run.parameters):
+            raise TypeError("another unit, or another number of parameters")
+        hash((record["commit"], record["dirty"]))
+    except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
+        told = f"others ({type(error).__name__}: {error})"
+        raise DataError(complaint(str(path), "the metrics of a finished run", told)) from error
+    _check_identity(path, record)
+    return record
+
+
+def _check_identity(path: Path, record: Mapping[str, Any]) -> None:
+    """Refuse a record that names another run than its folder: names become those of files."""
+    data, posterior, seed = record["data"], record["posterior"], record["seed"]
+    named = all(isinstance(name, str) for name in (data, posterior)) and is_integer(seed)
+    folder = path.parent
+    if not named or run_folder(folder.parents[2], data, posterior, seed) != folder or data != folder.parents[1].name:
+        got = f"data {data!r}, posterior {posterior!r}, seed {seed!r}"
+        raise DataError(complaint(str(path), "the run that its folder is named after", got, "Remove this folder."))
 
 
 def _to_run(cell: Mapping[str, Any]) -> Run:
@@ -199,8 +235,9 @@ def _draw(root: Path, data: str, results: Results) -> dict[str, Figure]:
 
 def _read_images(root: Path, run: Run) -> dict[str, NDArray[np.float64]]:
     path = run_folder(root, run.data, run.posterior, run.seed) / IMAGES
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] / 255.0 for name in ("originals", "reconstructions", "samples")}
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(complaint(str(path), "images of a run", f"{error}")) from None
+    stored = read_npz(path, ("originals", "reconstructions", "samples"))
+    for name, levels in stored.items():
+        if levels.dtype != np.uint8 or levels.ndim != 4 or levels.size > MAX_VALUES:
+            got = f"{levels.dtype} of shape {levels.shape}"
+            raise DataError(complaint(f"{path}, {name}", "levels (N, C, H, W) of a few images", got))
+    return {name: levels / 255.0 for name, levels in stored.items()}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -15,19 +16,30 @@ from typing import IO, Protocol
 import torch
 
 from experiments.cell import LOG
+from experiments.parent import PIPE
+from vae_flows.data.images import is_integer
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.files import file_errors
 
 __all__ = ["CellExit", "CellHandle", "CellRunner", "LocalRunner"]
 
 LOG_LINES = 5
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 2.0
+IN_USE = 75
+"""Exit status of a cell whose folder another process works in (EX_TEMPFAIL: try again later)."""
 
 
 @dataclass(frozen=True)
 class CellExit:
-    """How a cell ended: `error` is `None`, or says what went wrong in a few lines."""
+    """How a cell ended.
+
+    Arguments:
+        error: What went wrong in a few lines, or `None`.
+        in_use: Whether it did not begin, because another process works on it.
+    """
 
     error: str | None = None
+    in_use: bool = False
 
 
 class CellHandle(Protocol):
@@ -69,11 +81,12 @@ class LocalRunner:
 
     def __init__(self, workers: int | None = None, threads: int | None = None, gpus_each: int = 1) -> None:
         for name, number in (("workers", workers), ("threads", threads)):
-            if number is not None and number < 1:
-                raise InvalidInputError(complaint(name, "a positive number", number))
+            if number is not None and (not is_integer(number) or number < 1):
+                raise InvalidInputError(complaint(name, "a positive number", repr(number)))
         cores, groups = _available_cores(), _gpu_groups(gpus_each)
         self.workers = workers or len(groups) or max(1, cores // (threads or 1))
         self.threads = threads or max(1, cores // self.workers)
+        self._pipe = _ParentPipe()
         self._slots = [_Slot(groups[index % len(groups)] if groups else None) for index in range(self.workers)]
 
     def start(self, folder: Path) -> CellHandle:
@@ -81,13 +94,14 @@ class LocalRunner:
         slot = next((slot for slot in self._slots if slot.process is None or slot.process.ended), None)
         if slot is None:
             raise InvalidInputError(complaint("cells at once", f"at most {self.workers}", self.workers + 1))
-        slot.process = _CellProcess(folder, self._environment(slot.gpus))
+        slot.process = _CellProcess(folder, self._environment(slot.gpus), self._pipe)
         return slot.process
 
     def _environment(self, gpus: str | None) -> dict[str, str]:
         root = str(Path(__file__).resolve().parents[1])
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+        environment[PIPE] = str(self._pipe.reading)
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.threads))
         return environment if gpus is None else environment | {"CUDA_VISIBLE_DEVICES": gpus}
 
@@ -98,11 +112,20 @@ class _Slot:
     process: _CellProcess | None = None
 
 
+class _ParentPipe:
+    """Workers hold the reading end, and end when the writing one is closed, which this process alone has."""
+
+    def __init__(self) -> None:
+        self.reading, writing = os.pipe()
+        weakref.finalize(self, _close, self.reading, writing)
+
+
 class _CellProcess:
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], pipe: _ParentPipe) -> None:
         self._folder = folder
+        self._pipe = pipe  # which lasts as long as the process is wanted
         command = [sys.executable, "-m", "experiments", "cell", str(folder)]
-        with (folder / LOG).open("ab") as log:
+        with file_errors(folder / LOG, "a file that can be written"), (folder / LOG).open("ab") as log:
             # A session of its own keeps the terminal's Ctrl-C away: the grid decides how its cells end.
             self._process = subprocess.Popen(
                 command,
@@ -111,6 +134,7 @@ class _CellProcess:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
+                pass_fds=(pipe.reading,),
             )
 
     @property
@@ -121,23 +145,31 @@ class _CellProcess:
         code = self._process.poll()
         if code is None:
             return None
-        if code == 0:
-            return CellExit()
+        if code in (0, IN_USE):
+            return CellExit(in_use=code == IN_USE)
         cause = f"ended by signal {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-        with (self._folder / LOG).open("rb") as log:
-            return CellExit("\n".join([cause, *_last_lines(log)]))
+        try:
+            with (self._folder / LOG).open("rb") as log:
+                return CellExit("\n".join([cause, *_last_lines(log)]))
+        except OSError as error:
+            return CellExit(f"{cause}\nits log cannot be read: {error}")
 
     def stop(self) -> None:
         self._signal(signal.SIGTERM)
         deadline = time.monotonic() + GRACE_SECONDS
         while not self.ended and time.monotonic() < deadline:
-            time.sleep(0.05)
+            time.sleep(0.01)
         self._signal(signal.SIGKILL)
         self._process.wait()
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _last_lines(log: IO[bytes], count: int = LOG_LINES, reach: int = 8192) -> list[str]:

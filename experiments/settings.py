@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,10 +13,20 @@ from typing import Any, Literal, TypeVar
 
 from vae_flows import configuration
 from vae_flows.configuration import without_lists
-from vae_flows.errors import InvalidInputError, complaint, unknown_name
+from vae_flows.data.images import is_integer
+from vae_flows.errors import InvalidInputError, complaint, require_positive, unknown_name
 from vae_flows.training import ComputeSettings, TrainingSettings
 
-__all__ = ["CellSettings", "EvaluationSettings", "NetworkSettings", "differences", "from_plain", "override", "to_plain"]
+__all__ = [
+    "CellSettings",
+    "EvaluationSettings",
+    "NetworkSettings",
+    "differences",
+    "from_plain",
+    "override",
+    "require_number",
+    "to_plain",
+]
 
 Record = TypeVar("Record")
 
@@ -34,6 +45,15 @@ class NetworkSettings:
     hidden_dims: tuple[int, ...] = ()
     context_dim: int = 256
 
+    def __post_init__(self) -> None:
+        if self.kind not in ("conv", "mlp"):
+            raise unknown_name("network kind", str(self.kind), ("conv", "mlp"))
+        require_positive("NetworkSettings", context_dim=self.context_dim)
+        if not isinstance(self.hidden_dims, tuple):
+            raise InvalidInputError(complaint("NetworkSettings hidden_dims", "widths", repr(self.hidden_dims)))
+        for width in self.hidden_dims:
+            require_positive("NetworkSettings hidden_dims", width=width)
+
 
 @dataclass(frozen=True)
 class EvaluationSettings:
@@ -48,6 +68,15 @@ class EvaluationSettings:
     importance_samples: int = 0
     chunk_size: int | None = None
     batch_size: int = 100
+
+    def __post_init__(self) -> None:
+        samples = self.importance_samples
+        if not is_integer(samples) or samples < 0:
+            expected = "an integer of at least 0"
+            raise InvalidInputError(complaint("EvaluationSettings importance_samples", expected, repr(samples)))
+        require_positive("EvaluationSettings", batch_size=self.batch_size)
+        if self.chunk_size is not None:
+            require_positive("EvaluationSettings", chunk_size=self.chunk_size)
 
 
 @dataclass(frozen=True)
@@ -85,12 +114,70 @@ class CellSettings:
     max_images: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("data", "posterior"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise InvalidInputError(complaint(f"CellSettings {name}", "a name", repr(getattr(self, name))))
+        if not isinstance(self.posterior_options, Mapping):
+            expected = "a mapping of the flow's options"
+            raise InvalidInputError(complaint("CellSettings posterior_options", expected, repr(self.posterior_options)))
         object.__setattr__(self, "posterior_options", without_lists(self.posterior_options))
+        parts = {
+            "network": NetworkSettings,
+            "training": TrainingSettings,
+            "compute": ComputeSettings,
+            "evaluation": EvaluationSettings,
+        }
+        for name, kind in parts.items():
+            if not isinstance(getattr(self, name), kind):
+                raise InvalidInputError(complaint(f"CellSettings {name}", kind.__name__, repr(getattr(self, name))))
+        require_positive("CellSettings", latent_dim=self.latent_dim)
+        if self.max_images is not None:
+            require_positive("CellSettings", max_images=self.max_images)
+        if self.split_seed is not None and not (is_integer(self.split_seed) and 0 <= self.split_seed < 2**32):
+            expected = "an integer from 0 to 2**32 - 1, or None"
+            raise InvalidInputError(complaint("CellSettings split_seed", expected, repr(self.split_seed)))
+        if self.pixels not in (None, "binary", "grey"):
+            raise InvalidInputError(complaint("CellSettings pixels", "'binary', 'grey' or None", repr(self.pixels)))
+        if self.data_path is not None and not isinstance(self.data_path, str):
+            raise InvalidInputError(complaint("CellSettings data_path", "a path or None", repr(self.data_path)))
+        self._check_variance_bounds()
+
+    def _check_variance_bounds(self) -> None:
+        bounds = self.variance_bounds
+        if bounds is None:
+            return
+        if not isinstance(bounds, tuple) or len(bounds) != 2:
+            raise InvalidInputError(complaint("CellSettings variance_bounds", "least and greatest", repr(bounds)))
+        least, greatest = bounds
+        require_number("CellSettings", "variance_bounds, the least", least, above=0.0)
+        require_number("CellSettings", "variance_bounds, the greatest", greatest, above=float(least))
 
     @property
     def seed(self) -> int:
         """The seed of initial weights, batches and draws."""
         return self.training.seed
+
+
+def require_number(owner: str, name: str, value: object, *, above: float = -math.inf, least: float = -math.inf) -> None:
+    """Check that a value is a finite number, above one bound and at least the other.
+
+    Raises:
+        InvalidInputError: It is not; the message names it.
+
+    Example:
+        >>> require_number("settings", "rate", float("nan"), above=0.0)
+        Traceback (most recent call last):
+        vae_flows.errors.InvalidInputError: settings rate: expected a finite number above 0, got nan.
+    """
+    if (
+        not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or not math.isfinite(value)
+        or value <= above
+        or value < least
+    ):
+        bound = f"above {above:g}" if above > -math.inf else f"of at least {least:g}"
+        raise InvalidInputError(complaint(f"{owner} {name}", f"a finite number {bound}", repr(value)))
 
 
 def to_plain(value: Any) -> Any:
@@ -183,7 +270,7 @@ def _assign(plain: dict[str, Any], name: str, value: Any) -> None:
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return text
 
 

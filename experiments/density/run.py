@@ -19,7 +19,7 @@ from experiments.files import read_json, to_png, write_atomically, write_json
 from experiments.settings import to_plain
 from vae_flows.cnf import ContinuousNormalizingFlow
 from vae_flows.data import ToyDensity, toy_density
-from vae_flows.files import exclusive
+from vae_flows.files import exclusive, sweep
 from vae_flows.training.checkpoint import save_checkpoint
 
 __all__ = ["ARRAYS", "METRICS", "PICTURE", "WEIGHTS", "run_density"]
@@ -42,9 +42,11 @@ def run_density(folder: Path, settings: DensitySettings, *, draw: bool = True) -
     Raises:
         NonFiniteLossError: The loss is NaN or infinite.
         IntegrationError: A solve failed.
+        FileError: The folder cannot be written to, is in use, or was removed meanwhile.
     """
     toy, flow = toy_density(settings.data), build_flow(settings)
-    with exclusive(folder):
+    with exclusive(folder) as lock:
+        sweep(folder)
         finished = _find_finished(folder, settings, draw)
         if finished is not None:
             return finished
@@ -52,6 +54,7 @@ def run_density(folder: Path, settings: DensitySettings, *, draw: bool = True) -
             (folder / name).unlink(missing_ok=True)
         start, start_of_processor = time.perf_counter(), time.process_time()
         trained = _train(flow, toy, settings)
+        lock.require()
         save_checkpoint(folder / WEIGHTS, {"weights": flow.state_dict()})
         score = evaluate(flow, toy, settings)
         drawn = {"mass_in_picture": _draw(folder, flow, toy, settings, score)} if draw else {}
@@ -67,6 +70,7 @@ def run_density(folder: Path, settings: DensitySettings, *, draw: bool = True) -
             "hardware": describe_hardware(),
             **describe_commit(),
         }
+        lock.require()
         write_json(folder / METRICS, metrics)
     return metrics
 
@@ -75,7 +79,7 @@ def _find_finished(folder: Path, settings: DensitySettings, draw: bool) -> dict[
     if not (folder / METRICS).exists() or (draw and not (folder / ARRAYS).exists()):
         return None
     metrics = read_json(folder / METRICS)
-    return metrics if metrics["settings"] == to_plain(settings) else None
+    return metrics if isinstance(metrics, dict) and metrics.get("settings") == to_plain(settings) else None
 
 
 def _train(flow: ContinuousNormalizingFlow, toy: ToyDensity, settings: DensitySettings) -> Fit:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 
+from experiments.settings import require_number
 from vae_flows.cnf import ContinuousNormalizingFlow, JacobianNorm, KineticEnergy, MLPDynamics, ODESolver
 from vae_flows.cnf.divergence import Noise, divergence_from
 from vae_flows.cnf.layers import TimeConditioning
+from vae_flows.data import toy_density
+from vae_flows.data.images import is_integer
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 
-__all__ = ["DensitySettings", "build_flow"]
+__all__ = ["ALL", "DensitySettings", "build_flow"]
+
+ALL = "all"
+"""In place of a density's name, for the command line: each of them."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +70,18 @@ class DensitySettings:
     test_tolerance: float = 1e-6
 
     def __post_init__(self) -> None:
-        require_positive(
-            "DensitySettings",
-            num_blocks=self.num_blocks,
-            steps=self.steps,
-            batch_size=self.batch_size,
-            test_size=self.test_size,
-        )
-        if not 0 < self.learning_rate < math.inf:
-            raise InvalidInputError(complaint("DensitySettings learning_rate", "a positive number", self.learning_rate))
+        owner = "DensitySettings"
+        for name in ("num_blocks", "num_probes", "steps", "batch_size", "test_size"):
+            require_positive(owner, **{name: getattr(self, name)})
+        for name in ("learning_rate", "integration_time", "tolerance", "test_tolerance"):
+            require_number(owner, name, getattr(self, name), above=0.0)
+        for name in ("end_time_jitter", "kinetic_energy", "jacobian_norm"):
+            require_number(owner, name, getattr(self, name), least=0.0)
+        if not is_integer(self.seed) or not 0 <= self.seed < 2**63:
+            raise InvalidInputError(complaint(f"{owner} seed", "an integer from 0 to 2**63 - 1", repr(self.seed)))
+        if self.data != ALL:
+            toy_density(self.data)
+        build_flow(self)  # what is wrong with the flow, its solvers too, shows before anything is trained
 
 
 def build_flow(settings: DensitySettings) -> ContinuousNormalizingFlow:

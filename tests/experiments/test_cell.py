@@ -97,12 +97,6 @@ def test_a_cell_that_failed_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
     assert (tmp_path / "last.ckpt").read_bytes() == trained
 
 
-def test_two_processes_do_not_run_one_cell(tmp_path):
-    prepare_cell(tmp_path, make_settings())
-    with cell.exclusive(tmp_path), pytest.raises(InvalidInputError, match="another process works in"):
-        run_cell(tmp_path)
-
-
 def test_initial_weights_follow_from_the_seed_and_leave_the_callers_random_numbers_alone():
     settings = make_settings()
     data = build_data(settings)

@@ -12,7 +12,7 @@ from experiments.files import read_json, write_json
 from experiments.grid import Cell, CellOutcome, plan_grid, run_grid
 from experiments.presets import PRESETS
 from experiments.runners import CellExit
-from vae_flows.errors import InvalidInputError, UnknownNameError
+from vae_flows.errors import FileError, InvalidInputError, UnknownNameError
 
 SMOKE = PRESETS["smoke"]
 
@@ -141,6 +141,43 @@ def test_no_more_cells_are_under_way_than_the_runner_takes(tmp_path, finish):
     monitor = RecordingMonitor()
     assert len(run_grid(cells, StubRunner(end, workers=3), monitor)) == 7
     assert monitor.most_at_once == 3
+
+
+def test_a_run_that_another_process_works_on_is_not_marked_as_failed(tmp_path):
+    cells = make_cells(tmp_path, "none", "planar")
+    outcomes = run_grid(cells, StubRunner(lambda _: CellExit(in_use=True)), RecordingMonitor())
+    assert {outcome.status for outcome in outcomes} == {"elsewhere"}
+    assert not any((cell.folder / FAILURE).exists() for cell in cells)
+
+
+def test_a_run_that_another_process_finished_is_finished(tmp_path, finish):
+    (cell,) = make_cells(tmp_path, "none")
+
+    def end(_folder: Path) -> CellExit:
+        finish(cell)
+        return CellExit("ended by signal SIGKILL")
+
+    (outcome,) = run_grid([cell], StubRunner(end), RecordingMonitor())
+    assert outcome.status == "finished"
+    assert not (cell.folder / FAILURE).exists()
+
+
+def test_a_run_that_cannot_be_started_does_not_stop_the_others(tmp_path, finish):
+    cells = make_cells(tmp_path, "none", "planar")
+
+    def end(_folder: Path) -> CellExit:
+        finish(cells[1])
+        return CellExit()
+
+    class Runner(StubRunner):
+        def start(self, folder: Path) -> StubHandle:
+            if folder == cells[0].folder:
+                raise FileError("log.txt: no room")
+            return super().start(folder)
+
+    outcomes = run_grid(cells, Runner(end), RecordingMonitor())
+    assert [outcome.status for outcome in outcomes] == ["failed", "finished"]
+    assert outcomes[0].error == "could not be started: log.txt: no room"
 
 
 def test_a_failed_cell_is_told_of_and_does_not_stop_the_others(tmp_path, finish):

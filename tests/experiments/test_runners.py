@@ -87,6 +87,11 @@ def is_alive(process: int) -> bool:
     return state not in ("Z", "X")
 
 
+def test_a_folder_in_use_is_no_failure(fake_cell):
+    handle, _ = fake_cell(f"import sys; sys.exit({runners.IN_USE})")
+    assert wait(handle) == CellExit(in_use=True)
+
+
 def test_cells_get_their_threads_and_find_the_package_from_anywhere(fake_cell):
     handle, folder = fake_cell(
         "import os, experiments\nprint(os.environ['OMP_NUM_THREADS'], os.environ['MKL_NUM_THREADS'])", threads=3
