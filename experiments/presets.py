@@ -123,7 +123,7 @@ QUICK = Preset(
     network=NetworkSettings("mlp", (300,), 128),
     training=TrainingSettings(max_epochs=36, warmup_epochs=10, patience=10, learning_rate=3e-3),
     evaluation=EvaluationSettings(importance_samples=100, chunk_size=25),
-    flow_options={"ffjord": {**SMALL_FFJORD, "hidden_dims": (256,)}},
+    flow_options={**PUBLISHED_START, "ffjord": {**SMALL_FFJORD, "hidden_dims": (256,)}},
     training_on={
         MNIST: _epochs(4, 1),
         OMNIGLOT: _epochs(9, 2),

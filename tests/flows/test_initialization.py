@@ -95,8 +95,8 @@ def test_advice_does_not_name_the_precision_that_is_in_use() -> None:
 
 
 @pytest.mark.parametrize("name", INITIALIZED)
-def test_the_paper_preset_takes_the_published_start(name: str) -> None:
+def test_presets_that_stand_beside_the_literature_take_its_start(name: str) -> None:
     presets = pytest.importorskip("experiments.presets").PRESETS
-    for data in ("mnist-static", "frey-faces"):
-        assert presets["paper"].cell(data, name, 0).posterior_options["initialization"] == "published"
-    assert "initialization" not in presets["quick"].cell("mnist-static", name, 0).posterior_options
+    for preset in ("quick", "paper"):
+        for data in ("mnist-static", "frey-faces"):
+            assert presets[preset].cell(data, name, 0).posterior_options["initialization"] == "published"

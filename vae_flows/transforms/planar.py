@@ -51,18 +51,16 @@ class PlanarTransform(FusedTransform):
         u, w, b = map(at_least_single, (u, w, b))
         product = (w * u).sum(-1)
         square = (w * w).sum(-1)
-        # Part of the published correction, all of it where ||w||² is at least SHORTEST; the rest leaves wᵀu = 0 alone.
+        # Part of the published correction, all of it where ||w||² is at least SHORTEST; the rest leaves wᵀu >= 0 alone.
         part = (square / SHORTEST).clamp_max(1)
+        published, negative = F.softplus(product), product.clamp_max(0)
         # 1 + wᵀû without the rounding of that sum, which would reach 0 where wᵀu is very negative.
-        self._margin = part * F.softplus(product) + (1 - part) * torch.where(
-            product < 0, product.clamp_max(0).exp(), 1 + product
-        )
+        self._margin = torch.lerp(product - negative + negative.exp(), published, part)
         self._gain = self._margin - 1
-        published = (F.softplus(product) - 1 - product) / square.clamp_min(SHORTEST)
-        # expm1(p) - p is at most p²/2, so that this vanishes with w.
-        rest = product.clamp_max(0)
-        gentle = (1 - part) * (rest.expm1() - rest) / square.clamp_min(torch.finfo(w.dtype).tiny)
-        self._direction = u + (published + gentle).unsqueeze(-1) * w
+        # expm1(p) - p is at most p²/2, so that the second term vanishes with w.
+        gentle = (1 - part) * (negative.expm1() - negative) / square.clamp_min(torch.finfo(w.dtype).tiny)
+        correction = (published - 1 - product) / square.clamp_min(SHORTEST) + gentle
+        self._direction = u + correction.unsqueeze(-1) * w
         self._normal = w
         self._offset = b
 
