@@ -16,7 +16,9 @@ from tests.seeds import reseed
 from vae_flows import AmortizedPosterior, DiagonalNormal, FlowDistribution
 from vae_flows.cnf import ContinuousNormalizingFlow, ContinuousTransform, KineticEnergy, MLPDynamics, ODESolver
 from vae_flows.distributions import draw_from, evaluate
+from vae_flows.errors import InvalidInputError
 from vae_flows.guides import FlowGuide
+from vae_flows.objectives import elbo
 from vae_flows.transforms import IdentityTransform
 from vae_flows.work import WorkCount
 
@@ -96,8 +98,6 @@ def test_counts_are_values() -> None:
 
 
 def test_the_terms_of_a_bound_keep_their_regularisation() -> None:
-    from vae_flows.objectives import elbo
-
     q = regularized()(normal(B, C))
     seen = []
 
@@ -276,3 +276,27 @@ def test_densities_lose_no_gradient(blocks: int) -> None:
     z = drawn.sample((B,))
     for found, right in ((p.log_prob(x), flow().log_prob(x.clone())), (drawn.log_prob(z), flow().log_prob(z.clone()))):
         assert_same(gradients(flow, found), gradients(flow, right))
+
+
+# Surviving mutants and wrong numbers
+
+
+@pytest.mark.parametrize("beta", [float("nan"), float("inf"), True, "1"])
+def test_a_weight_that_is_no_finite_number_is_refused(beta: object) -> None:
+    q = posterior_of("none")(normal(B, C))
+    prior = DiagonalNormal(torch.zeros(D).double(), torch.ones(D).double())
+    with pytest.raises(InvalidInputError, match="beta: expected a finite number"):
+        elbo(prior.log_prob, prior.log_prob, q, beta=beta)
+
+
+@pytest.mark.parametrize("validate", [False, True])
+def test_expanding_keeps_whether_values_are_checked(validate: bool) -> None:
+    loc, bad = torch.zeros(D).double(), torch.full((D,), torch.nan).double()
+    base = DiagonalNormal(loc, loc + 1, validate_args=validate)
+    for q in (base, FlowDistribution(base, IdentityTransform(D, torch.Size()), validate_args=validate)):
+        expanded = q.expand((B,))
+        if validate:
+            with pytest.raises(ValueError, match="within the support"):
+                expanded.log_prob(bad)
+        else:
+            assert expanded.log_prob(bad).isnan().all()

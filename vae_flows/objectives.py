@@ -161,8 +161,8 @@ def elbo(
         The terms, `(*batch)`, with the flow's regularisation where it has any.
 
     Raises:
-        InvalidInputError: Fewer than one particle, a log-density of another shape, or a q without reparameterised
-            samples.
+        InvalidInputError: Fewer than one particle, a β that is not finite, a log-density of another shape, or a q
+            without reparameterised samples.
         UnknownNameError: There is no such gradient.
 
     Example:
@@ -173,6 +173,8 @@ def elbo(
         >>> torch.allclose(terms.elbo, Normal(0.0, 2**0.5).log_prob(x).sum(-1))
         True
     """
+    if isinstance(beta, bool) or not isinstance(beta, int | float) or not math.isfinite(beta):
+        raise InvalidInputError(complaint("beta", "a finite number", repr(beta)))
     drawn = _draw(q, num_particles, gradient)
     z, log_q = drawn.z, drawn.log_q
     reconstruction = _evaluate("log_likelihood", log_likelihood, z, log_q.shape).mean(0)
