@@ -34,7 +34,8 @@ def test_derivatives_are_those_of_the_implicit_function() -> None:
 def test_a_value_that_is_not_reached_ends_at_the_nearest_found() -> None:
     y = torch.tensor([[2.0, 0.0], [0.5, 0.5]], dtype=torch.float64)
     x = newton_inverse(torch.tanh, y)
-    assert torch.tanh(x[0, 0]) < y[0, 0]
+    assert x.isfinite().all()
+    assert torch.tanh(x[0, 0]) == 1
     torch.testing.assert_close(torch.tanh(x[1]), y[1])
 
 

@@ -50,7 +50,8 @@ def newton_inverse(function: VectorMap, y: Tensor, start: Tensor | None = None) 
     # Steps with the Jacobian held fixed leave an error of one order more in any change of y or f: the first step has
     # the first derivatives of the root, the second step the second ones.
     for _ in range(2 if torch.is_grad_enabled() else 1):
-        root = root - _apply_inverse(jacobian, function(root) - y)
+        step = _apply_inverse(jacobian, function(root) - y)
+        root = root - torch.where(step.isfinite(), step, 0)  # a singular Jacobian, far from any root, has no step
     return root
 
 
