@@ -15,9 +15,9 @@ from vae_flows.distributions import DiagonalNormal, FlowDistribution
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.registry import make_flow, registered_name
+from vae_flows.precision import full_precision, in_own_type
 from vae_flows.saving import SavableModule
 from vae_flows.shapes import check_context
-from vae_flows.transforms.precision import full_precision
 from vae_flows.work import WorkCount
 
 __all__ = ["AmortizedPosterior"]
@@ -115,11 +115,7 @@ class AmortizedPosterior(SavableModule):
         """Return q(z | h) for a context `(*batch, C)`."""
         check_context(type(self).__name__, context, self.context_dim)
         # Under automatic mixed precision the encoder's features may have 16 bits; densities need 32.
-        own = self.gaussian.weight.dtype
-        if torch.promote_types(context.dtype, own) != own:
-            subject, remedy = f"{type(self).__name__} context", "Convert the context, or this module by .to(dtype)."
-            raise InvalidInputError(complaint(subject, f"at most {own}", context.dtype, remedy))
-        context = context.to(own)
+        context = in_own_type(f"{type(self).__name__} context", context, self.gaussian.weight.dtype)
         with full_precision(context):
             return FlowDistribution(self.base(context), [self.flow(context)], validate_args=False)
 

@@ -44,3 +44,18 @@ def test_settings_are_checked():
         make_amortization("low-rank", WIDTHS, 5, 2)
     with pytest.raises(InvalidInputError, match="rank"):
         make_amortization("low_rank", WIDTHS, 5, 0)
+
+
+@pytest.mark.parametrize("name", ["last_layer", "hyper"])
+@pytest.mark.parametrize("widths", [(8, 32, 8), (8, 512, 8)])
+def test_an_optimisers_step_moves_whole_layers_alike_at_every_width(name, widths):
+    """One step of Adam moves every entry of the head by the learning rate: what x ΔW gets of it must not grow."""
+    amortization = make_amortization(name, widths, context_dim=4, rank=2)
+    with torch.no_grad():
+        for parameter in amortization.parameters():
+            parameter.zero_()
+        amortization.head.bias.fill_(1.0)  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+    for update in amortization(torch.zeros(1, 4)):
+        if update.dense is not None:
+            # Of inputs all one, each output is the sum over the width of what a step moves an entry by.
+            torch.testing.assert_close(update.dense.sum(-2), torch.ones(1, update.dense.shape[-1]))

@@ -182,3 +182,13 @@ def test_figures_of_the_documentation(line):
             probes = estimator.draw_probes(field, packed)
             estimates = estimator.bind(field, probes).value_and_trace(0.2, packed)[1]
             assert float(estimates.std()) == pytest.approx(float(figure), rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("hidden_dims", "index"), [((5,), 0), ((2, 7), 0), ((7, 2), 1), ((4, 4), 1), ((6, 5, 4), 2), ((6, 4, 4), 2)]
+)
+def test_the_bottleneck_is_the_narrowest_layer_and_of_several_the_last(hidden_dims, index):
+    """The last one has tangents that pass from layer to layer; the first of two needs the product of two matrices."""
+    field = MLPDynamics(3, hidden_dims).condition().prepare(Size([1]))
+    assert field.narrowest == index
+    assert field.bottleneck_width() == min(hidden_dims)

@@ -143,3 +143,20 @@ def test_a_failing_solve_can_fall_back_to_fixed_steps_with_a_warning():
     assert work.forward_evaluations > 100
     with pytest.raises(IntegrationError), pytest.warns(IntegrationWarning):
         ODESolver(max_evaluations=50, fallback=ODESolver(max_evaluations=50)).solve(field, ONE, (0.0, 1e-2))
+
+
+@pytest.mark.parametrize("weight_scale", [1.0, 1e4])
+def test_weights_do_not_choose_the_steps_of_torchdiffeqs_adjoint(weight_scale):
+    """The seminorm leaves the integral of the weights' gradients out: scaling it makes the backward solve no dearer."""
+    rate = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+
+    def oscillate(t, z):
+        # The gradient of `rate` is an integral of a fast oscillation, that of z a smooth function.
+        return -z + weight_scale * (rate - rate.detach()) * torch.sin(60 * t)
+
+    z = torch.ones(2, 1, dtype=torch.float64, requires_grad=True)
+    field = FunctionField(oscillate, [rate]).with_trace()
+    work = WorkMeter()
+    end, _ = ODESolver(method="dopri8", gradient="adjoint").solve(field, z, (0.0, 1.0), work)
+    end.sum().backward()
+    assert work.read().backward_evaluations < 60

@@ -186,3 +186,14 @@ def test_end_time_can_be_learned():
     assert flow.cnf.log_integration_time is not None
     assert (flow.cnf.log_integration_time.grad != 0).all()
     assert "cnf.log_integration_time" not in FFJORD(3, 6).state_dict()
+
+
+@pytest.mark.parametrize("amortization", ["concat", "bias", "low_rank", "last_layer", "hyper"])
+def test_a_fresh_flow_moves_latents_alike_and_little_whatever_the_size_of_the_context(amortization):
+    reseed()
+    flow = FFJORD(16, 32, hidden_dims=(64, 64), amortization=amortization, rank=5).eval()
+    z, h = torch.randn(20, 16), torch.randn(20, 32)
+    moved = [(flow(scale * h)(z) - z).detach() for scale in (0.0, 1.0, 1e3)]
+    for values in moved[1:]:
+        torch.testing.assert_close(values, moved[0], rtol=0, atol=1e-5)  # the rounding of single precision
+    assert float(moved[0].square().mean().sqrt()) < 0.3  # of latents whose root mean square is 1

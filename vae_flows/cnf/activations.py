@@ -28,6 +28,10 @@ ValueInto = Callable[[Tensor, Tensor], Tensor]
 PullBack = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
+def _left_to_automatic_differentiation(*_: Tensor) -> Tensor:
+    raise NotImplementedError("an activation with parameters has no backward pass of its own")
+
+
 @dataclass(frozen=True)
 class Activation:
     """An elementwise function σ.
@@ -44,7 +48,7 @@ class Activation:
 
     name: str
     value_and_slope: Callable[[Tensor], ValueAndSlope]
-    pull_back: PullBack
+    pull_back: PullBack = _left_to_automatic_differentiation
     keeps_input: bool = False
     quick: ValueInto | None = None
     parameters: tuple[Tensor, ...] = ()
@@ -153,10 +157,7 @@ def swish(beta: Tensor) -> Activation:
         y = x * gate
         return ValueAndSlope(y, gate + beta * y * (1 - gate))
 
-    def pull_back(x: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor) -> Tensor:
-        return torch.addcmul(of_value * slope, of_slope, beta * _silu_curvature(beta * x), out=out)
-
-    return Activation("swish", value_and_slope, pull_back, keeps_input=True, parameters=(beta,))
+    return Activation("swish", value_and_slope, parameters=(beta,))
 
 
 def available_activations() -> tuple[str, ...]:

@@ -20,12 +20,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from vae_flows.cnf.fields import TapedField
 from vae_flows.cnf.runge_kutta import Step, SteppingSettings, integrate
-from vae_flows.cnf.tapes import LatestTapes, Solve, derivative
+from vae_flows.cnf.tapes import SECOND_DERIVATIVES, LatestTapes, Solve, derivative
 from vae_flows.cnf.work import SolveProgress
+from vae_flows.derivatives import first_order
 
 __all__ = ["solve_adjoint"]
 
@@ -64,7 +64,7 @@ class _AdjointSolve(torch.autograd.Function):
         return end
 
     @staticmethod
-    @once_differentiable
+    @first_order(SECOND_DERIVATIVES)
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         solve: Solve = ctx.solve
         (before, end, *_), (of_end,) = ctx.saved_tensors, grad_outputs

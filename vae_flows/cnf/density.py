@@ -20,6 +20,7 @@ from vae_flows.cnf.transform import ContinuousTransform, check_integration_time
 from vae_flows.configuration import register_class
 from vae_flows.distributions import DiagonalNormal, FlowDistribution
 from vae_flows.errors import InvalidInputError, complaint, require_positive
+from vae_flows.precision import full_precision, in_own_type
 from vae_flows.shapes import check_context
 from vae_flows.transforms.base import ChainTransform, FusedTransform
 from vae_flows.work import WorkCount, WorkMeter, total_work
@@ -87,6 +88,8 @@ class ContinuousNormalizingFlow(nn.Module):
         sizes = {block.latent_dim for block in blocks}
         if len(sizes) != 1:
             raise InvalidInputError(complaint("dynamics", "one or more of one latent dimension", sorted(sizes)))
+        if isinstance(integration_time, Tensor):
+            raise InvalidInputError(complaint("integration_time", "a positive number", repr(integration_time)))
         check_integration_time(integration_time)
         if not 0 <= end_time_jitter < integration_time:
             expected = f"at least 0 and below T = {integration_time}"
@@ -177,7 +180,10 @@ class ContinuousNormalizingFlow(nn.Module):
         dynamics = cast(MLPDynamics, self.dynamics[index])
         if context is None:
             return dynamics.condition()
-        return dynamics.condition(self.amortizations[index](context), context.shape[:-1])
+        context = in_own_type(f"{type(self).__name__} context", context, next(self.parameters()).dtype)
+        # Dynamics and densities are computed in full precision, and so is what they are made of.
+        with full_precision(context):
+            return dynamics.condition(self.amortizations[index](context), context.shape[:-1])
 
     def _learned_times(self) -> list[float | Tensor]:
         if self.log_integration_time is None:
@@ -192,7 +198,7 @@ class ContinuousNormalizingFlow(nn.Module):
         times = self._learned_times()
         if until is None:
             if self.training and self.end_time_jitter:
-                return [time + (2 * torch.rand(()).item() - 1) * self.end_time_jitter for time in times]
+                return [time + (2 * torch.rand((), device="cpu").item() - 1) * self.end_time_jitter for time in times]
             return times
         if not 0 < until <= self.duration:
             raise InvalidInputError(complaint("until", f"a time above 0 and at most {self.duration}", until))

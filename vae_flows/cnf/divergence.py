@@ -27,6 +27,7 @@ fresh layers (one network, 4,000 draws; a test repeats it):
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,6 +60,15 @@ class Divergence(ABC):
     @abstractmethod
     def draw_probes(self, field: VectorField, z: Tensor) -> Tensor | None:
         """Draw the noise of one solve for latents of the shape of `z`; `None` where there is none."""
+
+    def check_probes(self, field: VectorField, probes: Tensor, shape: Sequence[int]) -> None:
+        """Check noise that was given for latents of that shape, `(*sample, *batch, D)`.
+
+        Raises:
+            InvalidInputError: It has another shape, or the trace is had without any.
+        """
+        del field, shape
+        raise InvalidInputError(complaint("probes", f"none for {type(self).__name__}", f"shape {tuple(probes.shape)}"))
 
     @abstractmethod
     def bind(self, field: VectorField, probes: Tensor | None) -> AugmentedField:
@@ -113,17 +123,23 @@ class HutchinsonDivergence(Divergence):
         require_positive(type(self).__name__, num_probes=self.num_probes)
 
     def draw_probes(self, field: VectorField, z: Tensor) -> Tensor:
-        del field
-        return self._draw(z, z.shape[-1])
+        shape = (self.num_probes, *z.shape[:-1], self._width(field, z.shape))
+        if self.noise == "gaussian":
+            return torch.randn(shape, dtype=z.dtype, device=z.device)
+        return torch.randint(0, 2, shape, dtype=z.dtype, device=z.device).mul_(2).sub_(1)
+
+    def check_probes(self, field: VectorField, probes: Tensor, shape: Sequence[int]) -> None:
+        expected = (self.num_probes, *shape[:-1], self._width(field, shape))
+        if tuple(probes.shape) != expected:
+            remedy = "The first number is num_probes."
+            raise InvalidInputError(complaint("probes", f"shape {expected}", f"shape {tuple(probes.shape)}", remedy))
 
     def bind(self, field: VectorField, probes: Tensor | None) -> AugmentedField:
         return field.with_probes(self._given(probes))
 
-    def _draw(self, z: Tensor, width: int) -> Tensor:
-        shape = (self.num_probes, *z.shape[:-1], width)
-        if self.noise == "gaussian":
-            return torch.randn(shape, dtype=z.dtype, device=z.device)
-        return torch.randint(0, 2, shape, dtype=z.dtype, device=z.device).mul_(2).sub_(1)
+    def _width(self, field: VectorField, shape: Sequence[int]) -> int:
+        del field
+        return shape[-1]
 
     def _given(self, probes: Tensor | None) -> Tensor:
         if probes is None:
@@ -144,11 +160,12 @@ class BottleneckDivergence(HutchinsonDivergence):
         num_probes: Draws of noise averaged in an estimate.
     """
 
-    def draw_probes(self, field: VectorField, z: Tensor) -> Tensor:
-        return self._draw(z, field.bottleneck_width())
-
     def bind(self, field: VectorField, probes: Tensor | None) -> AugmentedField:
         return field.with_bottleneck_probes(self._given(probes))
+
+    def _width(self, field: VectorField, shape: Sequence[int]) -> int:
+        del shape
+        return field.bottleneck_width()
 
 
 def divergence_from(name: str | Divergence, noise: Noise = "gaussian", num_probes: int = 1) -> Divergence:

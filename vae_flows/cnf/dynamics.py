@@ -19,6 +19,7 @@ from torch import Size, Tensor, nn
 from vae_flows.cnf.activations import Activation, activation, swish
 from vae_flows.cnf.fields import AugmentedField, ConditionedDynamics, Time, VectorField
 from vae_flows.cnf.fused import FusedField
+from vae_flows.cnf.hooks import make_hooked_weights
 from vae_flows.cnf.layers import LayerUpdate, TimeConditioning, TimeLinear, make_layer
 from vae_flows.cnf.prepared import Layer, TraceTerms
 from vae_flows.configuration import register_class
@@ -104,11 +105,21 @@ class ConditionedMLP(ConditionedDynamics):
         super().__init__(dynamics.latent_dim, batch_shape)
         self._dynamics = bound(dynamics)
         self._updates = updates
+        types = {tensor.dtype for update in updates for tensor in update.tensors()}
+        if types - {self.dtype}:
+            raise InvalidInputError(
+                complaint("updates of MLPDynamics", f"tensors of {self.dtype}", sorted(map(str, types)))
+            )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self._dynamics.parameters()).dtype
 
     def prepare(self, shape: Size) -> MLPField:
+        make_hooked_weights(self._dynamics)
         batch = shape[len(shape) - len(self.batch_shape) :]
         parts = [
-            _Part(layer, update.flatten(self.batch_shape, batch))
+            _Part(layer, update.plain().flatten(self.batch_shape, batch))
             for layer, update in zip(cast(Iterable[TimeLinear], self._dynamics.layers), self._updates, strict=True)
         ]
         return MLPField(parts, batch, self._dynamics.activation())
@@ -130,17 +141,16 @@ class MLPField(VectorField):
     N counts the examples, S the samples that share an example's parameters.
     """
 
-    def __init__(
-        self, parts: Sequence[_Part], batch: Size, activation: Activation, *, prepare_layers: bool = True
-    ) -> None:
+    def __init__(self, parts: Sequence[_Part], batch: Size, activation: Activation) -> None:
         self._parts = parts
         self._batch = batch
         self._activation = activation
-        constant = prepare_layers and not any(layer.depends_on_time_in_weight for layer, _ in parts)
+        constant = not any(layer.depends_on_time_in_weight for layer, _ in parts)
         self._constant = [layer.constant(update) for layer, update in parts] if constant else None
 
-    def self_contained(self) -> MLPField:
-        return MLPField(self._parts, self._batch, self._activation, prepare_layers=False)
+    @property
+    def takes_each_time(self) -> bool:
+        return self._constant is not None
 
     @property
     def narrowest(self) -> int:

@@ -14,6 +14,7 @@ import torch
 from torch import Size, Tensor, nn
 
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.subclasses import is_plain, plain
 
 __all__ = [
     "AugmentedField",
@@ -34,6 +35,9 @@ class AugmentedField(ABC):
 
     num_integrals: int = 1
     """K."""
+
+    has_pull_back = False
+    """Whether the field knows its derivatives better than automatic differentiation does; see `TapedField`."""
 
     @abstractmethod
     def evaluate(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,6 +63,8 @@ class AugmentedField(ABC):
 class TapedField(AugmentedField):
     """An augmented field that differentiates itself: evaluations leave a tape, from which `pull_back` works."""
 
+    has_pull_back = True
+
     @abstractmethod
     def record(self, t: Time, z: Tensor) -> tuple[tuple[Tensor, Tensor], object]:
         """Evaluate, and return the tape of the evaluation as well."""
@@ -66,6 +72,9 @@ class TapedField(AugmentedField):
     @abstractmethod
     def pull_back(self, tape: object, value: Tensor, integrals: Tensor, *, of_tensors: bool = True) -> Tensor:
         """Return the cotangent of z for those of f and the rates; note what `collect` needs, unless told not to."""
+
+    def check_captured(self) -> None:
+        """Have the next evaluation refuse tensors with gradients that are not among `tensors()`."""
 
     @abstractmethod
     def collect(self) -> list[Tensor]:
@@ -95,13 +104,10 @@ class VectorField(ABC):
     def tensors(self) -> Sequence[Tensor]:
         """Return the tensors that f depends on, in the form in which it uses them."""
 
-    def self_contained(self) -> VectorField:
-        """Return the same field with nothing prepared outside an evaluation, so that `tensors` is all there is.
-
-        Regularisers use a field and what was bound from it together; a gradient that goes by tensors would otherwise
-        meet the prepared ones and those they were prepared from, and count the latter twice.
-        """
-        return self
+    @property
+    def takes_each_time(self) -> bool:
+        """Whether t may differ between latents, as a tensor `(…, 1)`."""
+        return True
 
     def bottleneck_width(self) -> int:
         """Return the width H of the layer h in f = g(h(z)) at which the bottleneck estimator has its noise.
@@ -140,6 +146,11 @@ class ConditionedDynamics(ABC):
         self.latent_dim = latent_dim
         self.batch_shape = batch_shape
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The floating-point type in which f is computed, or `None` where it is that of z."""
+        return None
+
     @abstractmethod
     def prepare(self, shape: Size) -> VectorField:
         """Return the field for one solve of latents `(*shape, D)`."""
@@ -164,28 +175,36 @@ class FunctionField(VectorField, ConditionedDynamics):
     ) -> None:
         if not callable(function):
             raise InvalidInputError(complaint("vector field", "a callable (t, z) -> dz/dt", repr(function)))
+        for name, tensors in (("parameters", tuple(parameters)), ("context", () if context is None else (context,))):
+            if not all(isinstance(tensor, Tensor) for tensor in tensors):
+                raise InvalidInputError(complaint(f"{name} of a vector field", "tensors", repr(tensors)))
         super().__init__(None, Size() if context is None else context.shape[:-1])
         found = tuple(function.parameters()) if isinstance(function, nn.Module) else ()
         self._function = function
-        self._arguments = () if context is None else (context,)
-        self._tensors = tuple(dict.fromkeys((*found, *parameters, *self._arguments)))
+        arguments = () if context is None else (context,)
+        self._arguments = tuple(map(plain, arguments))
+        self._origins = tuple(dict.fromkeys((*found, *parameters, *arguments)))
+        self._captured: tuple[Tensor, ...] = ()
 
     def prepare(self, shape: Size) -> VectorField:
         del shape
         return self
 
     def dependencies(self) -> Sequence[Tensor]:
-        return self._tensors
+        return (*self._origins, *self._captured)
 
     def tensors(self) -> Sequence[Tensor]:
-        return self._tensors
+        return tuple(map(plain, self._origins))
 
     def value(self, t: Time, z: Tensor) -> Tensor:
         dz = self._function(torch.as_tensor(t, dtype=z.dtype, device=z.device), z, *self._arguments)
-        if dz.shape != z.shape:
-            raise InvalidInputError(
-                complaint("vector field", f"dz/dt of the shape of z, {tuple(z.shape)}", f"shape {tuple(dz.shape)}")
-            )
+        if not isinstance(dz, Tensor) or dz.shape != z.shape or dz.dtype != z.dtype:
+            expected = f"dz/dt of the shape of z and its dtype, {tuple(z.shape)} of {z.dtype}"
+            got = f"{tuple(dz.shape)} of {dz.dtype}" if isinstance(dz, Tensor) else repr(dz)
+            raise InvalidInputError(complaint("vector field", expected, got))
+        if not is_plain(dz):  # by a tensor of such a class in the function's closure
+            self._captured = self._captured or (dz.detach(),)
+            dz = plain(dz)
         return dz
 
     def with_probes(self, probes: Tensor) -> AugmentedField:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -18,10 +18,12 @@ from vae_flows.cnf.options import check_options, is_number, require_named
 from vae_flows.cnf.runge_kutta import SteppingSettings, fixed_steps, integrate
 from vae_flows.cnf.tableaus import TABLEAUS
 from vae_flows.cnf.taped import solve_taped
-from vae_flows.cnf.tapes import AutogradTape, derivative
+from vae_flows.cnf.tapes import SECOND_DERIVATIVES, AutogradTape, derivative
 from vae_flows.cnf.work import SolveProgress, WorkMeter
 from vae_flows.configuration import register_class
+from vae_flows.derivatives import first_order_only
 from vae_flows.errors import IntegrationError, InvalidInputError, complaint, require_positive
+from vae_flows.precision import full_precision
 from vae_flows.tracing import functorch_is_active
 
 __all__ = ["Gradient", "IntegrationWarning", "ODESolver", "solver_or_default"]
@@ -55,7 +57,7 @@ class ODESolver:
         max_evaluations: Cap on evaluations of the dynamics in one solve, forward or backward.
         options: Passed to the method, such as `{"step_size": 0.05}` for `rk4`.
         fused: Whether `backprop` uses the backward pass written by hand where the dynamics have one. Without it,
-            gradients can be differentiated again, but for that of a learned end time.
+            gradients can be differentiated again.
         fallback: Settings for another attempt when this solve fails, such as fixed steps, made with an
             `IntegrationWarning`; none by default: the failure is raised.
 
@@ -161,6 +163,14 @@ class ODESolver:
                 )
             )
 
+    def differentiates_by_hand(self, field: AugmentedField) -> bool:
+        """Return whether the backward pass of a solve would be one of its own, which gives first derivatives alone."""
+        if not torch.is_grad_enabled() or torch.jit.is_tracing():
+            return False  # the trace records the operations of the plain solve
+        if self.gradient != "backprop":
+            return True
+        return self.fused and self._steps_here() and field.has_pull_back and not functorch_is_active()
+
     def _steps_here(self) -> bool:
         """Whether this library steps the solve, and not torchdiffeq."""
         if self.method not in TABLEAUS:
@@ -181,16 +191,15 @@ class ODESolver:
         settings = SteppingSettings(
             TABLEAUS[self.method], self.rtol, self.atol, latent_dim, latent_dim + 1, self.options
         )
-        # A hand-written backward pass is opaque to torch.jit.trace, which records the operations of the plain solve.
-        if torch.is_grad_enabled() and not torch.jit.is_tracing():
-            if self.gradient != "backprop":
-                taped = field if isinstance(field, TapedField) else AutogradTape(field)
-                if self.gradient == "adjoint":
-                    return solve_adjoint(taped, state, interval, settings, progress)
-                return solve_taped(taped, state, interval, settings, progress, keep=False)
-            if self.fused and isinstance(field, TapedField) and not functorch_is_active():
-                return solve_taped(field, state, interval, settings, progress, keep=True)
-        return integrate(derivative(field, latent_dim, progress), state, interval, settings, progress)
+        if not self.differentiates_by_hand(field):
+            return integrate(derivative(field, latent_dim, progress), state, interval, settings, progress)
+        taped = field if isinstance(field, TapedField) else AutogradTape(field)
+        taped.check_captured()
+        if self.gradient == "adjoint" and not field.has_pull_back:
+            taped.record(interval[0], state[..., :latent_dim])  # for the check alone: this solve records nothing
+        if self.gradient == "adjoint":
+            return solve_adjoint(taped, state, interval, settings, progress)
+        return solve_taped(taped, state, interval, settings, progress, keep=self.gradient == "backprop")
 
     def _delegate(
         self,
@@ -213,12 +222,17 @@ class ODESolver:
         }
         try:
             if self.gradient == "adjoint":
+                if self.differentiates_by_hand(field):
+                    checked = field if isinstance(field, TapedField) else AutogradTape(field)
+                    checked.check_captured()
+                    checked.record(times[0], states[0])
                 tensors = tuple(field.tensors())
                 backwards = {
                     "adjoint_params": tensors,
                     "adjoint_options": {**arguments["options"], "norm": "seminorm"},
                 }
-                latents, integrals = odeint_adjoint(function, states, times, **arguments, **backwards)
+                found = cast(tuple[Tensor, Tensor], odeint_adjoint(function, states, times, **arguments, **backwards))
+                latents, integrals = first_order_only(SECOND_DERIVATIVES, *found)
             else:
                 latents, integrals = odeint(function, states, times, **arguments)
         except AssertionError as failure:
@@ -274,7 +288,9 @@ class _TorchdiffeqFunction:
 
     def __call__(self, t: Tensor, states: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         self._progress.evaluate()
-        return self._field.evaluate(t, states[0])
+        # The backward pass of the adjoint may be called inside of automatic mixed precision.
+        with full_precision(t):
+            return self._field.evaluate(t, states[0])
 
     def _on_step(self, t: Tensor, state: object, step_size: Tensor) -> None:
         del state

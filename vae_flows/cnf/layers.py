@@ -22,6 +22,7 @@ from torch import Size, Tensor, nn
 from vae_flows.cnf.fields import Time
 from vae_flows.cnf.prepared import Layer
 from vae_flows.errors import unknown_name
+from vae_flows.subclasses import plain
 
 __all__ = ["LayerUpdate", "TimeConditioning", "TimeLinear", "make_layer"]
 
@@ -48,6 +49,10 @@ class LayerUpdate(NamedTuple):
     def tensors(self) -> list[Tensor]:
         """Return those parameters that there are."""
         return [tensor for tensor in self if tensor is not None]
+
+    def plain(self) -> LayerUpdate:
+        """Return the parameters without the classes by which others track them."""
+        return LayerUpdate(*(None if tensor is None else plain(tensor) for tensor in self))
 
     def flatten(self, own: Size, batch: Size) -> LayerUpdate:
         """Merge the batch dimensions, of shape `own` and broadcast to `batch`, into one."""

@@ -126,7 +126,7 @@ class RegularizedField(AugmentedField):
 
     Arguments:
         augmented: f and the trace.
-        field: The self-contained vector field that it was bound from.
+        field: The vector field that it was bound from, on whose tensors the trace depends through what was prepared.
         regularizers: What is integrated beside.
         probes: The noise of each regulariser.
     """

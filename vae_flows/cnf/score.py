@@ -30,6 +30,7 @@ class ScoredField(TapedField):
 
     def __init__(self, field: AugmentedField) -> None:
         self._field = field if isinstance(field, TapedField) else AutogradTape(field)
+        self.has_pull_back = field.has_pull_back
         self.num_integrals = field.num_integrals
 
     def tensors(self) -> Sequence[Tensor]:
@@ -58,6 +59,9 @@ class ScoredField(TapedField):
     def pull_back(self, tape: object, value: Tensor, integrals: Tensor, *, of_tensors: bool = True) -> Tensor:
         of_latents = self._field.pull_back(tape, value.chunk(2, -1)[0], integrals, of_tensors=of_tensors)
         return torch.cat([of_latents, torch.zeros_like(of_latents)], -1)
+
+    def check_captured(self) -> None:
+        self._field.check_captured()
 
     def collect(self) -> list[Tensor]:
         return self._field.collect()

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from vae_flows.cnf.fields import TapedField
 from vae_flows.cnf.runge_kutta import Step, SteppingSettings, combine, integrate
-from vae_flows.cnf.tapes import LatestTapes, Solve
+from vae_flows.cnf.tapes import SECOND_DERIVATIVES, LatestTapes, Solve
 from vae_flows.cnf.work import SolveProgress
+from vae_flows.derivatives import first_order
 
 __all__ = ["solve_taped"]
 
@@ -68,7 +68,7 @@ class _TapedSolve(torch.autograd.Function):
         return end
 
     @staticmethod
-    @once_differentiable
+    @first_order(SECOND_DERIVATIVES)
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         solve: Solve = ctx.solve
         (of_state,) = grad_outputs

@@ -13,10 +13,17 @@ from vae_flows.cnf.fields import AugmentedField, TapedField, Time
 from vae_flows.cnf.runge_kutta import Step, SteppingSettings
 from vae_flows.cnf.tableaus import Tableau
 from vae_flows.cnf.work import SolveProgress
+from vae_flows.derivatives import Refusal
+from vae_flows.errors import InvalidInputError, complaint
 
-__all__ = ["AutogradTape", "LatestTapes", "Solve", "derivative"]
+__all__ = ["SECOND_DERIVATIVES", "AutogradTape", "LatestTapes", "Solve", "derivative"]
 
 Tape = TypeVar("Tape")
+
+SECOND_DERIVATIVES = Refusal(
+    "second derivatives through a solve",
+    "Use ODESolver(fused=False) with gradient='backprop', through which gradients can be differentiated again.",
+)
 
 
 class Solve(NamedTuple):
@@ -62,10 +69,13 @@ class LatestTapes(Generic[Tape]):
 class AutogradTape(TapedField):
     """Any augmented field as a taped one: the tape is the graph of one evaluation."""
 
+    has_pull_back = False
+
     def __init__(self, field: AugmentedField) -> None:
         self._field = field
         self._tensors = list(field.tensors())
         self._sums: list[Tensor] | None = None
+        self._unchecked = False
         self.num_integrals = field.num_integrals
 
     def tensors(self) -> Sequence[Tensor]:
@@ -77,10 +87,16 @@ class AutogradTape(TapedField):
     def isolated(self) -> AutogradTape:
         return AutogradTape(self._field.isolated())
 
+    def check_captured(self) -> None:
+        self._unchecked = True
+
     def record(self, t: Time, z: Tensor) -> tuple[tuple[Tensor, Tensor], object]:
         with torch.enable_grad():
             leaf = z.detach().requires_grad_()
             value, integrals = self._field.evaluate(t, leaf)
+        if self._unchecked:
+            _check_captured((value, integrals), [leaf, *self._tensors])
+            self._unchecked = False
         return (value.detach(), integrals.detach()), (leaf, value, integrals)
 
     def pull_back(self, tape: Any, value: Tensor, integrals: Tensor, *, of_tensors: bool = True) -> Tensor:
@@ -105,6 +121,33 @@ class AutogradTape(TapedField):
             return [torch.zeros_like(tensor) for tensor in self._tensors]
         sums = iter(found)
         return [next(sums) if tensor.requires_grad else torch.zeros_like(tensor) for tensor in self._tensors]
+
+
+def _check_captured(outputs: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
+    """Check that a graph begins at the tensors: the gradients of others that it leads to would be lost.
+
+    Raises:
+        InvalidInputError: It leads to another leaf.
+    """
+    named = {id(tensor) for tensor in tensors}
+    seen = {tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None}
+    waiting = [output.grad_fn for output in outputs]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and id(leaf) not in named:
+            raise InvalidInputError(
+                complaint(
+                    "tensors of a vector field",
+                    "all that f depends on and that have gradients, for gradient='recompute' or 'adjoint'",
+                    f"another one, of shape {tuple(leaf.shape)}, in the closure of f",
+                    "Name it in parameters=(...), give f as an nn.Module that holds it, or use gradient='backprop'.",
+                )
+            )
+        waiting.extend(earlier for earlier, _ in node.next_functions)
 
 
 @contextmanager

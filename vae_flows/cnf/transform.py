@@ -9,12 +9,15 @@ import torch
 from torch import Size, Tensor
 
 from vae_flows.cnf.divergence import Divergence, Noise, divergence_from
+from vae_flows.cnf.end_time import RescaledField, moved_end
 from vae_flows.cnf.fields import AugmentedField, ConditionedDynamics, FunctionField, VectorField
 from vae_flows.cnf.integrate import ODESolver, solver_or_default
 from vae_flows.cnf.options import is_number
 from vae_flows.cnf.regularization import RegularizedField, Regularizer, check_regularizers
 from vae_flows.cnf.score import ScoredField
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.precision import in_own_type
+from vae_flows.subclasses import plain, tracked
 from vae_flows.tracing import functorch_is_active, known
 from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.records import Evaluation
@@ -36,7 +39,8 @@ class ContinuousTransform(FusedTransform):
     Arguments:
         vector_field: A callable (t, z) -> dz/dt with z `(*sample, *batch, D)`, one of (t, z, context), or dynamics
             conditioned on amortised parameters.
-        integration_time: T; as a scalar tensor it may be trained.
+        integration_time: T; as a tensor it may be trained, and differ between examples, `(*batch,)`. Of a T for each
+            example, a callable gets t as a tensor that broadcasts with z, `(*sample, *batch, 1)`.
         divergence: `exact`, `hutchinson`, `bottleneck`, `brute_force` or a `Divergence`.
         noise: `gaussian` or `rademacher`, for Hutchinson's estimate.
         num_probes: Draws of noise averaged in an estimate.
@@ -45,7 +49,8 @@ class ContinuousTransform(FusedTransform):
             evaluation.
         context: Third argument of a callable that takes one, `(*batch, C)`.
         parameters: Tensors used inside a callable, needed by the gradients `adjoint` and `recompute` alone.
-        probes: Noise of Hutchinson's estimate to use instead of drawing it, `(num_probes, *z.shape)`.
+        probes: Noise of the estimate to use instead of drawing it, `(num_probes, *z.shape)`; for the bottleneck
+            estimator, its width in place of D.
         on_solve: Called with the meter of each solve as it starts, which counts as the solve proceeds.
         cache_size: 0 or 1.
 
@@ -86,7 +91,10 @@ class ContinuousTransform(FusedTransform):
             self._dynamics = vector_field
         else:
             self._dynamics = FunctionField(vector_field, parameters, context)
-        super().__init__(self._dynamics.latent_dim, self._dynamics.batch_shape, cache_size=cache_size)
+        batch_shape = self._dynamics.batch_shape
+        if isinstance(integration_time, Tensor):
+            batch_shape = _common_batch(batch_shape, integration_time.shape)
+        super().__init__(self._dynamics.latent_dim, batch_shape, cache_size=cache_size)
         self.integration_time = integration_time
         self.divergence = divergence_from(divergence, noise, num_probes)
         self.solver = solver_or_default("ContinuousTransform solver", solver)
@@ -131,8 +139,11 @@ class ContinuousTransform(FusedTransform):
 
     def _integrate(self, z: Tensor, *, forward: bool, score: Tensor | None = None) -> Evaluation:
         """Solve between 0 and T; the record is that of the map in this direction."""
+        given = [z] if score is None else [z, score]
+        own = self._dynamics.dtype or z.dtype
+        start, *carried = (in_own_type(f"{type(self).__name__} latents", plain(tensor), own) for tensor in given)
         try:
-            return self._solve(z, forward=forward, score=score)
+            solved = self._solve(start, forward=forward, score=carried[0] if carried else None)
         except RuntimeError as error:
             hidden = functorch_is_active() and any(known(x.isfinite()) is None for x in (z, *self.sources()))
             if not hidden:
@@ -145,14 +156,17 @@ class ContinuousTransform(FusedTransform):
                     "Both take any batch shape as they are; for gradients of each example, loop over the examples.",
                 )
             ) from error
+        origins = [*given, *self.sources()]
+        found = (solved.score, solved.regularization)
+        of_score, regularization = (None if tensor is None else tracked(tensor, origins) for tensor in found)
+        y, log_det = tracked(solved.y, origins), tracked(solved.log_det, origins)
+        return Evaluation(z, y, log_det, of_score, regularization, solved.meters)
 
     def _solve(self, z: Tensor, *, forward: bool, score: Tensor | None) -> Evaluation:
         shape = self.broadcast_shape(z)
         field = self._dynamics.prepare(shape)
-        if self.regularizers:
-            field = field.self_contained()
         packed = field.pack(z, shape)
-        if packed.numel() == 0:
+        if packed.numel() == 0 or packed.is_meta:  # nothing to solve, or no numbers to solve for
             empty = z.expand(shape + z.shape[-1:])
             nothing = z.new_zeros(shape)
             return Evaluation(z, empty, nothing, empty, nothing if self.regularizers else None)
@@ -160,27 +174,65 @@ class ContinuousTransform(FusedTransform):
         self._meter = meter = WorkMeter()
         if self._on_solve is not None:
             self._on_solve(meter)
-        end_time = _number(self.integration_time)
-        moved = _shift_of_time(self.integration_time, end_time, augmented)
-        if score is not None:
-            states = torch.cat([packed, field.pack(score, shape)], -1)
-            states, integrals = self.solver.solve(ScoredField(augmented), states, (0.0, end_time), meter)
-            values, carried = states.chunk(2, -1)
-            score = field.unpack(carried.detach(), shape)
-            values, integrals = moved(values, integrals, 1.0)
-        elif forward:
-            values, integrals = self.solver.solve(augmented, packed, (0.0, end_time), meter)
-            values, integrals = moved(values, integrals, 1.0)
-        else:
-            packed, before = moved(packed, packed.new_zeros((*packed.shape[:-1], augmented.num_integrals)), -1.0)
-            values, integrals = self.solver.solve(augmented, packed, (end_time, 0.0), meter)
-            integrals = integrals + before
         regularization = None
+        values, integrals, score = self._between(augmented, field, packed, shape, forward, score, meter)
         if self.regularizers:
             weights = integrals.new_tensor([regularizer.weight for regularizer in self.regularizers])
             regularization = field.unpack((integrals[..., 1:] * weights).sum(-1), shape) * (1 if forward else -1)
         y, log_det = field.unpack(values, shape), field.unpack(integrals[..., 0], shape)
         return Evaluation(z, y, log_det, score, regularization, (meter,))
+
+    def _between(
+        self,
+        augmented: AugmentedField,
+        field: VectorField,
+        start: Tensor,
+        shape: Size,
+        forward: bool,
+        score: Tensor | None,
+        work: WorkMeter,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Solve in the field's layout, with the gradient of a T that is learned."""
+        time = self.integration_time
+        time = plain(time) if isinstance(time, Tensor) else time
+        learned = isinstance(time, Tensor) and time.requires_grad and torch.is_grad_enabled()
+        by_hand = self.solver.differentiates_by_hand(augmented)
+        if isinstance(time, Tensor) and (time.dim() or (learned and not by_hand)):
+            augmented = RescaledField(augmented, self._packed_time(time, field, shape, start.dtype))
+            interval, learned = (0.0, 1.0), False
+        else:
+            interval = (0.0, float(time.detach()) if isinstance(time, Tensor) else float(time))
+        if score is not None:
+            states = torch.cat([start, field.pack(score, shape)], -1)
+            states, integrals = self.solver.solve(ScoredField(augmented), states, interval, work)
+            values, carried = states.chunk(2, -1)
+            score = field.unpack(carried.detach(), shape)
+        elif forward:
+            values, integrals = self.solver.solve(augmented, start, interval, work)
+        else:
+            before = start.new_zeros((*start.shape[:-1], augmented.num_integrals))
+            if learned:
+                start, before = moved_end(augmented, cast(Tensor, time), start, before, -1.0)
+            values, integrals = self.solver.solve(augmented, start, (interval[1], 0.0), work)
+            return values, integrals + before, None
+        if learned:
+            values, integrals = moved_end(augmented, cast(Tensor, time), values, integrals, 1.0)
+        return values, integrals, score
+
+    def _packed_time(self, time: Tensor, field: VectorField, shape: Size, dtype: torch.dtype) -> Tensor:
+        """Return T in the field's layout, `(…, 1)`, or as it is where all latents share it."""
+        if time.dim() == 0:
+            return time.to(dtype)
+        if not field.takes_each_time:
+            raise InvalidInputError(
+                complaint(
+                    "integration_time",
+                    "one number, as these dynamics have weights that depend on time",
+                    f"shape {tuple(time.shape)}",
+                    "Use time_conditioning='concat' or 'ignore'.",
+                )
+            )
+        return field.pack(time.to(dtype).unsqueeze(-1), shape)
 
     def _augmented(self, field: VectorField, packed: Tensor, shape: Size) -> AugmentedField:
         """Bind the field to its divergence and regularisers, with the noise of latents of this shape."""
@@ -191,11 +243,24 @@ class ContinuousTransform(FusedTransform):
             self._drawn_probes[key] = _Noise(of_trace, of_regularizers)
         noise = self._drawn_probes[key]
         if self._given_probes is not None:
-            noise = noise._replace(of_trace=torch.stack([field.pack(probe, shape) for probe in self._given_probes]))
+            probes = self._given_probes
+            self.divergence.check_probes(field, probes, (*map(int, shape), int(packed.shape[-1])))
+            noise = noise._replace(of_trace=torch.stack([field.pack(probe, shape) for probe in plain(probes)]))
         augmented = self.divergence.bind(field, noise.of_trace)
         if self.regularizers:
             return RegularizedField(augmented, field, self.regularizers, noise.of_regularizers)
         return augmented
+
+
+def _common_batch(of_dynamics: Size, of_time: Size) -> Size:
+    try:
+        return torch.broadcast_shapes(of_dynamics, of_time)
+    except RuntimeError:
+        raise InvalidInputError(
+            complaint(
+                "integration_time", f"a shape that broadcasts with the batch {tuple(of_dynamics)}", tuple(of_time)
+            )
+        ) from None
 
 
 class _Noise(NamedTuple):
@@ -205,43 +270,18 @@ class _Noise(NamedTuple):
     of_regularizers: list[Tensor | None]
 
 
-def _shift_of_time(
-    time: float | Tensor, at: float, field: AugmentedField
-) -> Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]:
-    """Return the map that carries the state at T by T − T₀ along the field, T₀ being the value of T: zero, but for dT.
-
-    The derivative of a solve in its end time is the field there, so one evaluation serves, whatever made the solve.
-    """
-
-    def unmoved(values: Tensor, integrals: Tensor, direction: float) -> tuple[Tensor, Tensor]:
-        del direction
-        return values, integrals
-
-    def moved(values: Tensor, integrals: Tensor, direction: float) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            rates = field.evaluate(at, values)
-        step = direction * (trainable - at).to(values.dtype)
-        return values + step * rates[0], integrals + step * rates[1]
-
-    if isinstance(time, Tensor) and time.requires_grad and torch.is_grad_enabled():
-        trainable = time
-        return moved
-    return unmoved
-
-
-def _number(time: float | Tensor) -> float:
-    return float(time.detach()) if isinstance(time, Tensor) else float(time)
-
-
-def check_integration_time(integration_time: float | Tensor) -> None:
-    """Check that T is a positive number.
+def check_integration_time(integration_time: object) -> None:
+    """Check that T is a positive number, or a tensor of positive numbers.
 
     Raises:
         InvalidInputError: It is not.
     """
-    scalar = isinstance(integration_time, Tensor) and integration_time.dim() == 0
-    time = _number(integration_time) if scalar else integration_time
-    if not (is_number(time) and time > 0):
-        raise InvalidInputError(
-            complaint("integration_time", "a positive number, or a scalar tensor of one", repr(integration_time))
+    if isinstance(integration_time, Tensor):
+        right = integration_time.is_floating_point() and (
+            integration_time.is_meta or known((integration_time > 0) & (integration_time < torch.inf)) is not False
         )
+    else:
+        right = is_number(integration_time) and cast(float, integration_time) > 0
+    if not right:
+        expected = "a positive number, or a tensor of them of the batch shape"
+        raise InvalidInputError(complaint("integration_time", expected, repr(integration_time)))

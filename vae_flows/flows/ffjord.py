@@ -11,6 +11,7 @@ from vae_flows.cnf.amortization import AmortizationName
 from vae_flows.cnf.density import ContinuousNormalizingFlow
 from vae_flows.cnf.divergence import Divergence, Noise, divergence_from
 from vae_flows.cnf.dynamics import MLPDynamics
+from vae_flows.cnf.hooks import refuse_hooks
 from vae_flows.cnf.integrate import ODESolver
 from vae_flows.cnf.layers import TimeConditioning
 from vae_flows.cnf.regularization import Regularizer
@@ -141,4 +142,5 @@ class FFJORD(AmortizedFlow):
         return self.cnf.last_solve
 
     def transform(self, context: Tensor) -> FusedTransform:
+        refuse_hooks(self.cnf)
         return self.cnf.transform(context)

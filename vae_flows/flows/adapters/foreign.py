@@ -12,6 +12,7 @@ from torch import Size, Tensor
 
 from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint
 from vae_flows.flows.base import AmortizedFlow
+from vae_flows.subclasses import plain, tracked
 from vae_flows.tracing import functorch_is_active, known
 from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.precision import or_double
@@ -95,7 +96,8 @@ class ForeignTransform(FusedTransform):
     def _whole(self, primitive: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> tuple[Tensor, Tensor]:
         """Give the primitive what every library can handle: full shapes that are not empty."""
         shape = self.broadcast_shape(z)
-        z = z.expand(shape + z.shape[-1:])
+        origins = (z, *self.dependencies())
+        z = plain(z).expand(shape + z.shape[-1:])
         if not z.numel():
             return z, z.new_zeros(shape)
         try:
@@ -111,7 +113,7 @@ class ForeignTransform(FusedTransform):
             return value.detach(), log_det.detach()
         if self.first_order_only and not (torch.compiler.is_compiling() or functorch_is_active()):
             _refuse_second_order(self.name, value, log_det)
-        return value, log_det
+        return tracked(value, origins), tracked(log_det, origins)
 
 
 def _refuse_second_order(name: str, *results: Tensor) -> None:

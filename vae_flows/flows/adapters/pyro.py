@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vae_flows.errors import require_positive, unknown_name
 from vae_flows.flows.adapters.foreign import AdaptedFlow, ForeignTransform, Orientation
 from vae_flows.flows.adapters.newton import newton_inverse
+from vae_flows.subclasses import plain
 from vae_flows.transforms.base import ChainTransform, FusedTransform, ReverseTransform
 
 __all__ = ["PyroFlow", "pyro_families", "require_pyro"]
@@ -74,7 +75,7 @@ class PyroFlow(AdaptedFlow):
         for index, layer in enumerate(self.layers):
             if index and self._takes_turns:
                 parts.append(ReverseTransform(self.latent_dim, batch))
-            condition = partial(cast(ConditionalTransformModule, layer).condition, context)
+            condition = partial(cast(ConditionalTransformModule, layer).condition, plain(context))
             read = (context, *layer.parameters())
             parts.append(PyroTransform(self.name, condition, self.latent_dim, batch, dependencies=read))
         return ChainTransform(parts)

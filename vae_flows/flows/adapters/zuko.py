@@ -17,6 +17,7 @@ from torch.distributions.transforms import _InverseTransform
 from vae_flows.errors import IntegrationError, InvalidInputError, complaint, unknown_name
 from vae_flows.flows.adapters.foreign import AdaptedFlow, ForeignTransform, Orientation
 from vae_flows.flows.adapters.newton import newton_inverse
+from vae_flows.subclasses import plain
 from vae_flows.transforms.base import FusedTransform
 
 __all__ = ["ZUKO_FAMILIES", "ZukoFlow", "require_zuko", "zuko_is_installed"]
@@ -74,7 +75,8 @@ class ZukoFlow(AdaptedFlow):
     def foreign_transform(self, context: Tensor) -> FusedTransform:
         kind = _KINDS.get(self.name.partition(":")[2], ZukoTransform)
         read = (context, *self.lazy.parameters())
-        return kind(self.name, partial(self.lazy, context), self.latent_dim, context.shape[:-1], dependencies=read)
+        condition = partial(self.lazy, plain(context))
+        return kind(self.name, condition, self.latent_dim, context.shape[:-1], dependencies=read)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode, except for zuko's modules."""

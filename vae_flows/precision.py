@@ -1,0 +1,35 @@
+"""Floating-point types: densities are computed in that of the parameters, whatever mixed precision is about."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+from vae_flows.errors import InvalidInputError, complaint
+
+__all__ = ["full_precision", "in_own_type"]
+
+
+def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
+    """Suspend automatic mixed precision: log-densities summed in 16 bits are off by tenths of a nat."""
+    kind = tensor.device.type
+    # The meta device, which has no numbers, has no mixed precision either.
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+
+
+def in_own_type(subject: str, tensor: Tensor, own: torch.dtype) -> Tensor:
+    """Return a tensor in the floating-point type `own`, in which its numbers have to be exact.
+
+    Raises:
+        InvalidInputError: They are not; the message begins with `subject`.
+
+    Example:
+        >>> in_own_type("latents", torch.zeros(2, dtype=torch.bfloat16), torch.float32).dtype
+        torch.float32
+    """
+    if tensor.dtype != own and torch.promote_types(tensor.dtype, own) != own:
+        remedy = "Convert the tensor, or the module by .to(dtype)."
+        raise InvalidInputError(complaint(subject, f"at most {own}", tensor.dtype, remedy))
+    return tensor.to(own)
