@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, wraps
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints, overload
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints, overload
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,6 @@ __all__ = [
     "checked",
     "described",
     "require_finite",
-    "require_floating_point",
     "require_sample_shape",
 ]
 
@@ -75,28 +74,37 @@ def checked(function: Any) -> Any:
 def _checked_call(
     function: Callable[Parameters, Returned], hints_of: Callable[..., Any]
 ) -> Callable[Parameters, Returned]:
-    signature = inspect.signature(function)
-    variadic = {p.name: p.kind for p in signature.parameters.values() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-    method = next(iter(signature.parameters), None) in ("self", "cls")
+    parameters = inspect.signature(function).parameters.values()
+    by_position = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    others = {p.kind: p.name for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    further, options = others.get(inspect.Parameter.VAR_POSITIONAL), others.get(inspect.Parameter.VAR_KEYWORD)
+    is_method = by_position[:1] in (["self"], ["cls"])
+
+    named = {p.name for p in parameters} - set(others.values())
 
     @wraps(function)
     def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
         if torch.compiler.is_compiling():
             return function(*args, **kwargs)
-        try:
-            given = signature.bind(*args, **kwargs).arguments
-        except TypeError:  # the call itself says better what is missing or unknown
-            return function(*args, **kwargs)
+        # What Python misses or does not know has no hint here, and ends in its own TypeError.
+        given = [*zip(by_position, by_position, args, strict=False)]
+        given += [(further, f"argument {place}", args[place]) for place in range(len(by_position), len(args))]
+        given += [(name if name in named else options, name, value) for name, value in kwargs.items()]
         hints = _hints(hints_of)
-        owner = _owner(function, args) if method else function.__name__
-        for name, value in given.items():
-            if name in hints:
-                values = _variadic_values(value, variadic[name]) if name in variadic else {name: value}
-                for argument, one in values.items():
-                    check_argument(f"{owner} {argument}", one, hints[name])
+        for name, said, value in given:
+            hint = hints.get(name or "")
+            if hint is not None and type(value) not in hint.exact and not _fits(value, hint.annotation):
+                owner = _owner(function, args) if is_method else function.__name__
+                check_argument(f"{owner} {said}", value, hint.annotation)
         return function(*args, **kwargs)
 
     return call
+
+
+class _Hint(NamedTuple):
+    annotation: Any
+    exact: frozenset[type]
+    """Types of which every object fits: most arguments need no closer look."""
 
 
 def check_argument(subject: str, value: object, annotation: Any) -> None:
@@ -142,21 +150,6 @@ def described(value: object) -> str:
     return text if len(text) <= 100 else f"{text[:97]}…"
 
 
-def require_floating_point(subject: str, *values: object) -> None:
-    """Check that the values are floating-point tensors.
-
-    Raises:
-        InvalidInputError: One is not; the message says how to convert it.
-    """
-    for value in values:
-        if not isinstance(value, Tensor):
-            remedy = "Convert it with torch.as_tensor(…)."
-            raise InvalidInputError(complaint(subject, "a floating-point tensor", described(value), remedy))
-        if not value.is_floating_point():
-            remedy = "Convert it with .float()." if not value.is_complex() else ""
-            raise InvalidInputError(complaint(subject, "a floating-point tensor", described(value), remedy))
-
-
 def require_finite(owner: str, *, above: float | None = None, at_least: float | None = None, **numbers: object) -> None:
     """Check that the named values are finite numbers, `above` or `at_least` a bound where one is given.
 
@@ -188,7 +181,7 @@ def require_sample_shape(subject: str, shape: object) -> None:
     """
     if isinstance(shape, torch.Size):  # of which torch itself makes sure
         return
-    if isinstance(shape, Sequence) and all(_is_size(size) for size in shape):
+    if isinstance(shape, Sequence) and not isinstance(shape, bytes) and all(_is_size(size) for size in shape):
         return
     remedy = f"Write ({shape},)." if _is_size(shape) else ""
     raise InvalidInputError(complaint(subject, "a shape, such as (10,) or ()", described(shape), remedy))
@@ -211,20 +204,22 @@ def _within(number: Any, above: float | None, at_least: float | None) -> bool:
 
 
 @cache
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+def _hints(function: Callable[..., Any]) -> dict[str, _Hint]:
     # Annotations are resolved at the first call: they may name what its module imports or defines further down.
-    return {name: hint for name, hint in get_type_hints(function).items() if hint is not Any and name != "return"}
+    return {
+        name: _Hint(annotation, frozenset(kind for kind in _alternatives(annotation) if _is_exact(kind)))
+        for name, annotation in get_type_hints(function).items()
+        if annotation is not Any and name != "return"
+    }
+
+
+def _is_exact(annotation: Any) -> bool:
+    return isinstance(annotation, type) and get_origin(annotation) is None and annotation is not float
 
 
 def _owner(function: Callable[..., Any], args: tuple[Any, ...]) -> str:
     kind = args[0] if isinstance(args[0], type) else type(args[0])
     return kind.__name__ if function.__name__ == "__init__" else f"{kind.__name__}.{function.__name__}"
-
-
-def _variadic_values(value: Any, kind: Any) -> dict[str, Any]:
-    if kind is inspect.Parameter.VAR_KEYWORD:
-        return dict(value)
-    return {f"argument {position}": one for position, one in enumerate(value)}
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
@@ -255,9 +250,9 @@ def _fits(value: object, annotation: Any) -> bool:
         return callable(value)
     if origin is type:
         return isinstance(value, type) and all(not isinstance(a, type) or issubclass(value, a) for a in arguments)
-    if isinstance(value, str) or not isinstance(value, origin):
+    if isinstance(value, str | bytes) or not isinstance(value, origin):
         return False
-    if issubclass(origin, Sequence):
+    if issubclass(origin, Sequence) or (origin is Iterable and isinstance(value, Sequence | Mapping)):
         return all(_fits(entry, arguments[0]) for entry in value)  # pyright: ignore[reportGeneralTypeIssues]
     if issubclass(origin, Mapping):
         return all(_fits(key, arguments[0]) and _fits(entry, arguments[1]) for key, entry in value.items())  # pyright: ignore[reportAttributeAccessIssue]

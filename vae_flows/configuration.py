@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 from torch import nn
 
+from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint, unknown_name
 
 __all__ = [
@@ -41,6 +42,7 @@ class UnregisteredClassError(VAEFlowsError):
     """An object of a class that is not registered was to be described; the message is the class's name."""
 
 
+@checked
 def register_class(name: str) -> Callable[[Class], Class]:
     """Class decorator that lets saved models name a class, so that they are loaded without its objects being passed.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "CheckpointError",
@@ -16,6 +16,7 @@ __all__ = [
     "UnknownNameError",
     "VAEFlowsError",
     "complaint",
+    "did_you_mean",
     "require_positive",
     "unknown_name",
 ]
@@ -110,9 +111,18 @@ def unknown_name(kind: str, name: object, available: Iterable[str]) -> UnknownNa
         flow: expected one of iaf, planar, got 'plannar'. Did you mean 'planar'?
     """
     names = sorted(available)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) if isinstance(name, str) else []
-    remedy = f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    return UnknownNameError(complaint(kind, f"one of {', '.join(names)}", repr(name), remedy))
+    return UnknownNameError(complaint(kind, f"one of {', '.join(names)}", repr(name), did_you_mean(name, names)))
+
+
+def did_you_mean(name: object, available: Sequence[str]) -> str:
+    """Ask for the names nearest to one that is unknown; empty where none is near.
+
+    Example:
+        >>> did_you_mean("layers", ["num_layers", "hidden_dim"])
+        "Did you mean 'num_layers'?"
+    """
+    near = difflib.get_close_matches(name, available, n=3, cutoff=0.5) if isinstance(name, str) else []
+    return f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def require_positive(owner: str, **sizes: object) -> None:

@@ -16,8 +16,10 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor, nn
 from torch.distributions import constraints
 
+from vae_flows.checks import checked, described, require_sample_shape
 from vae_flows.configuration import register_class
-from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.errors import InvalidInputError, complaint, require_positive
+from vae_flows.shapes import broadcasts, check_expanded, is_dense
 
 __all__ = ["BernoulliLikelihood", "CategoricalLikelihood", "GreyLevels", "Likelihood"]
 
@@ -33,10 +35,10 @@ class Likelihood(nn.Module):
         event_dim: Number of dimensions of one observation; 3 for images `(C, H, W)`.
     """
 
+    @checked
     def __init__(self, parameters_per_pixel: int, event_dim: int = 3) -> None:
         super().__init__()
-        if not isinstance(event_dim, int) or event_dim < 1:
-            raise InvalidInputError(complaint(f"{type(self).__name__} event_dim", "a positive integer", event_dim))
+        require_positive(type(self).__name__, parameters_per_pixel=parameters_per_pixel, event_dim=event_dim)
         self.parameters_per_pixel = parameters_per_pixel
         self.event_dim = event_dim
 
@@ -56,12 +58,16 @@ class Likelihood(nn.Module):
             InvalidInputError: The images have another shape than the parameters describe.
         """
         distribution = self(parameters)
-        if x.shape[-self.event_dim :] != distribution.event_shape:
+        if not is_dense(x) or x.device != parameters.device:
+            expected = f"a floating-point tensor on {parameters.device}"
+            raise InvalidInputError(complaint(f"{type(self).__name__} images", expected, described(x)))
+        batch, event = x.shape[: -self.event_dim], x.shape[-self.event_dim :]
+        if event != distribution.event_shape or not broadcasts(batch, distribution.batch_shape):
             raise InvalidInputError(
                 complaint(
                     f"{type(self).__name__} images",
-                    f"shape (*batch, {', '.join(map(str, distribution.event_shape))})",
-                    f"shape {tuple(x.shape)}",
+                    f"shape (*batch, {', '.join(map(str, distribution.event_shape))}) with *batch of the parameters",
+                    f"shape {tuple(x.shape)} for a batch {tuple(distribution.batch_shape)}",
                     "Build the decoder for these images.",
                 )
             )
@@ -74,15 +80,26 @@ class Likelihood(nn.Module):
             InvalidInputError: They cannot; the message says why and what to do.
         """
         name = f"{type(self).__name__} images"
-        if not x.is_floating_point():
+        if not is_dense(x):
             remedy = "Scale them: x.float() / 255 for 8-bit images."
-            raise InvalidInputError(complaint(name, "a floating-point tensor with values in [0, 1]", x.dtype, remedy))
-        if x.numel() == 0:
+            expected = "a floating-point tensor with values in [0, 1]"
+            raise InvalidInputError(complaint(name, expected, described(x), remedy))
+        if x.numel() == 0 or x.is_meta:
             return
         low, high = torch.stack(torch.aminmax(x)).tolist()  # NaN propagates into both; one transfer from the device
         if not (low >= 0 and high <= 1):
             remedy = "Scale the images to [0, 1], and look for NaN and infinities."
             raise InvalidInputError(complaint(name, "finite values in [0, 1]", f"values from {low} to {high}", remedy))
+
+    def check_parameters(self, parameters: Tensor) -> None:
+        """Check that a decoder's output is a floating-point tensor with the dimensions of an observation.
+
+        Raises:
+            InvalidInputError: It is not.
+        """
+        if not is_dense(parameters) or parameters.dim() < self.event_dim:
+            expected = f"a floating-point tensor of {self.event_dim} dimensions or more"
+            raise InvalidInputError(complaint(f"{type(self).__name__} parameters", expected, described(parameters)))
 
     def extra_repr(self) -> str:
         return f"parameters_per_pixel={self.parameters_per_pixel}, event_dim={self.event_dim}"
@@ -111,10 +128,12 @@ class BernoulliLikelihood(Likelihood):
         (torch.Size([5, 2]), torch.Size([5, 2, 1, 4, 4]))
     """
 
+    @checked
     def __init__(self, event_dim: int = 3) -> None:
         super().__init__(parameters_per_pixel=1, event_dim=event_dim)
 
     def forward(self, parameters: Tensor) -> TorchDistribution:
+        self.check_parameters(parameters)
         # Unvalidated: Bernoulli refuses values between 0 and 1, and its log_prob is the fused, stable cross entropy.
         pixels = dist.Bernoulli(logits=parameters, validate_args=False)
         return _IndependentPixels(pixels, self.event_dim, validate_args=False)
@@ -140,15 +159,17 @@ class CategoricalLikelihood(Likelihood):
         tensor([0.2500, 0.2500])
     """
 
+    @checked
     def __init__(self, levels: int = 256, event_dim: int = 3) -> None:
-        if not isinstance(levels, int) or levels < 2:
+        if levels < 2:
             raise InvalidInputError(complaint("CategoricalLikelihood levels", "an integer above 1", repr(levels)))
         super().__init__(parameters_per_pixel=levels, event_dim=event_dim)
         self.levels = levels
 
     def forward(self, parameters: Tensor) -> TorchDistribution:
+        self.check_parameters(parameters)
         levels, dim = self.parameters_per_pixel, -self.event_dim
-        if parameters.dim() < self.event_dim or parameters.shape[dim] % levels:
+        if parameters.shape[dim] % levels:
             raise InvalidInputError(
                 complaint(
                     "CategoricalLikelihood parameters",
@@ -174,7 +195,12 @@ class GreyLevels(TorchDistribution):
         (torch.Size([2]), torch.Size([1, 5, 5]), tensor([0.5000]))
     """
 
+    @checked
     def __init__(self, logits: Tensor, event_dim: int) -> None:
+        require_positive("GreyLevels", event_dim=event_dim)
+        if not is_dense(logits) or logits.dim() <= event_dim:
+            expected = f"a floating-point tensor of more than {event_dim} dimensions"
+            raise InvalidInputError(complaint("GreyLevels logits", expected, described(logits)))
         self.logits = logits
         self._level_dim = -event_dim
         split = logits.dim() - event_dim - 1
@@ -201,11 +227,19 @@ class GreyLevels(TorchDistribution):
         return probabilities @ torch.linspace(0, 1, self.num_levels).to(self.logits)
 
     def expand(self, batch_shape: Sequence[int], _instance: GreyLevels | None = None) -> GreyLevels:
+        check_expanded("GreyLevels.expand", self.batch_shape, batch_shape)
         own = self.logits.shape[len(self.batch_shape) :]
         return GreyLevels(self.logits.expand(*batch_shape, *own), len(self.event_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Score grey values `(*sample, *batch, *event)` at their nearest levels."""
+        """Score grey values `(*sample, *batch, *event)` at their nearest levels.
+
+        Raises:
+            InvalidInputError: They have another shape or device. Their range is not checked here: the likelihood does.
+        """
+        if not is_dense(value) or value.device != self.logits.device or not self._takes(value.shape):
+            expected = f"grey values of shape {tuple(self.batch_shape + self.event_shape)} on {self.logits.device}"
+            raise InvalidInputError(complaint("GreyLevels.log_prob", expected, described(value)))
         index = (value * (self.num_levels - 1)).round().long().unsqueeze(self._level_dim)
         # Half precision is left here: a sum over pixels would keep only its first digits.
         dtype = torch.promote_types(self.logits.dtype, torch.float32)
@@ -218,8 +252,15 @@ class GreyLevels(TorchDistribution):
         )
         return picked.flatten(len(batch)).sum(-1)
 
+    def _takes(self, shape: Size) -> bool:
+        dims = len(self.event_shape)
+        return shape[len(shape) - dims :] == self.event_shape and broadcasts(
+            shape[: len(shape) - dims], self.batch_shape
+        )
+
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draw grey values `(*sample_shape, *batch, *event)`."""
+        require_sample_shape("GreyLevels.sample", sample_shape)
         with torch.no_grad():
             logits = self.logits.movedim(self._level_dim, -1)
             index = dist.Categorical(logits=logits, validate_args=False).sample(Size(sample_shape))

@@ -19,8 +19,10 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vae_flows.checks import checked, described, require_finite
 from vae_flows.configuration import register_class
 from vae_flows.errors import InvalidInputError, complaint, require_positive
+from vae_flows.shapes import check_last_dimension, check_like, is_dense
 
 __all__ = [
     "ConvDecoder",
@@ -48,12 +50,16 @@ class GatedLinear(nn.Module):
         torch.Size([2, 5])
     """
 
+    @checked
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
+        require_positive("GatedLinear", in_features=in_features, out_features=out_features)
         self.linear = nn.Linear(in_features, 2 * out_features)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `x (*batch, in_features)` to `(*batch, out_features)`."""
+        check_last_dimension("GatedLinear input", x, self.linear.in_features)
+        check_like("GatedLinear input", x, self)
         return F.glu(self.linear(x), dim=-1)
 
 
@@ -73,6 +79,7 @@ class GatedConv2d(nn.Module):
         torch.Size([2, 4, 4, 4])
     """
 
+    @checked
     def __init__(
         self,
         in_channels: int,
@@ -82,10 +89,12 @@ class GatedConv2d(nn.Module):
         padding: int = 0,
     ) -> None:
         super().__init__()
+        _check_convolution("GatedConv2d", in_channels, out_channels, kernel_size, stride, padding)
         self.convolution = nn.Conv2d(in_channels, 2 * out_channels, kernel_size, stride, padding)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `x (B, in_channels, H, W)` to `(B, out_channels, H', W')`."""
+        _check_feature_maps(self, self.convolution, x)
         return F.glu(self.convolution(x), dim=1)
 
 
@@ -107,6 +116,7 @@ class GatedConvTranspose2d(nn.Module):
         torch.Size([2, 1, 8, 8])
     """
 
+    @checked
     def __init__(
         self,
         in_channels: int,
@@ -117,13 +127,38 @@ class GatedConvTranspose2d(nn.Module):
         output_padding: int = 0,
     ) -> None:
         super().__init__()
+        _check_convolution("GatedConvTranspose2d", in_channels, out_channels, kernel_size, stride, padding)
+        if not 0 <= output_padding < stride:
+            raise InvalidInputError(
+                complaint(
+                    "GatedConvTranspose2d output_padding", f"at least 0 and less than stride = {stride}", output_padding
+                )
+            )
         self.convolution = nn.ConvTranspose2d(
             in_channels, 2 * out_channels, kernel_size, stride, padding, output_padding
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `x (B, in_channels, H, W)` to `(B, out_channels, H', W')`."""
+        _check_feature_maps(self, self.convolution, x)
         return F.glu(self.convolution(x), dim=1)
+
+
+def _check_convolution(
+    owner: str, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int], stride: int, padding: int
+) -> None:
+    require_positive(owner, in_channels=in_channels, out_channels=out_channels, stride=stride)
+    sides = (kernel_size,) if isinstance(kernel_size, int) else kernel_size
+    require_positive(owner, **{f"kernel_size[{place}]": side for place, side in enumerate(sides)})
+    require_finite(owner, at_least=0, padding=padding)
+
+
+def _check_feature_maps(layer: nn.Module, convolution: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> None:
+    subject = f"{type(layer).__name__} input"
+    if not is_dense(x) or x.dim() != 4 or x.shape[1] != convolution.in_channels:
+        expected = f"a floating-point tensor of shape (B, {convolution.in_channels}, H, W)"
+        raise InvalidInputError(complaint(subject, expected, described(x)))
+    check_like(subject, x, layer)
 
 
 class _ImageEncoder(nn.Module):
@@ -141,15 +176,16 @@ class _ImageEncoder(nn.Module):
         Raises:
             InvalidInputError: The images have another shape, or are not floating point.
         """
-        if not x.is_floating_point() or tuple(x.shape[-3:]) != self.image_shape:
+        if not is_dense(x) or tuple(x.shape[-3:]) != self.image_shape:
             raise InvalidInputError(
                 complaint(
                     f"{type(self).__name__} images",
                     f"a floating-point tensor of shape (*batch, {', '.join(map(str, self.image_shape))})",
-                    f"{x.dtype} of shape {tuple(x.shape)}",
+                    described(x),
                     "image_shape is (channels, height, width) of one image.",
                 )
             )
+        check_like(f"{type(self).__name__} images", x, self)
         batch = x.shape[:-3]
         return self.body(x.reshape(-1, *self.image_shape)).reshape(*batch, self.context_dim)
 
@@ -170,15 +206,9 @@ class _ImageDecoder(nn.Module):
         Raises:
             InvalidInputError: The latents have another size, or are not floating point.
         """
-        if not z.is_floating_point() or z.dim() == 0 or z.shape[-1] != self.latent_dim:
-            raise InvalidInputError(
-                complaint(
-                    f"{type(self).__name__} latents",
-                    f"a floating-point tensor of shape (*batch, {self.latent_dim})",
-                    f"{z.dtype} of shape {tuple(z.shape)}",
-                    "latent_dim must be that of the posterior.",
-                )
-            )
+        subject = f"{type(self).__name__} latents"
+        check_last_dimension(subject, z, self.latent_dim, "latent_dim must be that of the posterior.")
+        check_like(subject, z, self)
         channels, height, width = self.image_shape
         parameters = self.body(z.reshape(-1, self.latent_dim))
         return parameters.reshape(*z.shape[:-1], channels * self.parameters_per_pixel, height, width)
@@ -204,6 +234,7 @@ class ConvEncoder(_ImageEncoder):
         torch.Size([2, 256])
     """
 
+    @checked
     def __init__(self, image_shape: Sequence[int], context_dim: int = 256) -> None:
         require_positive("ConvEncoder", context_dim=context_dim)
         shape = channels, height, width = _checked_shape("ConvEncoder", image_shape, divisor=4)
@@ -241,6 +272,7 @@ class ConvDecoder(_ImageDecoder):
         torch.Size([2, 256, 28, 20])
     """
 
+    @checked
     def __init__(self, latent_dim: int, image_shape: Sequence[int], parameters_per_pixel: int = 1) -> None:
         require_positive("ConvDecoder", latent_dim=latent_dim, parameters_per_pixel=parameters_per_pixel)
         shape = channels, height, width = _checked_shape("ConvDecoder", image_shape, divisor=4)
@@ -281,6 +313,7 @@ class MLPEncoder(_ImageEncoder):
         torch.Size([2, 300])
     """
 
+    @checked
     def __init__(
         self, image_shape: Sequence[int], hidden_dims: Sequence[int] = (300, 300), context_dim: int = 256
     ) -> None:
@@ -309,6 +342,7 @@ class MLPDecoder(_ImageDecoder):
         torch.Size([2, 1, 28, 28])
     """
 
+    @checked
     def __init__(
         self,
         latent_dim: int,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from vae_flows.checks import checked
 from vae_flows.cnf.density import ContinuousNormalizingFlow
 from vae_flows.configuration import register_class
 from vae_flows.distributions import FlowDistribution
@@ -32,6 +33,7 @@ class FlowPrior(nn.Module):
         torch.Size([5])
     """
 
+    @checked
     def __init__(self, flow: ContinuousNormalizingFlow) -> None:
         super().__init__()
         if flow.context_dim is not None:

@@ -12,12 +12,14 @@ from pyro.nn import PyroModule
 from torch import nn
 from torch.distributions import constraints as torch_constraints
 
+from vae_flows.checks import checked
 from vae_flows.errors import CheckpointError, InvalidInputError, complaint
 from vae_flows.weights import read_torch_file
 
 __all__ = ["load_param_store", "register_module", "registered"]
 
 
+@checked
 def load_param_store(path: Path | str, map_location: str | torch.device = "cpu") -> None:
     """Load what `pyro.get_param_store().save(path)` wrote, without running code that the file may hold.
 
@@ -69,6 +71,7 @@ def load_param_store(path: Path | str, map_location: str | torch.device = "cpu")
     store.set_state({"params": others, "constraints": {name: loaded["constraints"][name] for name in others}})
 
 
+@checked
 def register_module(name: str, module: nn.Module) -> None:
     """Make the parameters of `module` known to Pyro as `name$$$…`.
 
@@ -80,6 +83,7 @@ def register_module(name: str, module: nn.Module) -> None:
     _check_store(name, module)
 
 
+@checked
 def registered(owner: PyroModule, name: str) -> nn.Module:
     """Return the submodule `name` of a `PyroModule`, whose parameters Pyro knows by then.
 

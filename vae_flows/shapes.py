@@ -8,14 +8,28 @@ to the latent dimension, `(*batch, S, D)`, where one matrix product serves all o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Size, Tensor
+from torch import Size, Tensor, nn
 
+from vae_flows.checks import described, require_sample_shape
 from vae_flows.errors import InvalidInputError, complaint
 
-__all__ = ["Folded", "broadcast_batch", "broadcast_latents", "check_context", "fold_samples", "sum_rightmost"]
+__all__ = [
+    "Folded",
+    "broadcast_batch",
+    "broadcast_latents",
+    "broadcasts",
+    "check_context",
+    "check_expanded",
+    "check_last_dimension",
+    "check_like",
+    "fold_samples",
+    "is_dense",
+    "sum_rightmost",
+]
 
 
 class Folded(NamedTuple):
@@ -37,15 +51,43 @@ def check_context(name: str, context: Tensor, context_dim: int) -> None:
     Raises:
         InvalidInputError: It is not; the message names `name`.
     """
-    if not context.is_floating_point() or context.dim() == 0 or context.shape[-1] != context_dim:
-        raise InvalidInputError(
-            complaint(
-                f"{name} context",
-                f"a floating-point tensor of shape (*batch, {context_dim})",
-                f"{context.dtype} of shape {tuple(context.shape)}",
-                "context_dim is the size that the encoder emits.",
-            )
-        )
+    remedy = "context_dim is the size that the encoder emits."
+    check_last_dimension(f"{name} context", context, context_dim, remedy)
+
+
+def check_last_dimension(subject: str, value: Tensor, size: int, remedy: str = "") -> None:
+    """Check that `value` is a floating-point tensor `(*batch, size)`.
+
+    Raises:
+        InvalidInputError: It is not; the message names `subject`.
+    """
+    if not is_dense(value) or value.dim() == 0 or value.shape[-1] != size:
+        expected = f"a floating-point tensor of shape (*batch, {size})"
+        raise InvalidInputError(complaint(subject, expected, described(value), remedy))
+
+
+def check_like(subject: str, value: Tensor, module: nn.Module) -> None:
+    """Check that a floating-point tensor has the device and dtype of a module's parameters, if it has any.
+
+    Under automatic mixed precision the dtype is torch's matter.
+
+    Raises:
+        InvalidInputError: It has not; the message names `subject`.
+    """
+    if torch.compiler.is_compiling():
+        return
+    own = next(module.parameters(), None)
+    if own is None or (value.device == own.device and value.dtype == own.dtype):
+        return
+    if value.device == own.device and torch.is_autocast_enabled(value.device.type):
+        return
+    expected, got = f"{own.dtype} on {own.device}, as its parameters", f"{value.dtype} on {value.device}"
+    raise InvalidInputError(complaint(subject, expected, got, "Convert one of them by .to(…)."))
+
+
+def is_dense(value: object) -> bool:
+    """Whether a value is a floating-point tensor of the usual layout."""
+    return isinstance(value, Tensor) and value.is_floating_point() and value.layout is torch.strided
 
 
 def broadcast_batch(name: str, z: Tensor, latent_dim: int | None, batch: Size) -> Size:
@@ -57,8 +99,8 @@ def broadcast_batch(name: str, z: Tensor, latent_dim: int | None, batch: Size) -
         InvalidInputError: The last dimension of `z` is not `latent_dim`, `z` is not floating point, or the batch
             shapes do not broadcast.
     """
-    if not z.is_floating_point():
-        raise InvalidInputError(complaint(name, "a floating-point tensor", z.dtype, "Convert it with .float()."))
+    if not is_dense(z):
+        raise InvalidInputError(complaint(name, "a floating-point tensor", described(z), "Convert it with .float()."))
     return broadcast_latents(name, z.shape, latent_dim, batch)
 
 
@@ -100,6 +142,30 @@ def fold_samples(z: Tensor, batch: Size, shape: Size) -> Folded:
     sample, batch = shape[:split], shape[split:]
     flat = z.expand(shape + z.shape[-1:]).reshape((math.prod(sample), *batch, z.shape[-1]))
     return Folded(flat.movedim(0, -2), sample, batch)
+
+
+def broadcasts(one: Size, other: Size) -> bool:
+    """Whether two shapes broadcast to a common one.
+
+    Example:
+        >>> broadcasts(Size([5, 1]), Size([3])), broadcasts(Size([2]), Size([3]))
+        (True, False)
+    """
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return all(a == b or a == 1 or b == 1 for a, b in pairs)
+
+
+def check_expanded(subject: str, present: Size, wanted: Sequence[int]) -> None:
+    """Check that a batch shape can be expanded to another one.
+
+    Raises:
+        InvalidInputError: It cannot, or the other one is no shape; the message names `subject`.
+    """
+    require_sample_shape(subject, wanted)
+    kept = wanted[max(len(wanted) - len(present), 0) :]
+    if len(wanted) < len(present) or any(old not in (1, new) for old, new in zip(present, kept, strict=True)):
+        expected = f"a batch shape to which {tuple(present)} broadcasts"
+        raise InvalidInputError(complaint(subject, expected, tuple(wanted)))
 
 
 def sum_rightmost(value: Tensor, dims: int) -> Tensor:

@@ -108,7 +108,7 @@ def test_hidden_dims_are_checked(hidden_dims):
 
 
 def test_names_and_update_counts_are_checked():
-    with pytest.raises(UnknownNameError, match="time conditioning"):
+    with pytest.raises(UnknownNameError, match="MLPDynamics time_conditioning: expected one of"):
         MLPDynamics(2, (4,), time_conditioning="konkat")
     with pytest.raises(UnknownNameError, match="activation"):
         MLPDynamics(2, (4,), activation="relu6")

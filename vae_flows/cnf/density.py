@@ -11,6 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from vae_flows.checks import checked
 from vae_flows.cnf.amortization import AmortizationName, make_amortization
 from vae_flows.cnf.divergence import Divergence, divergence_from
 from vae_flows.cnf.dynamics import ConditionedMLP, MLPDynamics
@@ -67,6 +68,7 @@ class ContinuousNormalizingFlow(nn.Module):
         torch.Size([3, 2])
     """
 
+    @checked
     def __init__(
         self,
         dynamics: MLPDynamics | Sequence[MLPDynamics],

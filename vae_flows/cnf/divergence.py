@@ -34,6 +34,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from vae_flows.checks import checked
 from vae_flows.cnf.fields import AugmentedField, ProductsField, VectorField
 from vae_flows.cnf.options import require_named
 from vae_flows.configuration import register_class
@@ -102,6 +103,7 @@ class BruteForceDivergence(Divergence):
 
 
 @register_class("HutchinsonDivergence")
+@checked
 @dataclass(frozen=True)
 class HutchinsonDivergence(Divergence):
     r"""The estimate :math:`\frac1P \sum_p \epsilon_p^\top J \epsilon_p` (Hutchinson 1990; Grathwohl et al. 2019).
@@ -148,6 +150,7 @@ class HutchinsonDivergence(Divergence):
 
 
 @register_class("BottleneckDivergence")
+@checked
 @dataclass(frozen=True)
 class BottleneckDivergence(HutchinsonDivergence):
     r"""The estimate at the narrowest hidden layer h of :math:`f = g \circ h`.

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Size, Tensor, nn
 
+from vae_flows.checks import checked
 from vae_flows.cnf.activations import Activation, activation, swish
 from vae_flows.cnf.fields import AugmentedField, ConditionedDynamics, Time, VectorField
 from vae_flows.cnf.fused import FusedField
@@ -55,6 +56,7 @@ class MLPDynamics(nn.Module):
         torch.Size([1, 5, 2])
     """
 
+    @checked
     def __init__(
         self,
         latent_dim: int,

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vae_flows.checks import checked
 from vae_flows.cnf.divergence import HutchinsonDivergence, Noise
 from vae_flows.cnf.fields import AugmentedField, Time, VectorField, vector_jacobian_products
 from vae_flows.cnf.options import is_number
@@ -67,6 +68,7 @@ class Regularizer(ABC):
 
 
 @register_class("KineticEnergy")
+@checked
 @dataclass(frozen=True)
 class KineticEnergy(Regularizer):
     r""":math:`r = \|f(t, z)\|^2`: short, straight paths.
@@ -82,6 +84,7 @@ class KineticEnergy(Regularizer):
 
 
 @register_class("JacobianNorm")
+@checked
 @dataclass(frozen=True)
 class JacobianNorm(Regularizer):
     r""":math:`r = \|J\|_F^2`, estimated without bias by :math:`\|\epsilon^\top J\|^2`: smooth dynamics.

@@ -14,17 +14,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from vae_flows.checks import checked
+from vae_flows.data.images import Images
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.evaluation.randomness import seeded
-
-if TYPE_CHECKING:
-    from vae_flows.data import Images
-    from vae_flows.vae import VAE
+from vae_flows.vae import VAE
 
 __all__ = ["EvaluationResult", "Scores", "evaluate", "in_mode", "placement", "score"]
 
@@ -71,6 +70,7 @@ class EvaluationResult:
         return None if value is None else value / (self.num_pixels * math.log(2))
 
 
+@checked
 def evaluate(
     vae: VAE,
     images: Images,

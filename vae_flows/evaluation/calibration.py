@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 
 __all__ = ["CalibrationResult", "simulation_based_calibration"]
@@ -26,6 +27,7 @@ class CalibrationResult:
     ranks: Tensor
     num_draws: int
 
+    @checked
     def p_values(self, num_bins: int = 20) -> Tensor:
         """Test each parameter's ranks for uniformity by Pearson's chi-squared.
 
@@ -54,6 +56,7 @@ class CalibrationResult:
         return torch.special.gammaincc(half, statistic / 2)  # the survival function of chi-squared
 
 
+@checked
 @torch.no_grad()
 def simulation_based_calibration(
     prior_sample: Callable[[int], Tensor],

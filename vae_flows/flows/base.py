@@ -7,8 +7,9 @@ from abc import abstractmethod
 from pyro.distributions import ConditionalTransformModule
 from torch import Tensor
 
+from vae_flows.checks import checked
 from vae_flows.errors import require_positive
-from vae_flows.shapes import check_context
+from vae_flows.shapes import check_context, check_like
 from vae_flows.transforms.base import FusedTransform
 
 __all__ = ["AmortizedFlow"]
@@ -32,6 +33,7 @@ class AmortizedFlow(ConditionalTransformModule):
 
     name: str = ""
 
+    @checked
     def __init__(self, latent_dim: int, context_dim: int) -> None:
         super().__init__()
         require_positive(type(self).__name__, latent_dim=latent_dim, context_dim=context_dim)
@@ -45,6 +47,7 @@ class AmortizedFlow(ConditionalTransformModule):
     def condition(self, context: Tensor) -> FusedTransform:
         """Return the transform of latents `(*sample, *batch, latent_dim)` for a context `(*batch, context_dim)`."""
         check_context(type(self).__name__, context, self.context_dim)
+        check_like(f"{type(self).__name__} context", context, self)
         return self.transform(context)
 
     def forward(self, context: Tensor) -> FusedTransform:

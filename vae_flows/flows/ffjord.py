@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vae_flows.checks import checked
 from vae_flows.cnf.amortization import AmortizationName
 from vae_flows.cnf.density import ContinuousNormalizingFlow
 from vae_flows.cnf.divergence import Divergence, Noise, divergence_from
@@ -70,6 +71,7 @@ class FFJORD(AmortizedFlow):
         True
     """
 
+    @checked
     def __init__(
         self,
         latent_dim: int,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vae_flows.checks import checked
 from vae_flows.errors import require_positive
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.constants import Constant
@@ -118,6 +119,7 @@ class IAFFlow(AmortizedFlow):
         torch.Size([10, 3, 4])
     """
 
+    @checked
     def __init__(
         self,
         latent_dim: int,

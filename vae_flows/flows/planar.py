@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vae_flows.checks import checked
 from vae_flows.errors import require_positive
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.heads import Initialization, LinearHeads, require_initialization
@@ -49,6 +50,7 @@ class PlanarFlow(AmortizedFlow):
         torch.Size([10, 3, 4])
     """
 
+    @checked
     def __init__(
         self, latent_dim: int, context_dim: int, *, num_layers: int = 4, initialization: Initialization = "identity"
     ) -> None:

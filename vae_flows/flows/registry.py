@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
+from inspect import signature
 from typing import Any, NamedTuple, TypeVar
 
-from vae_flows.errors import InvalidInputError, complaint, unknown_name
+from vae_flows.checks import checked, described
+from vae_flows.errors import InvalidInputError, UnknownNameError, complaint, did_you_mean, unknown_name
 from vae_flows.flows.base import AmortizedFlow
 
 __all__ = [
     "Adapter",
     "available_flows",
+    "check_options",
     "find_flow",
     "make_flow",
     "register_adapter",
@@ -34,12 +37,15 @@ class Adapter(NamedTuple):
     """Returns the families that can be made."""
     require: Callable[[str], None]
     """Raises a library error for a family that cannot be made."""
+    options: Callable[[str], tuple[str, ...]]
+    """Returns the options that a family takes, those of the other library among them."""
 
 
 _registered: dict[str, type[AmortizedFlow]] = {}
 _adapters: dict[str, Adapter] = {}
 
 
+@checked
 def register_flow(name: str) -> Callable[[FlowClass], FlowClass]:
     """Class decorator that makes a flow known to `make_flow`, `AmortizedPosterior` and the benchmark by `name`.
 
@@ -114,6 +120,8 @@ def find_flow(name: str) -> FlowFactory:
         >>> find_flow("planar").__name__
         'PlanarFlow'
     """
+    if not isinstance(name, str):
+        raise _no_name(name)
     prefix, colon, family = name.partition(":")
     if colon and prefix in _adapters:
         adapter = _adapters[prefix]
@@ -134,7 +142,8 @@ def make_flow(name: str, latent_dim: int, context_dim: int, **options: Any) -> A
 
     Raises:
         UnknownNameError: No flow has that name; the message lists the nearest ones.
-        InvalidInputError: An option is not one of the flow's, or the flow is in a package that is not installed.
+        InvalidInputError: An option is not one of the flow's, which the message lists, or the flow is in a package that
+            is not installed.
 
     Example:
         >>> make_flow("planar", latent_dim=4, context_dim=8, num_layers=2).latent_dim
@@ -143,10 +152,49 @@ def make_flow(name: str, latent_dim: int, context_dim: int, **options: Any) -> A
         'pyro:radial'
     """
     factory = find_flow(name)
-    try:
-        return factory(latent_dim, context_dim, **options)
-    except TypeError as error:
-        raise InvalidInputError(f"flow {name!r} does not take these options ({sorted(options)}): {error}.") from error
+    check_options(name, options)
+    return factory(latent_dim, context_dim, **options)
+
+
+def check_options(name: str, options: Collection[str]) -> None:
+    """Check that the flow called `name` takes these options, and gets those that it needs; nothing is built for it.
+
+    Raises:
+        UnknownNameError: No flow has that name.
+        InvalidInputError: It does not; the message lists the options that it takes, the nearest ones first.
+
+    Example:
+        >>> try:
+        ...     check_options("planar", ["x"])
+        ... except InvalidInputError as error:
+        ...     print(error)
+        flow 'planar' does not take these options (['x']): expected num_layers, initialization, got 'x'.
+    """
+    parameters = list(signature(find_flow(name)).parameters.values())
+    prefix, colon, family = name.partition(":")
+    if colon and prefix in _adapters:
+        known, is_open, needed = _adapters[prefix].options(family), False, []
+    else:  # the first two are the sizes
+        own = [p for p in parameters[2:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        known = tuple(p.name for p in own)
+        is_open = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        needed = [p.name for p in own if p.default is p.empty]
+    unknown = [] if is_open else [option for option in options if option not in known]
+    missing = [option for option in needed if option not in options]
+    if unknown or missing:
+        subject = f"flow {name!r} does not take these options ({sorted(options)})"
+        expected = ", ".join(known) or "none"
+        got = ", ".join(map(repr, unknown)) if unknown else f"none of the name {missing[0]!r}, which it needs"
+        remedy = did_you_mean(unknown[0], known) if unknown else ""
+        raise InvalidInputError(complaint(subject, expected, got, remedy))
+
+
+def _no_name(value: object) -> UnknownNameError:
+    given = "a flow, which needs no making" if isinstance(value, AmortizedFlow) else described(value)
+    remedy = ""
+    if isinstance(value, type) and issubclass(value, AmortizedFlow):
+        remedy = f"Make it: {value.__name__}(latent_dim, context_dim)."
+    return UnknownNameError(complaint("flow", f"one of {', '.join(available_flows())}", given, remedy))
 
 
 def _load(point: EntryPoint) -> type[AmortizedFlow]:

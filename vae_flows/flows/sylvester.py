@@ -7,6 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
+from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.constants import Constant
@@ -126,6 +127,7 @@ class OrthogonalSylvesterFlow(_SylvesterFlow):
         torch.Size([5, 6])
     """
 
+    @checked
     def __init__(
         self,
         latent_dim: int,
@@ -175,6 +177,7 @@ class HouseholderSylvesterFlow(_SylvesterFlow):
         torch.Size([5, 6])
     """
 
+    @checked
     def __init__(
         self,
         latent_dim: int,
@@ -224,6 +227,7 @@ class TriangularSylvesterFlow(_SylvesterFlow):
         torch.Size([5, 6])
     """
 
+    @checked
     def __init__(
         self, latent_dim: int, context_dim: int, *, num_layers: int = 4, initialization: Initialization = "identity"
     ) -> None:

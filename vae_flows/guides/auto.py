@@ -14,6 +14,7 @@ from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 
+from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.guides.batch import EncoderInputs, check_contexts, encode, encoder_inputs_of
@@ -77,6 +78,7 @@ class AmortizedAutoGuide(AutoGuide):
         {'scale': (), 'rate': (6,)}
     """
 
+    @checked
     def __init__(
         self,
         model: Callable[..., Any],

@@ -11,6 +11,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.guides.batch import EncoderInputs, encode, encoder_inputs_of
 from vae_flows.guides.packing import PackingName, SitePacking, as_module, posteriors_of, total_work
@@ -64,6 +65,7 @@ class FlowGuide(PyroModule):
         True
     """
 
+    @checked
     def __init__(
         self,
         encoder: nn.Module,

@@ -15,11 +15,13 @@ from torch.distributions import biject_to, constraints
 from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import ComposeTransform, IndependentTransform, ReshapeTransform, Transform
 
+from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
 
 __all__ = ["LocalSite", "LowerTriangularTransform", "PackedTransform", "bijection_to", "unconstrained"]
 
 
+@checked
 @dataclass(frozen=True)
 class LocalSite:
     """A latent site that every row of the batch has for itself.

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.reporting.summaries import PosteriorSummary, Run
 
@@ -28,6 +29,7 @@ LABEL_GAP = 0.055
 """Least distance of two labels at the lines' ends, as a share of the axes' height."""
 
 
+@checked
 def plot_curves(runs: Iterable[Run], *, title: str = "") -> Figure:
     """Draw validation −ELBO by epoch: one line a posterior, the mean of its seeds within the band of their range.
 
@@ -72,6 +74,7 @@ def plot_curves(runs: Iterable[Run], *, title: str = "") -> Figure:
     return figure
 
 
+@checked
 def plot_results(runs: Iterable[Run], summaries: Sequence[PosteriorSummary], *, title: str = "") -> Figure:
     """Draw test −ELBO: a dot for the mean of each posterior, a bar for the standard deviation, small dots for seeds.
 
@@ -114,6 +117,7 @@ def plot_results(runs: Iterable[Run], summaries: Sequence[PosteriorSummary], *, 
     return figure
 
 
+@checked
 def image_grid(rows: Mapping[str, ArrayLike], *, title: str = "") -> Figure:
     """Draw rows of images, each row with its label at the left.
 

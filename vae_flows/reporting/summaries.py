@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
 
 __all__ = ["Estimate", "PosteriorSummary", "Reference", "Run", "Status", "summarize"]
@@ -110,6 +111,7 @@ class PosteriorSummary:
     parameters: int | None
 
 
+@checked
 def summarize(runs: Iterable[Run]) -> dict[str, tuple[PosteriorSummary, ...]]:
     """Summarise runs over their seeds, by data set; data sets and posteriors keep the order of their first run.
 

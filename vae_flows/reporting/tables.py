@@ -12,6 +12,7 @@ from typing import NamedTuple
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.reporting.summaries import Estimate, PosteriorSummary, Reference
 
@@ -83,6 +84,7 @@ def tables_to_markdown(tables: Iterable[Table]) -> str:
     return "\n".join(table.to_markdown() for table in tables)
 
 
+@checked
 def results_table(
     summaries: Sequence[PosteriorSummary], reference: Reference | None = None, notes: Iterable[str] = ()
 ) -> Table:
@@ -138,6 +140,7 @@ def results_table(
     return Table(f"{data.pop()}: {_describe_seeds(count)}", columns, tuple(rows), tuple(notes))
 
 
+@checked
 def summaries_to_csv(
     summaries: Iterable[PosteriorSummary], references: Mapping[str, Reference] = MappingProxyType({})
 ) -> str:

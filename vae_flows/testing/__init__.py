@@ -11,6 +11,7 @@ Checks draw from a seed of their own and leave the global random state as it was
 
 from typing import Any
 
+from vae_flows.checks import checked
 from vae_flows.testing import map_checks, module_checks
 from vae_flows.testing.contract import Build, Check, ContractError, FlowContract
 
@@ -39,6 +40,7 @@ CHECKS: tuple[Check, ...] = (
 """All checks, each a function of a `FlowContract`."""
 
 
+@checked
 def check_flow(build: Build, **settings: Any) -> None:
     """Run every check on a flow.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Size, Tensor
 
+from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint
 from vae_flows.flows.base import AmortizedFlow
 
@@ -37,6 +38,7 @@ class ContractError(VAEFlowsError, AssertionError):
     """A flow does not keep what every flow promises; the message names the check, what it expected and what it got."""
 
 
+@checked
 @dataclass(frozen=True)
 class FlowContract:
     """How to build the flow that is checked, and how exact it claims to be.

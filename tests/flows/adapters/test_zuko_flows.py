@@ -90,11 +90,11 @@ def test_a_solve_that_zuko_would_not_end_is_ended(direction: str, monkeypatch: p
     [
         ("zuko:NSF", {"layers": 2}, "does not take these options"),
         ("zuko:MAF", {"transforms": 2, "order": [0, 1]}, "does not take these options"),
-        ("zuko:MAF", {"orientation": "up"}, "orientation of zuko:MAF: expected 'sampling' or 'density', got 'up'"),
+        ("zuko:MAF", {"orientation": "up"}, "ZukoFlow orientation: expected one of density, sampling, got 'up'"),
     ],
 )
 def test_wrong_options_are_told(name: str, options: dict, message: str) -> None:
-    with pytest.raises(InvalidInputError, match=message):
+    with pytest.raises((InvalidInputError, UnknownNameError), match=message):
         vf.make_flow(name, D, C, **options)
 
 

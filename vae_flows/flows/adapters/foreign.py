@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Size, Tensor
@@ -146,15 +146,13 @@ class AdaptedFlow(AmortizedFlow):
         options: The other options that it was made with.
 
     Raises:
-        InvalidInputError: A size is not a positive integer, or there is no such orientation.
+        InvalidInputError: A size is not a positive integer.
     """
 
     def __init__(
         self, latent_dim: int, context_dim: int, name: str, orientation: Orientation, options: Mapping[str, Any]
     ) -> None:
         super().__init__(latent_dim, context_dim)
-        if orientation not in get_args(Orientation):
-            raise InvalidInputError(complaint(f"orientation of {name}", "'sampling' or 'density'", repr(orientation)))
         self.name = name
         self.orientation = orientation
         self.options = dict(options)

@@ -10,16 +10,18 @@ from typing import Any, cast
 from pyro.distributions import ConditionalTransformModule, transforms
 from torch import Tensor, nn
 
+from vae_flows.checks import checked
 from vae_flows.errors import require_positive, unknown_name
 from vae_flows.flows.adapters.foreign import AdaptedFlow, ForeignTransform, Orientation
 from vae_flows.flows.adapters.newton import newton_inverse
 from vae_flows.subclasses import plain
 from vae_flows.transforms.base import ChainTransform, FusedTransform, ReverseTransform
 
-__all__ = ["PyroFlow", "pyro_families", "require_pyro"]
+__all__ = ["PyroFlow", "pyro_families", "pyro_options", "require_pyro"]
 
 Factory = Callable[..., ConditionalTransformModule]
 PREFIX = "conditional_"
+MADE_BY_PYRO = ("autoregressive_nn", "split_dim", "hypernet")
 
 
 class PyroFlow(AdaptedFlow):
@@ -49,6 +51,7 @@ class PyroFlow(AdaptedFlow):
         torch.Size([3, 5, 4])
     """
 
+    @checked
     def __init__(
         self,
         latent_dim: int,
@@ -89,6 +92,21 @@ def pyro_families() -> tuple[str, ...]:
         True
     """
     return tuple(sorted(_factories()))
+
+
+def pyro_options(family: str) -> tuple[str, ...]:
+    """Return the options that a family takes: those of `PyroFlow` and of Pyro's factory.
+
+    Example:
+        >>> pyro_options("radial")
+        ('num_layers', 'orientation', 'hidden_dims')
+    """
+    own = list(inspect.signature(_factories()[family]).parameters.values())[2:]
+    named = [p.name for p in own if p.kind is not p.VAR_KEYWORD]
+    if len(named) < len(own):  # Pyro hands the rest on to the transform, whose first arguments it makes itself
+        transform = getattr(transforms, "".join(map(str.capitalize, family.split("_"))))
+        named += [name for name in inspect.signature(transform).parameters if name not in MADE_BY_PYRO]
+    return tuple(dict.fromkeys(["num_layers", "orientation", *named]))
 
 
 def require_pyro(family: str) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from typing import Any, Self, cast
 
 import torch
@@ -14,17 +15,20 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.distributions.transforms import _InverseTransform
 
+from vae_flows.checks import checked
 from vae_flows.errors import IntegrationError, InvalidInputError, complaint, unknown_name
 from vae_flows.flows.adapters.foreign import AdaptedFlow, ForeignTransform, Orientation
 from vae_flows.flows.adapters.newton import newton_inverse
 from vae_flows.subclasses import plain
 from vae_flows.transforms.base import FusedTransform
 
-__all__ = ["ZUKO_FAMILIES", "ZukoFlow", "require_zuko", "zuko_is_installed"]
+__all__ = ["ZUKO_FAMILIES", "ZukoFlow", "require_zuko", "zuko_is_installed", "zuko_options"]
 
 # All of zuko.flows but NCSF, which maps a torus, and the mixture GMM, which is no transform.
 ZUKO_FAMILIES = ("BPF", "CNF", "GF", "MAF", "NAF", "NICE", "NSF", "RealNVP", "SOSPF", "UNAF")
 BISECTED = ("BPF", "GF", "NAF", "SOSPF", "UNAF")
+MASKED, COUPLING = ("BPF", "MAF", "NAF", "NSF", "SOSPF", "UNAF"), ("NICE", "RealNVP")
+MADE_BY_FLOWS = ("features", "context", "in_features", "out_features", "adjacency", "mask")
 MAX_EVALUATIONS = 10_000
 
 
@@ -57,6 +61,7 @@ class ZukoFlow(AdaptedFlow):
         IntegrationError: A solve of `CNF` took too many evaluations, as with dynamics that are NaN.
     """
 
+    @checked
     def __init__(
         self,
         latent_dim: int,
@@ -78,6 +83,7 @@ class ZukoFlow(AdaptedFlow):
         condition = partial(self.lazy, plain(context))
         return kind(self.name, condition, self.latent_dim, context.shape[:-1], dependencies=read)
 
+    @checked
     def train(self, mode: bool = True) -> Self:
         """Set the mode, except for zuko's modules."""
         super().train(mode)
@@ -104,6 +110,32 @@ def require_zuko(family: str) -> None:
         raise InvalidInputError(
             complaint(f"flow 'zuko:{family}'", "the package zuko", "none installed", "Try: pip install zuko")
         )
+
+
+def zuko_options(family: str) -> tuple[str, ...]:
+    """Return the options that a family takes: those of `ZukoFlow`, of zuko's class, and of what it hands others on to.
+
+    Example:
+        >>> {"orientation", "bins", "transforms", "hidden_features"} <= set(zuko_options("NSF"))
+        True
+    """
+    flows, networks = _import_flows(), import_module("zuko.nn")
+    transform, network = "ElementWiseTransform", networks.MLP
+    if family == "CNF":
+        transform = "FFJTransform"
+    elif family in MASKED:
+        transform, network = "MaskedAutoregressiveTransform", networks.MaskedMLP
+    elif family in COUPLING:
+        transform = "GeneralCouplingTransform"
+    kinds: list[Any] = [kind for kind in getattr(flows, family).__mro__ if kind.__module__.startswith(flows.__name__)]
+    kinds += [getattr(flows, transform), network, *([networks.Linear] if network is networks.MLP else [])]
+    named = [
+        parameter.name
+        for kind in kinds
+        for parameter in list(signature(kind.__init__).parameters.values())[1:]
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    return tuple(name for name in dict.fromkeys(["orientation", *named]) if name not in MADE_BY_FLOWS)
 
 
 class ZukoTransform(ForeignTransform):
