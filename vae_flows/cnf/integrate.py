@@ -222,7 +222,7 @@ class ODESolver:
         }
         try:
             if self.gradient == "adjoint":
-                if self.differentiates_by_hand(field):
+                if self.differentiates_by_hand(field) and not field.has_pull_back:
                     checked = field if isinstance(field, TapedField) else AutogradTape(field)
                     checked.check_captured()
                     checked.record(times[0], states[0])
