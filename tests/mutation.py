@@ -34,7 +34,12 @@ __all__ = ["Fault", "draw", "faults_in", "main", "modules", "suite_of"]
 ROOT = Path(__file__).parents[1]
 
 TESTS = {
-    "vae_flows/cnf": ["tests/cnf", "tests/flows/test_ffjord.py", "tests/flows/test_contract.py"],
+    "vae_flows/cnf": [
+        "tests/cnf",
+        "tests/flows/test_ffjord.py",
+        "tests/flows/test_contract.py",
+        "tests/test_configuration.py",
+    ],
     "vae_flows/transforms": ["tests/transforms", "tests/flows"],
     "vae_flows/objectives.py": ["tests/test_objectives.py", "tests/test_vae.py"],
     "vae_flows/distributions.py": ["tests/test_distributions.py", "tests/test_posterior.py", "tests/flows"],

@@ -167,6 +167,16 @@ def test_elbo_and_its_terms_reach_their_closed_forms() -> None:
     assert terms.regularization is None
 
 
+def test_one_draw_is_the_default() -> None:
+    model, q = LinearGaussian(), td.Normal(torch.tensor([0.2, -1.0], dtype=torch.float64), 0.8)
+    assert draw(q).z.shape == (1, 2)
+    bounds = []
+    for particles in ((), (1,)):
+        reseed(7)
+        bounds.append(elbo(model.log_likelihood, model.log_prior, q, *particles).elbo)
+    assert torch.equal(*bounds)
+
+
 def test_bounds_are_ordered_by_alpha_and_meet_at_their_special_cases() -> None:
     model, q = LinearGaussian(), td.Normal(torch.tensor(0.2, dtype=torch.float64), 0.8)
 

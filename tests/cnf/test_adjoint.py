@@ -28,7 +28,7 @@ def test_every_method_agrees_with_a_differentiated_solve(method):
     expected, _ = gradients(dynamics, updates, latents(), ODESolver(rtol=1e-10, atol=1e-10))
     adaptive = method in {"dopri5", "bosh3", "fehlberg2", "adaptive_heun"}
     # Methods of order two need more steps than are worth their time here.
-    tolerance = 1e-10 if method == "dopri5" else 1e-8
+    tolerance = {"dopri5": 1e-10, "adaptive_heun": 1e-7}.get(method, 1e-8)
     options = {} if adaptive else {"step_size": 1 / 400}
     solver = ODESolver(
         method, gradient="adjoint", rtol=tolerance, atol=tolerance, options=options, max_evaluations=10**5
@@ -75,7 +75,8 @@ def test_the_scale_of_the_loss_does_not_matter():
         y, log_det = transform.forward_with_log_det(z)
         (gradient,) = torch.autograd.grad(scale * (y.sin().sum() + log_det.sum()), z)
         found.append(gradient / scale)
-    torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=0)
+    rounding = 1e-12 * float(found[0].norm())  # of sums whose terms are as large as the gradient, not as an entry
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=rounding)
 
 
 def test_the_weights_that_a_field_depends_on_have_no_part_in_the_choice_of_steps():
