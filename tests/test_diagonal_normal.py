@@ -94,13 +94,13 @@ def test_it_is_a_pyro_distribution_that_can_be_copied(pair) -> None:
 
 
 def test_wrong_parameters_and_values_are_named() -> None:
-    with pytest.raises(InvalidInputError, match=r"shape \(\*batch, D\), got loc \(3, 2\), scale \(4,\)"):
+    with pytest.raises(InvalidInputError, match=r"on one device, got loc .*\(3, 2\), scale .*\(4,\)"):
         DiagonalNormal(normal(3, 2), normal(4))
-    with pytest.raises(InvalidInputError, match=r"got loc \(\), scale \(\)"):
+    with pytest.raises(InvalidInputError, match=r"got loc .*\(\), scale .*\(\)"):
         DiagonalNormal(torch.tensor(0.0), torch.tensor(1.0))
     with pytest.raises(ValueError, match="scale"):
         DiagonalNormal(normal(3), -torch.ones(3), validate_args=True)
-    with pytest.raises(ValueError, match="not broadcastable"):
+    with pytest.raises(ValueError, match="expected real values of shape"):
         DiagonalNormal(normal(5, 3), torch.ones(3), validate_args=True).log_prob(normal(4, 3))
 
 

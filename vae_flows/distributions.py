@@ -16,8 +16,9 @@ from torch.distributions import Distribution, Independent, constraints, register
 from torch.distributions import TransformedDistribution as TorchTransformedDistribution
 from torch.distributions.transforms import Transform
 
+from vae_flows.checks import checked, described, require_sample_shape
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.shapes import sum_rightmost
+from vae_flows.shapes import broadcasts, check_expanded, is_dense, sum_rightmost
 from vae_flows.transforms.base import FusedTransform, evaluate_with_score
 from vae_flows.transforms.cached import CachedTransform
 from vae_flows.transforms.records import Evaluation
@@ -104,14 +105,13 @@ class DiagonalNormal(_OfAnySize, TorchDistribution):
     has_rsample = True
 
     def __init__(self, loc: Tensor, scale: Tensor, validate_args: bool | None = None) -> None:
-        try:
-            self.loc, self.scale = torch.broadcast_tensors(loc, scale)
-            shape = self.loc.shape
-        except RuntimeError:
-            shape = Size()
-        if not shape:
-            got = f"loc {tuple(loc.shape)}, scale {tuple(scale.shape)}"
-            raise InvalidInputError(complaint("DiagonalNormal", "loc and scale of shape (*batch, D)", got))
+        fit = is_dense(loc) and is_dense(scale) and loc.device == scale.device
+        if not (fit and max(loc.dim(), scale.dim()) and broadcasts(loc.shape, scale.shape)):
+            expected = "floating-point tensors loc and scale of shape (*batch, D), on one device"
+            got = f"loc {described(loc)}, scale {described(scale)}"
+            raise InvalidInputError(complaint("DiagonalNormal", expected, got))
+        self.loc, self.scale = torch.broadcast_tensors(loc, scale)
+        shape = self.loc.shape
         super().__init__(shape[:-1], shape[-1:], validate_args=validate_args if self.loc.numel() else False)
 
     @property
@@ -146,6 +146,7 @@ class DiagonalNormal(_OfAnySize, TorchDistribution):
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> DiagonalNormal:
         """Return the distribution with its parameters broadcast to another batch shape."""
+        check_expanded("DiagonalNormal.expand", self.batch_shape, batch_shape)
         new = cast(DiagonalNormal, self._get_checked_instance(DiagonalNormal, _instance))
         shape = Size(batch_shape) + self.event_shape
         new.loc, new.scale = self.loc.expand(shape), self.scale.expand(shape)
@@ -155,6 +156,7 @@ class DiagonalNormal(_OfAnySize, TorchDistribution):
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draw μ + σ ε, `(*sample, *batch, D)`."""
+        require_sample_shape("DiagonalNormal sample_shape", sample_shape)
         noise = torch.randn(self._extended_shape(Size(sample_shape)), dtype=self.loc.dtype, device=self.loc.device)
         return torch.addcmul(self.loc, noise, self.scale)
 
@@ -165,6 +167,9 @@ class DiagonalNormal(_OfAnySize, TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return log p(z), `(*sample, *batch)`, for `value (*sample, *batch, D)`."""
+        if not isinstance(value, Tensor) or value.is_complex() or not broadcasts(value.shape, self.loc.shape):
+            expected = f"real values of shape (*sample, {', '.join(map(str, self.loc.shape))})"
+            raise InvalidInputError(complaint("DiagonalNormal.log_prob", expected, described(value)))
         if self._validate_args:
             self._validate_sample(value)
         squares = ((value - self.loc) / self.scale).square()
@@ -204,6 +209,7 @@ class FlowDistribution(_OfAnySize, TransformedDistribution):
         (torch.Size([5, 3, 2]), torch.Size([5, 3]))
     """
 
+    @checked
     def __init__(
         self,
         base_distribution: Distribution,
@@ -216,8 +222,19 @@ class FlowDistribution(_OfAnySize, TransformedDistribution):
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> FlowDistribution:
         """Return the distribution with another batch shape; its transforms are the same objects."""
+        check_expanded("FlowDistribution.expand", self.batch_shape, batch_shape)
         new = self._get_checked_instance(FlowDistribution, _instance)
         return TransformedDistribution.expand(self, Size(batch_shape), new)
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Draw z `(*sample, *batch, D)`."""
+        require_sample_shape("FlowDistribution sample_shape", sample_shape)
+        return super().rsample(Size(sample_shape))
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Draw z without gradient, `(*sample, *batch, D)`."""
+        require_sample_shape("FlowDistribution sample_shape", sample_shape)
+        return super().sample(Size(sample_shape))
 
     @property
     def is_regularized(self) -> bool:
@@ -252,6 +269,7 @@ class FlowDistribution(_OfAnySize, TransformedDistribution):
         return rsample_with_score(self, sample_shape)
 
 
+@checked
 def rsample_with_score(q: Distribution, sample_shape: Sequence[int] = ()) -> ScoredSample:
     r"""Draw from any reparameterised distribution of PyTorch or Pyro, with log-density and score.
 
@@ -335,6 +353,7 @@ def evaluate(q: Distribution, value: Tensor) -> Draw:
     return Draw(value, q.log_prob(value))
 
 
+@checked
 def require_reparameterized(q: Distribution) -> None:
     """Check that samples of q can be differentiated.
 

@@ -32,6 +32,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
+from vae_flows.checks import checked, described
 from vae_flows.distributions import Draw, draw_from
 from vae_flows.errors import InvalidInputError, complaint, require_positive, unknown_name
 from vae_flows.shapes import sum_rightmost
@@ -94,6 +95,7 @@ class ELBO:
         return total_work(self.meters)
 
 
+@checked
 def draw(q: Distribution, num_particles: int = 1, gradient: GradientEstimator = "reparameterized") -> Draws:
     r"""Draw from q and score the draws; with `path`, the gradient of log q runs through z alone.
 
@@ -134,6 +136,7 @@ def _draw(q: Distribution, num_particles: int, gradient: GradientEstimator) -> D
     return drawn._replace(log_q=drawn.log_q.detach() + through_z)
 
 
+@checked
 def elbo(
     log_likelihood: LogDensity,
     log_prior: LogDensity,
@@ -183,6 +186,7 @@ def elbo(
     return ELBO(reconstruction - beta * kl, reconstruction, kl, regularization, drawn.meters)
 
 
+@checked
 def importance_weighted_bound(
     log_joint: LogDensity,
     q: Distribution,
@@ -224,6 +228,7 @@ def importance_weighted_bound(
     return renyi_bound(log_joint, q, 0.0, num_particles, chunk_size=chunk_size, gradient=gradient)
 
 
+@checked
 def renyi_bound(
     log_joint: LogDensity,
     q: Distribution,
@@ -280,6 +285,7 @@ def renyi_bound(
     return renyi_average(log_weights, alpha)
 
 
+@checked
 def renyi_average(log_weights: Tensor, alpha: float) -> Tensor:
     r"""Return :math:`\frac{1}{1-\alpha} \log \frac1K \sum_k w_k^{1-\alpha}`, at α = 1 its limit, the mean of log w.
 
@@ -334,6 +340,8 @@ def _check_alpha(alpha: float) -> None:
 
 def _evaluate(name: str, log_density: LogDensity, z: Tensor, shape: Size) -> Tensor:
     value = log_density(z)
+    if not isinstance(value, Tensor):
+        raise InvalidInputError(complaint(name, f"a tensor of shape {tuple(shape)}", described(value)))
     if value.shape != shape:
         raise InvalidInputError(
             complaint(

@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from torch.distributions.transforms import Transform
 from torch.nn import functional as F
 
+from vae_flows.checks import checked, described
 from vae_flows.configuration import config_of, register_class
 from vae_flows.distributions import DiagonalNormal, FlowDistribution
-from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.registry import make_flow, registered_name
 from vae_flows.precision import full_precision, in_own_type
 from vae_flows.saving import SavableModule
-from vae_flows.shapes import check_context
+from vae_flows.shapes import check_context, check_like
 from vae_flows.work import WorkCount
 
 __all__ = ["AmortizedPosterior"]
@@ -48,6 +49,7 @@ class AmortizedPosterior(SavableModule):
         (torch.Size([5]), torch.Size([4]), torch.Size([3, 5, 4]))
     """
 
+    @checked
     def __init__(
         self,
         latent_dim: int,
@@ -58,6 +60,7 @@ class AmortizedPosterior(SavableModule):
         **flow_options: Any,
     ) -> None:
         super().__init__()
+        require_positive(type(self).__name__, latent_dim=latent_dim, context_dim=context_dim)
         if isinstance(flow, str):
             flow = make_flow(flow, latent_dim, context_dim, **flow_options)
         elif flow_options:
@@ -70,8 +73,9 @@ class AmortizedPosterior(SavableModule):
                     f"{flow.latent_dim} and {flow.context_dim}",
                 )
             )
-        if not callable(flow):
-            raise InvalidInputError(complaint("flow", "a name, an AmortizedFlow or a callable", repr(flow)))
+        if isinstance(flow, type):
+            remedy = f"Make it: {flow.__name__}({latent_dim}, {context_dim})."
+            raise InvalidInputError(complaint("flow", "a name, a flow or a callable", described(flow), remedy))
         if variance_bounds is not None and not 0 < variance_bounds[0] < variance_bounds[1]:
             raise InvalidInputError(complaint("variance_bounds", "0 < lower < upper", variance_bounds))
         self.latent_dim = latent_dim
@@ -104,6 +108,8 @@ class AmortizedPosterior(SavableModule):
 
     def base(self, context: Tensor) -> DiagonalNormal:
         """Return the Gaussian that the flow starts from, with batch shape `*batch` and event shape `(D,)`."""
+        check_context(type(self).__name__, context, self.context_dim)
+        check_like(f"{type(self).__name__} context", context, self.gaussian)
         mean, raw_variance = self.gaussian(context).chunk(2, -1)
         # The floor is far below any variance that matters; it keeps log σ finite where softplus underflows.
         variance = F.softplus(raw_variance) + torch.finfo(context.dtype).tiny ** 0.5

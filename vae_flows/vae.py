@@ -13,6 +13,7 @@ from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
 from vae_flows import objectives
+from vae_flows.checks import checked
 from vae_flows.distributions import DiagonalNormal, FlowDistribution
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.likelihoods import Likelihood
@@ -52,6 +53,7 @@ class VAE(SavableModule):
         (torch.Size([5]), torch.Size([3, 1, 4, 4]))
     """
 
+    @checked
     def __init__(
         self,
         encoder: nn.Module,
@@ -72,6 +74,7 @@ class VAE(SavableModule):
         parts = {name: getattr(self, name) for name in ("encoder", "decoder", "posterior", "likelihood")}
         return {**parts, "prior": self.prior_model}
 
+    @checked
     def encode(self, x: Tensor) -> FlowDistribution:
         """Return q(z | x) for images `(*batch, *event)`.
 
@@ -81,10 +84,12 @@ class VAE(SavableModule):
         self.likelihood.check(x)
         return self.posterior(self.encoder(x))
 
+    @checked
     def decode(self, z: Tensor) -> TorchDistribution:
         """Return p(x | z) for latents `(*batch, latent_dim)`."""
         return self.likelihood(self._decoder_output(z))
 
+    @checked
     def prior(self, like: Tensor) -> TorchDistribution:
         """Return p(z), on the device and in the dtype of the latents `like`."""
         if self.prior_model is None:
@@ -94,6 +99,7 @@ class VAE(SavableModule):
             return cast(TorchDistribution, self.prior_model)
         return self.prior_model()
 
+    @checked
     def elbo(
         self, x: Tensor, num_particles: int = 1, beta: float = 1.0, gradient: GradientEstimator = "reparameterized"
     ) -> ELBO:
@@ -114,6 +120,7 @@ class VAE(SavableModule):
             self._log_likelihood_of(x), self._log_prior, q, num_particles, beta=beta, gradient=gradient
         )
 
+    @checked
     def importance_weighted_bound(
         self,
         x: Tensor,
@@ -141,6 +148,7 @@ class VAE(SavableModule):
         """
         return self.renyi_bound(x, 0.0, num_particles, chunk_size, gradient)
 
+    @checked
     def renyi_bound(
         self,
         x: Tensor,
@@ -175,10 +183,12 @@ class VAE(SavableModule):
             gradient=gradient,
         )
 
+    @checked
     def reconstruct(self, x: Tensor) -> Tensor:
         """Return the mean of p(x' | z) for one draw of z from q(z | x), of the shape of x."""
         return self.decode(self.encode(x).rsample()).mean
 
+    @checked
     def generate(self, count: int) -> Tensor:
         """Return the means of p(x | z) for `count` draws of z from the prior, `(count, *event)`."""
         require_positive("VAE", count=count)
@@ -186,6 +196,7 @@ class VAE(SavableModule):
         z = self.prior(reference.new_empty(self.posterior.latent_dim)).sample(Size([count]))
         return self.decode(z).mean
 
+    @checked
     def model(self, x: Tensor, beta: float = 1.0) -> Tensor:
         """Pyro model: z from the prior and x from the likelihood, in a plate over the batch `(B, *event)`."""
         register_module("vae", self)
@@ -198,6 +209,7 @@ class VAE(SavableModule):
             pyro.sample("x", self.decode(z), obs=x)
         return z
 
+    @checked
     def guide(self, x: Tensor, beta: float = 1.0) -> Tensor:
         """Pyro guide: z from q(z | x), in a plate over the batch `(B, *event)`."""
         register_module("vae", self)

@@ -108,9 +108,11 @@ def test_the_log_determinant_of_short_normals_is_that_of_the_jacobian(length: fl
 
 def test_wrong_shapes_are_named() -> None:
     u, w, b = parameters(3)
-    with pytest.raises(InvalidInputError, match=r"u and w of shape \(\*batch, D\).*w \(3, 2\)"):
+    with pytest.raises(
+        InvalidInputError, match=r"u and w of shape \(\*batch, D\).*w a torch.float64 tensor of shape \(3, 2\)"
+    ):
         PlanarTransform(u, w[:, :2], b)
-    with pytest.raises(InvalidInputError, match=r"b \(2,\)"):
+    with pytest.raises(InvalidInputError, match=r"b a torch.float64 tensor of shape \(2,\)"):
         PlanarTransform(u, w, b[:2])
-    with pytest.raises(InvalidInputError, match=r"u \(\)"):
+    with pytest.raises(InvalidInputError, match=r"u a torch.float64 tensor of shape \(\)"):
         PlanarTransform(b[0], b[0], b[0])

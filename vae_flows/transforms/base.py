@@ -13,6 +13,7 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 from torch.distributions.transforms import Transform
 
+from vae_flows.checks import require_sample_shape
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.shapes import broadcast_batch, broadcast_latents
 from vae_flows.transforms.precision import full_precision, invert_in_double
@@ -196,6 +197,7 @@ class FusedTransform(Transform):
             return self.forward_evaluation(x).log_det
 
     def forward_shape(self, shape: Sequence[int]) -> Size:
+        require_sample_shape(f"{type(self).__name__} shape", shape)
         shape = Size(shape)
         return broadcast_latents(type(self).__name__, shape, self.latent_dim, self.batch_shape) + shape[-1:]
 
@@ -206,7 +208,7 @@ class FusedTransform(Transform):
         """Return this transform with another cache size; the parameters are shared."""
         if cache_size == self._cache_size:
             return self
-        if cache_size not in (0, 1):
+        if not isinstance(cache_size, int) or cache_size not in (0, 1):
             raise InvalidInputError(complaint("cache_size", "0 or 1", cache_size))
         other = copy.copy(self)
         other._cache_size = cache_size

@@ -6,7 +6,9 @@ import torch
 from torch import Size, Tensor
 from torch.nn import functional as F
 
+from vae_flows.checks import described
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.shapes import is_dense
 from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.monotone import solve_monotone
 from vae_flows.transforms.precision import at_least_single, invert_in_double
@@ -99,7 +101,8 @@ class PlanarTransform(FusedTransform):
 
 
 def _sizes(u: Tensor, w: Tensor, b: Tensor) -> tuple[int, Size]:
-    if u.dim() and u.shape[-1:] == w.shape[-1:]:
+    fit = all(is_dense(part) for part in (u, w, b))
+    if fit and u.dim() and u.shape[-1:] == w.shape[-1:]:
         try:
             return u.shape[-1], torch.broadcast_shapes(u.shape[:-1], w.shape[:-1], b.shape)
         except RuntimeError:
@@ -108,6 +111,6 @@ def _sizes(u: Tensor, w: Tensor, b: Tensor) -> tuple[int, Size]:
         complaint(
             "PlanarTransform",
             "u and w of shape (*batch, D) and b of shape (*batch)",
-            f"u {tuple(u.shape)}, w {tuple(w.shape)}, b {tuple(b.shape)}",
+            f"u {described(u)}, w {described(w)}, b {described(b)}",
         )
     )
