@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +19,14 @@ from vae_flows.cnf.integrate import ODESolver, solver_or_default
 from vae_flows.cnf.regularization import Regularizer, check_regularizers
 from vae_flows.cnf.transform import ContinuousTransform, check_integration_time
 from vae_flows.configuration import register_class
-from vae_flows.distributions import DiagonalNormal, FlowDistribution
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.precision import full_precision, in_own_type
 from vae_flows.shapes import check_context
 from vae_flows.transforms.base import ChainTransform, FusedTransform
 from vae_flows.work import WorkCount, WorkMeter, total_work
+
+if TYPE_CHECKING:
+    from vae_flows.distributions import DiagonalNormal, FlowDistribution
 
 __all__ = ["ContinuousNormalizingFlow"]
 
@@ -130,6 +132,9 @@ class ContinuousNormalizingFlow(nn.Module):
 
     def base(self) -> DiagonalNormal:
         """Return the law of z(0), N(0, I), with event shape `(D,)`."""
+        # Imported where laws are made: they are Pyro's distributions, without which the rest of the core does.
+        from vae_flows.distributions import DiagonalNormal
+
         zeros = next(self.parameters()).new_zeros(self.latent_dim)
         return DiagonalNormal(zeros, torch.ones_like(zeros), validate_args=False)
 
@@ -164,6 +169,8 @@ class ContinuousNormalizingFlow(nn.Module):
             context: As for `transform`.
             until: As for `transform`.
         """
+        from vae_flows.distributions import FlowDistribution
+
         return FlowDistribution(self.base(), [self.transform(context, until=until)], validate_args=False)
 
     def extra_repr(self) -> str:

@@ -9,9 +9,10 @@ from torch import Size, Tensor
 from torch.nn import functional as F
 
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.precision import at_least_single, or_double
 from vae_flows.tracing import known
 from vae_flows.transforms.base import FusedTransform
-from vae_flows.transforms.precision import at_least_single, invert_in_double, or_double
+from vae_flows.transforms.double_inverse import invert_in_double
 
 __all__ = ["AutoregressiveNetwork", "InverseAutoregressiveTransform"]
 

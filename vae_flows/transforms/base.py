@@ -15,8 +15,9 @@ from torch.distributions.transforms import Transform
 
 from vae_flows.checks import require_sample_shape
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.precision import full_precision
 from vae_flows.shapes import broadcast_batch, broadcast_latents
-from vae_flows.transforms.precision import full_precision, invert_in_double
+from vae_flows.transforms.double_inverse import invert_in_double
 from vae_flows.transforms.records import Evaluation
 from vae_flows.transforms.scores import evaluate_with_score as carry_score
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.precision import or_double
 from vae_flows.tracing import known
-from vae_flows.transforms.precision import or_double
 
 __all__ = ["householder_product", "orthonormalize"]
 

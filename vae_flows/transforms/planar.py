@@ -8,10 +8,11 @@ from torch.nn import functional as F
 
 from vae_flows.checks import described
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.precision import at_least_single
 from vae_flows.shapes import is_dense
 from vae_flows.transforms.base import FusedTransform
+from vae_flows.transforms.double_inverse import invert_in_double
 from vae_flows.transforms.monotone import solve_monotone
-from vae_flows.transforms.precision import at_least_single, invert_in_double
 
 __all__ = ["PlanarTransform"]
 

@@ -6,11 +6,12 @@ import torch
 from torch import Size, Tensor
 
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.precision import at_least_single
 from vae_flows.shapes import Folded, fold_samples
 from vae_flows.tracing import known
 from vae_flows.transforms.base import FusedTransform
+from vae_flows.transforms.double_inverse import invert_in_double
 from vae_flows.transforms.monotone import solve_monotone
-from vae_flows.transforms.precision import at_least_single, invert_in_double
 
 __all__ = ["SylvesterTransform"]
 

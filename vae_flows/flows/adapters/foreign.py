@@ -12,10 +12,10 @@ from torch import Size, Tensor
 
 from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint
 from vae_flows.flows.base import AmortizedFlow
+from vae_flows.precision import or_double
 from vae_flows.subclasses import plain, tracked
 from vae_flows.tracing import functorch_is_active, known
 from vae_flows.transforms.base import FusedTransform
-from vae_flows.transforms.precision import or_double
 
 __all__ = ["AdaptedFlow", "ForeignTransform", "Orientation"]
 

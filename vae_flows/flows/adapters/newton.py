@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vae_flows.transforms.precision import at_least_single
+from vae_flows.precision import at_least_single
 
 __all__ = ["newton_inverse"]
 

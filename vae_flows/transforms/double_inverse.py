@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +14,7 @@ from vae_flows.tracing import functorch_is_active, known
 if TYPE_CHECKING:
     from vae_flows.transforms.base import FusedTransform
 
-__all__ = ["at_least_single", "full_precision", "invert_in_double", "or_double"]
+__all__ = ["invert_in_double"]
 
 # Nats by which the log-density of a draw may change when the rounded draw is scored again, beside the rounding of the
 # result itself, which is counted in units of eps times the number of terms.
@@ -23,38 +22,6 @@ MAX_ERROR = 0.05
 RESULT_ROUNDING = 8.0
 
 Primitive = Callable[[Tensor], tuple[Tensor, Tensor]]
-
-
-def at_least_single(tensor: Tensor) -> Tensor:
-    """Return the tensor in float32 where it has 16 bits: sums, solves and logarithms need more.
-
-    Example:
-        >>> at_least_single(torch.ones(2, dtype=torch.bfloat16)).dtype
-        torch.float32
-    """
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
-def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
-    """Suspend automatic mixed precision: log-densities summed in 16 bits are off by tenths of a nat.
-
-    Example:
-        >>> with torch.autocast("cpu", torch.bfloat16), full_precision(torch.ones(2)):
-        ...     (torch.ones(1, 2) @ torch.ones(2, 1)).dtype
-        torch.float32
-    """
-    # The meta device, which has none, refuses even to switch it off.
-    return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)
-
-
-def or_double(dtype: torch.dtype) -> str:
-    """Return the advice to use float64, where that is not what is in use already.
-
-    Example:
-        >>> or_double(torch.float32), or_double(torch.float64)
-        (', or use float64', '')
-    """
-    return "" if dtype == torch.float64 else ", or use float64"
 
 
 def invert_in_double(transform: FusedTransform, invert: Primitive, y: Tensor) -> tuple[Tensor, Tensor]:
