@@ -8,8 +8,10 @@ import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
+from functools import partial, wraps
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -53,13 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     _print_anywhere()
     try:
-        status = tyro.extras.subcommand_cli_from_dict(
-            dict(COMMANDS),
-            prog="python -m experiments",
-            description="Train and compare variational autoencoders with flow posteriors.",
-            args=arguments,
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-        )
+        status = _parse(arguments)()
         print(end="", flush=True)  # while an error of the output can still be told
         return status
     except SystemExit:  # after --help, or wrong arguments
@@ -81,6 +77,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = AFTER_AN_INTERRUPT.get(next(iter(arguments), ""), "the same command begins anew")
         print(f"interrupted; {told}", file=sys.stderr)
         return INTERRUPTED
+
+
+def _parse(arguments: Sequence[str]) -> Callable[[], int]:
+    """Return the command that the arguments ask for, ready to be called.
+
+    Raises:
+        VAEFlowsError: A record of settings refuses a value. Tyro would tell that in a box, with a status of its own.
+        SystemExit: Help was asked for, or the arguments are none of a command; told by tyro.
+    """
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.extras.subcommand_cli_from_dict(
+                {name: _postponed(command) for name, command in COMMANDS.items()},
+                prog="python -m experiments",
+                description="Train and compare variational autoencoders with flow posteriors.",
+                args=arguments,
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            )
+    except SystemExit as ended:
+        cause: BaseException | None = ended
+        while cause is not None:
+            if isinstance(cause, VAEFlowsError):
+                raise cause from None
+            cause = cause.__cause__ or cause.__context__
+        print(said.getvalue(), end="", file=sys.stderr)
+        raise
+
+
+def _postponed(command: Callable[..., int]) -> Callable[..., Callable[[], int]]:
+    @wraps(command)
+    def prepare(*arguments: Any, **options: Any) -> Callable[[], int]:
+        return partial(command, *arguments, **options)
+
+    return prepare
 
 
 def _tell(message: str) -> None:

@@ -65,6 +65,7 @@ def test_every_command_has_help(command, capsys, no_colour):
         (["benchmark", "--data", "mnist-statc"], "Did you mean 'mnist-static'"),
         (["benchmark", "--set", "latents=3"], "error: setting: expected one of"),
         (["train", "--preset", "quik"], "error: preset"),
+        (["train", "--devices", "0"], "error: ComputeSettings devices: expected"),
         (["train", "--posterior", "plannar"], "Did you mean 'planar'"),
         (["train", "--data", "mnist-statc"], "Did you mean 'mnist-static'"),
         (["evaluate", "nowhere"], "expected a JSON file, got no file"),

@@ -249,7 +249,10 @@ def test_the_figure_has_a_panel_for_everything():
         (["--data", "8gausians"], "Did you mean '8gaussians'"),
         (["--activation", "tan"], "Did you mean 'tanh'"),
         (["--divergence", "exakt"], "Did you mean 'exact'"),
-        (["--tolerance", "0"], "rtol: expected a positive number"),
+        (["--tolerance", "0"], "tolerance: expected a finite number above 0"),
+        (["--steps", "-1"], "steps: expected a positive integer"),
+        (["--seed", "-1"], "seed: expected an integer from 0"),
+        (["--kinetic-energy", "nan"], "kinetic_energy: expected a finite number of at least 0"),
     ],
 )
 def test_wrong_settings_are_one_line_and_write_nothing(arguments, message, capsys, no_colour):
@@ -262,5 +265,5 @@ def test_wrong_settings_are_one_line_and_write_nothing(arguments, message, capsy
 
 @pytest.mark.parametrize("name", ["num_blocks", "steps", "batch_size", "test_size", "learning_rate"])
 def test_settings_are_checked(name):
-    with pytest.raises(InvalidInputError, match=f"DensitySettings {name}: expected a positive"):
+    with pytest.raises(InvalidInputError, match=f"DensitySettings {name}: expected a (positive integer|finite number)"):
         DensitySettings(**{name: 0})
