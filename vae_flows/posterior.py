@@ -110,6 +110,9 @@ class AmortizedPosterior(SavableModule):
         """Return the Gaussian that the flow starts from, with batch shape `*batch` and event shape `(D,)`."""
         check_context(type(self).__name__, context, self.context_dim)
         check_like(f"{type(self).__name__} context", context, self.gaussian)
+        return self._base(context)
+
+    def _base(self, context: Tensor) -> DiagonalNormal:
         mean, raw_variance = self.gaussian(context).chunk(2, -1)
         # The floor is far below any variance that matters; it keeps log σ finite where softplus underflows.
         variance = F.softplus(raw_variance) + torch.finfo(context.dtype).tiny ** 0.5
@@ -121,9 +124,11 @@ class AmortizedPosterior(SavableModule):
         """Return q(z | h) for a context `(*batch, C)`."""
         check_context(type(self).__name__, context, self.context_dim)
         # Under automatic mixed precision the encoder's features may have 16 bits; densities need 32.
+        if context.device != self.gaussian.weight.device:
+            check_like(f"{type(self).__name__} context", context, self.gaussian)
         context = in_own_type(f"{type(self).__name__} context", context, self.gaussian.weight.dtype)
         with full_precision(context):
-            return FlowDistribution(self.base(context), [self.flow(context)], validate_args=False)
+            return FlowDistribution(self._base(context), [self.flow(context)], validate_args=False)
 
     def extra_repr(self) -> str:
         return f"latent_dim={self.latent_dim}, context_dim={self.context_dim}, variance_bounds={self.variance_bounds}"
