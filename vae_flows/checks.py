@@ -277,7 +277,8 @@ def _fits_protocol(value: object, protocol: Any) -> bool:
     """Whether an object, not a class, has the members that a protocol asks for."""
     if isinstance(value, type) or value is None:
         return False
-    members = getattr(protocol, "__protocol_attrs__", None) or {n for n in vars(protocol) if not n.startswith("_")}
+    names = getattr(protocol, "__protocol_attrs__", None) or vars(protocol)
+    members = [name for name in names if name == "__call__" or not name.startswith("_")]
     return all(hasattr(value, member) for member in members)
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "ScoredSample",
     "draw_from",
     "evaluate",
+    "is_regularized",
     "require_reparameterized",
     "rsample_with_score",
 ]
@@ -245,7 +246,7 @@ class FlowDistribution(_OfAnySize, TransformedDistribution):
     @property
     def is_regularized(self) -> bool:
         """Whether evaluations add to the loss, as their records' `regularization`."""
-        return any(isinstance(part, FusedTransform) and part.is_regularized for part in self.transforms)
+        return is_regularized(self)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return log q(z), `(*sample, *batch)`, for `value (*sample, *batch, *event)`."""
@@ -357,6 +358,21 @@ def evaluate(q: Distribution, value: Tensor) -> Draw:
     if isinstance(q, Independent):
         return _of_larger_events(evaluate(q.base_dist, value), q)
     return Draw(value, q.log_prob(value))
+
+
+def is_regularized(q: Distribution) -> bool:
+    """Return whether evaluations of q add to the loss, as their records' `regularization`.
+
+    Example:
+        >>> is_regularized(DiagonalNormal(torch.zeros(2), torch.ones(2)))
+        False
+    """
+    if isinstance(q, Independent):
+        return is_regularized(q.base_dist)
+    if not _is_transformed(q):
+        return False
+    own = any(isinstance(part, FusedTransform) and part.is_regularized for part in q.transforms)
+    return own or is_regularized(q.base_dist)
 
 
 def require_reparameterized(q: Distribution) -> None:

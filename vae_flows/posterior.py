@@ -17,6 +17,7 @@ from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.registry import make_flow, registered_name
 from vae_flows.precision import full_precision, in_own_type
+from vae_flows.protocols import name_of, work_of
 from vae_flows.saving import SavableModule
 from vae_flows.shapes import check_context, check_like
 from vae_flows.work import WorkCount
@@ -87,8 +88,7 @@ class AmortizedPosterior(SavableModule):
     @property
     def flow_name(self) -> str:
         """Name of the flow: its registered name, or that of its class or function."""
-        flow = self.flow
-        return getattr(flow, "name", "") or getattr(flow, "__name__", type(flow).__name__)
+        return name_of(self.flow)
 
     def get_config(self) -> Mapping[str, Any]:
         """Return the constructor's arguments, a flow that is known by name being given by name and options."""
@@ -104,7 +104,7 @@ class AmortizedPosterior(SavableModule):
     @property
     def last_solve(self) -> WorkCount | None:
         """Work of the flow's latest ODE solve, `None` for flows that make none."""
-        return getattr(self.flow, "last_solve", None)
+        return work_of(self.flow)
 
     def base(self, context: Tensor) -> DiagonalNormal:
         """Return the Gaussian that the flow starts from, with batch shape `*batch` and event shape `(D,)`."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_flows.errors import InvalidInputError, complaint
 
-__all__ = ["at_least_single", "full_precision", "in_own_type", "or_double"]
+__all__ = ["at_least_single", "full_precision", "in_own_type", "or_double", "placement"]
 
 
 def at_least_single(tensor: Tensor) -> Tensor:
@@ -59,3 +59,18 @@ def or_double(dtype: torch.dtype) -> str:
         (', or use float64', '')
     """
     return "" if dtype == torch.float64 else ", or use float64"
+
+
+def placement(module: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Return the device and floating-point type of a module's parameters, which its images must share.
+
+    A module without parameters has those of its buffers, or else those that torch makes tensors with.
+
+    Example:
+        >>> placement(nn.Linear(2, 2).double())
+        (device(type='cpu'), torch.float64)
+    """
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.is_floating_point():
+            return tensor.device, tensor.dtype
+    return torch.get_default_device(), torch.get_default_dtype()

@@ -10,21 +10,19 @@ import torch
 from pyro import poutine
 from pyro.distributions import TorchDistribution
 from torch import Size, Tensor, nn
-from torch.distributions import Distribution
 
 from vae_flows import objectives
 from vae_flows.checks import checked
-from vae_flows.distributions import DiagonalNormal, FlowDistribution
+from vae_flows.distributions import DiagonalNormal, evaluate, is_regularized
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.likelihoods import Likelihood
 from vae_flows.objectives import ELBO, GradientEstimator
-from vae_flows.posterior import AmortizedPosterior
+from vae_flows.precision import placement
+from vae_flows.protocols import Posterior, Prior, condition_posterior, context_size_of, make_prior, size_of
 from vae_flows.pyro_modules import register_module
 from vae_flows.saving import SavableModule
 
 __all__ = ["ELBO", "VAE"]
-
-Prior = Distribution | Callable[[], TorchDistribution]
 
 
 class VAE(SavableModule):
@@ -33,14 +31,21 @@ class VAE(SavableModule):
     Arguments:
         encoder: Maps images `(*batch, *event)` to contexts `(*batch, context_dim)`.
         decoder: Maps latents `(N, latent_dim)` to likelihood parameters `(N, …)`.
-        posterior: Maps contexts to q(z | x).
+        posterior: Maps contexts to q(z | x): an `AmortizedPosterior`, or any module that returns a reparameterised
+            distribution of PyTorch or Pyro; see `vae_flows.protocols`.
         likelihood: Maps likelihood parameters to p(x | z).
-        prior: p(z) with event shape `(latent_dim,)`: a distribution, or a callable or module that returns one. The
-            standard Gaussian by default.
+        prior: p(z) with event shape `(latent_dim,)`: a distribution of PyTorch or Pyro, or a callable or module that
+            returns one, such as a `ContinuousNormalizingFlow`. The standard Gaussian by default.
+        latent_dim: Size of the latents. By default that of the posterior, prior or decoder that has a `latent_dim`, or
+            else that of the first draw.
+
+    Raises:
+        InvalidInputError: A posterior or prior of another kind, or sizes that disagree.
 
     Example:
         >>> from vae_flows.likelihoods import BernoulliLikelihood
         >>> from vae_flows.networks import MLPDecoder, MLPEncoder
+        >>> from vae_flows.posterior import AmortizedPosterior
         >>> shape = (1, 4, 4)
         >>> vae = VAE(
         ...     MLPEncoder(shape, hidden_dims=(8,), context_dim=6),
@@ -58,31 +63,54 @@ class VAE(SavableModule):
         self,
         encoder: nn.Module,
         decoder: nn.Module,
-        posterior: AmortizedPosterior,
+        posterior: Posterior,
         likelihood: Likelihood,
         prior: Prior | None = None,
+        *,
+        latent_dim: int | None = None,
     ) -> None:
         super().__init__()
+        _check_sizes(posterior, prior, latent_dim)
         self.encoder = encoder
         self.decoder = decoder
         self.posterior = posterior
         self.likelihood = likelihood
         self.prior_model = prior
+        self._given_latent_dim = latent_dim
+        self._drawn_latent_dim: int | None = None
 
     def get_config(self) -> Mapping[str, Any]:
         """Return the constructor's arguments."""
         parts = {name: getattr(self, name) for name in ("encoder", "decoder", "posterior", "likelihood")}
-        return {**parts, "prior": self.prior_model}
+        size = {} if self._given_latent_dim is None else {"latent_dim": self._given_latent_dim}
+        return {**parts, "prior": self.prior_model, **size}
 
-    @checked
-    def encode(self, x: Tensor) -> FlowDistribution:
-        """Return q(z | x) for images `(*batch, *event)`.
+    @property
+    def latent_dim(self) -> int:
+        """Size of the latents.
 
         Raises:
-            InvalidInputError: Images that the likelihood has no probability for, or a context of the wrong size.
+            InvalidInputError: None of the parts tells, and nothing was drawn yet.
+        """
+        size = self._told_latent_dim() or self._drawn_latent_dim
+        if size is None:
+            expected = "a posterior, prior or decoder with the attribute latent_dim"
+            remedy = "Give VAE(…, latent_dim=…), or encode first."
+            raise InvalidInputError(complaint("size of the latents of VAE", expected, "none", remedy))
+        return size
+
+    @checked
+    def encode(self, x: Tensor) -> TorchDistribution:
+        """Return q(z | x) for images `(*batch, *event)`, a `FlowDistribution` where the posterior makes one.
+
+        Raises:
+            InvalidInputError: Images that the likelihood has no probability for, a context of the wrong size, or a
+                posterior that returns something else than `vae_flows.protocols.Posterior` says.
         """
         self.likelihood.check(x)
-        return self.posterior(self.encoder(x))
+        q = condition_posterior(self.posterior, self.encoder(x), self._told_latent_dim())
+        self._drawn_latent_dim = q.event_shape[0]
+        return q
 
     @checked
     def decode(self, z: Tensor) -> TorchDistribution:
@@ -91,13 +119,15 @@ class VAE(SavableModule):
 
     @checked
     def prior(self, like: Tensor) -> TorchDistribution:
-        """Return p(z), on the device and in the dtype of the latents `like`."""
+        """Return p(z): the standard Gaussian on the device and in the dtype of the latents `like`, or what was given.
+
+        Raises:
+            InvalidInputError: The prior that was given has another shape than the latents.
+        """
         if self.prior_model is None:
             zeros = like.new_zeros(like.shape[-1])
             return DiagonalNormal(zeros, torch.ones_like(zeros), validate_args=False)
-        if isinstance(self.prior_model, Distribution):
-            return cast(TorchDistribution, self.prior_model)
-        return self.prior_model()
+        return make_prior(self.prior_model, like.shape[-1])
 
     @checked
     def elbo(
@@ -192,17 +222,15 @@ class VAE(SavableModule):
     def generate(self, count: int) -> Tensor:
         """Return the means of p(x | z) for `count` draws of z from the prior, `(count, *event)`."""
         require_positive("VAE", count=count)
-        reference = self.posterior.gaussian.weight
-        z = self.prior(reference.new_empty(self.posterior.latent_dim)).sample(Size([count]))
+        z = self.prior(self._reference()).sample(Size([count]))
         return self.decode(z).mean
 
     @checked
     def model(self, x: Tensor, beta: float = 1.0) -> Tensor:
         """Pyro model: z from the prior and x from the likelihood, in a plate over the batch `(B, *event)`."""
         register_module("vae", self)
-        reference = self.posterior.gaussian.weight
         batch = self._plate_size(x)
-        prior = self.prior(reference.new_empty(self.posterior.latent_dim))
+        prior = self.prior(self._reference(x))
         with pyro.plate("batch", batch, dim=-1):
             with poutine.scale(scale=beta):
                 z = cast(Tensor, pyro.sample("z", prior))
@@ -217,16 +245,15 @@ class VAE(SavableModule):
         with pyro.plate("batch", self._plate_size(x), dim=-1):
             with poutine.scale(scale=beta):
                 z = cast(Tensor, pyro.sample("z", q))
-            if q.is_regularized:
+            if is_regularized(q):
                 # A guide's factor counts against the bound, as a regulariser should.
-                pyro.factor("regularization", cast(Tensor, q.evaluate(z).regularization), has_rsample=True)
+                pyro.factor("regularization", cast(Tensor, evaluate(q, z).regularization), has_rsample=True)
         return z
 
     def _decoder_output(self, z: Tensor) -> Tensor:
-        if z.shape[-1] != self.posterior.latent_dim:
-            raise InvalidInputError(
-                complaint("latents", f"shape (*batch, {self.posterior.latent_dim})", f"shape {tuple(z.shape)}")
-            )
+        size = self._told_latent_dim() or self._drawn_latent_dim
+        if size not in (None, *z.shape[-1:]):
+            raise InvalidInputError(complaint("latents", f"shape (*batch, {size})", f"shape {tuple(z.shape)}"))
         parameters = self.decoder(z.reshape(-1, z.shape[-1]))
         return parameters.reshape(z.shape[:-1] + parameters.shape[1:])
 
@@ -235,6 +262,21 @@ class VAE(SavableModule):
 
     def _log_prior(self, z: Tensor) -> Tensor:
         return self.prior(z).log_prob(z)
+
+    def _told_latent_dim(self) -> int | None:
+        """Return the size of the latents that was given, or that a part has; a distribution has it in its shape."""
+        return self._given_latent_dim or next(filter(None, map(size_of, self._sized_parts())), None)
+
+    def _sized_parts(self) -> tuple[object, ...]:
+        return self.posterior, self.prior_model, self.decoder
+
+    def _reference(self, x: Tensor | None = None) -> Tensor:
+        """Return a tensor with the size, device and dtype of one latent; where no part tells the size, x does."""
+        if x is not None and not (self._told_latent_dim() or self._drawn_latent_dim):
+            with torch.no_grad():
+                self.encode(x)
+        device, dtype = placement(self)
+        return torch.empty(self.latent_dim, device=device, dtype=dtype)
 
     def _plate_size(self, x: Tensor) -> int:
         if x.dim() != self.likelihood.event_dim + 1:
@@ -248,3 +290,14 @@ class VAE(SavableModule):
         if not len(x):
             raise InvalidInputError(complaint("images of VAE.model and VAE.guide", "one or more", "none", "See elbo."))
         return len(x)
+
+
+def _check_sizes(posterior: Posterior, prior: Prior | None, latent_dim: int | None) -> None:
+    if latent_dim is not None:
+        require_positive("VAE", latent_dim=latent_dim)
+    if isinstance(prior, nn.Module) and context_size_of(prior) is not None:
+        got = f"context_dim={context_size_of(prior)}"
+        raise InvalidInputError(complaint("VAE prior", "an unconditional density", got, "Make it without a context."))
+    sizes = {size for size in (latent_dim, size_of(posterior), size_of(prior)) if size is not None}
+    if len(sizes) > 1:
+        raise InvalidInputError(complaint("VAE latent_dim", "one size of posterior and prior", sorted(sizes)))

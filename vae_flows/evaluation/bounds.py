@@ -23,9 +23,10 @@ from vae_flows.checks import checked
 from vae_flows.data.images import Images
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.evaluation.randomness import seeded
+from vae_flows.precision import placement
 from vae_flows.vae import VAE
 
-__all__ = ["EvaluationResult", "Scores", "evaluate", "in_mode", "placement", "score"]
+__all__ = ["EvaluationResult", "Scores", "evaluate", "in_mode", "score"]
 
 
 @dataclass(frozen=True)
@@ -202,12 +203,6 @@ def in_mode(module: nn.Module, *, training: bool) -> Iterator[None]:
     finally:
         for part, mode in modes:
             part.training = mode
-
-
-def placement(module: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Return the device and dtype of a module's parameters, which its images must share."""
-    parameter = next(module.parameters())
-    return parameter.device, parameter.dtype
 
 
 def _join(batches: list[Tensor]) -> Tensor:

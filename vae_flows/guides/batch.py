@@ -47,7 +47,9 @@ def encoder_inputs_of(
     return inputs
 
 
-def encode(owner: str, encoder: nn.Module, inputs: Sequence[Tensor], plate: pyro.plate, context_dim: int) -> Tensor:
+def encode(
+    owner: str, encoder: nn.Module, inputs: Sequence[Tensor], plate: pyro.plate, context_dim: int | None
+) -> Tensor:
     """Encode the rows that a plate holds; the encoder sees no others.
 
     Arguments:
@@ -55,7 +57,7 @@ def encode(owner: str, encoder: nn.Module, inputs: Sequence[Tensor], plate: pyro
         encoder: Maps inputs `(rows, …)` to contexts `(rows, context_dim)`.
         inputs: Tensors with a row for each index of the full plate, or for each one of its subsample.
         plate: The plate, entered, so that its dimension is known.
-        context_dim: What the flows need.
+        context_dim: What the flows need, `None` where they do not tell.
 
     Returns:
         Contexts `(rows, 1, …, 1, context_dim)` with the rows at the plate's dimension.
@@ -77,7 +79,7 @@ def encode(owner: str, encoder: nn.Module, inputs: Sequence[Tensor], plate: pyro
     if rows != size:
         inputs = [value[torch.as_tensor(plate.indices, device=value.device)] for value in inputs]
     context = encoder(*inputs)
-    check_contexts(owner, context, inputs, context_dim)
+    context_dim = check_contexts(owner, context, inputs, context_dim)
     return context.reshape(size, *(1,) * (-dim - 1), context_dim)
 
 

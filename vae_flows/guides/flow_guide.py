@@ -17,7 +17,7 @@ from vae_flows.guides.batch import EncoderInputs, encode, encoder_inputs_of
 from vae_flows.guides.packing import PackingName, SitePacking, as_module, posteriors_of, total_work
 from vae_flows.guides.prototype import check_sites, find_local_sites, trace_model
 from vae_flows.guides.sites import LocalSite
-from vae_flows.posterior import AmortizedPosterior
+from vae_flows.protocols import size_of
 from vae_flows.pyro_modules import registered
 from vae_flows.work import WorkCount
 
@@ -31,8 +31,9 @@ class FlowGuide(PyroModule):
 
     Arguments:
         encoder: Maps the inputs `(B, …)` to contexts `(B, context_dim)`.
-        posterior: Maps contexts to q over unconstrained values; a sequence of one for each site, in order, where
-            `packing` is not `joint`.
+        posterior: Maps contexts to q over unconstrained values: an `AmortizedPosterior`, or any module that is what
+            `vae_flows.protocols.Posterior` says; a sequence of one for each site, in order, where `packing` is not
+            `joint`.
         site: Name of the model's latent site, a real vector `(latent_dim,)`; or a `LocalSite`, or several, in the
             model's order, with their shapes and supports.
         plate: Name of the model's plate around the sites, at dimension -1 and of the size of the batch; or a callable
@@ -69,17 +70,17 @@ class FlowGuide(PyroModule):
     def __init__(
         self,
         encoder: nn.Module,
-        posterior: AmortizedPosterior | Sequence[AmortizedPosterior],
+        posterior: nn.Module | Sequence[nn.Module],
         site: str | LocalSite | Sequence[LocalSite] = "z",
         plate: str | Callable[..., pyro.plate] = "data",
         *,
         packing: PackingName = "joint",
         encoder_inputs: EncoderInputs | None = None,
     ) -> None:
-        posteriors = [posterior] if isinstance(posterior, AmortizedPosterior) else list(posterior)
+        is_sequence = isinstance(posterior, Sequence | nn.ModuleList)
+        posteriors: list[nn.Module] = list(posterior) if is_sequence else [posterior]
         if isinstance(site, str):
-            latent_dim = sum(posterior.latent_dim for posterior in posteriors)
-            site = LocalSite(site, (latent_dim,), constraints.real_vector)
+            site = LocalSite(site, (_latent_dim(site, posteriors),), constraints.real_vector)
         sites = (site,) if isinstance(site, LocalSite) else tuple(site)
         super().__init__(name="_".join(site.name for site in sites))
         self.packing = SitePacking(sites, packing)
@@ -141,3 +142,12 @@ class FlowGuide(PyroModule):
         if callable(self.plate):
             return self.plate(*args, **kwargs)
         return pyro.plate(self.plate, len(inputs[0]), dim=-1)
+
+
+def _latent_dim(site: str, posteriors: Sequence[nn.Module]) -> int:
+    sizes = [size_of(posterior) for posterior in posteriors]
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes):
+        remedy = f"Give site=LocalSite({site!r}, (latent_dim,), constraints.real_vector)."
+        raise InvalidInputError(complaint("posterior of FlowGuide", "the attribute latent_dim", "none", remedy))
+    return sum(known)

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast, get_args
 
 import pyro
 import torch
-from pyro.distributions import Delta
+from pyro.distributions import Delta, TorchDistribution
 from torch import Tensor, nn
 from torch.distributions.transforms import Transform
 
@@ -17,6 +17,7 @@ from vae_flows.errors import InvalidInputError, complaint, unknown_name
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.guides.sites import LocalSite, PackedTransform, unconstrained
 from vae_flows.posterior import AmortizedPosterior
+from vae_flows.protocols import Posterior, condition_posterior, context_size_of, size_of, work_of
 from vae_flows.work import WorkCount
 
 __all__ = ["PackingName", "SitePacking", "as_module", "posteriors_of", "total_work"]
@@ -73,9 +74,7 @@ class SitePacking:
             context_dim += latent_dim if self.name == "autoregressive" else 0
         return sizes
 
-    def make_posteriors(
-        self, context_dim: int, flow: str | AmortizedFlow, options: Mapping[str, Any]
-    ) -> AmortizedPosterior | nn.ModuleList:
+    def make_posteriors(self, context_dim: int, flow: str | AmortizedFlow, options: Mapping[str, Any]) -> nn.Module:
         """Make the posteriors for contexts `(…, context_dim)`.
 
         Raises:
@@ -86,19 +85,24 @@ class SitePacking:
             raise self._wrong_sizes(sizes, [(flow.latent_dim, flow.context_dim)])
         return as_module([AmortizedPosterior(*size, flow, **options) for size in sizes])
 
-    def check_posteriors(self, posteriors: Sequence[AmortizedPosterior]) -> int:
-        """Return the context size that the posteriors need.
+    def check_posteriors(self, posteriors: Sequence[Posterior]) -> int | None:
+        """Return the context size that the posteriors need, `None` where they do not tell.
 
         Raises:
             InvalidInputError: Their number or sizes are not those of the sites.
         """
-        got = [(posterior.latent_dim, posterior.context_dim) for posterior in posteriors]
-        context_dim = got[0][1] if got else 1
-        if got != self.sizes(context_dim):
-            raise self._wrong_sizes(self.sizes(context_dim), got)
+        got = [(size_of(posterior), context_size_of(posterior)) for posterior in posteriors]
+        context_dim = got[0][1] if got else None
+        wanted = self.sizes(context_dim or 1)
+        agree = len(got) == len(wanted) and all(
+            latent in (None, size) and (context_dim is None or context in (None, context_size))
+            for (latent, context), (size, context_size) in zip(got, wanted, strict=True)
+        )
+        if not agree:
+            raise self._wrong_sizes(wanted, got)
         return context_dim
 
-    def sample(self, posteriors: Sequence[AmortizedPosterior], context: Tensor) -> dict[str, Tensor]:
+    def sample(self, posteriors: Sequence[Posterior], context: Tensor) -> dict[str, Tensor]:
         """Sample the sites, each flow solving once, from within the plate.
 
         Arguments:
@@ -111,14 +115,17 @@ class SitePacking:
         values: dict[str, Tensor] = {}
         for block, posterior in zip(self.blocks, posteriors, strict=True):
             transform = block[0].transform() if len(block) == 1 else PackedTransform(block)
-            of_block, sampled = _sample_block(block, transform, posterior(context))
+            q = condition_posterior(posterior, context, sum(site.size for site in block))
+            of_block, sampled = _sample_block(block, transform, q)
             values |= of_block
             if self.name == "autoregressive":
                 earlier = unconstrained(transform, sampled)
                 context = torch.cat([context.expand((*earlier.shape[:-1], context.shape[-1])), earlier], -1)
         return values
 
-    def _wrong_sizes(self, expected: list[tuple[int, int]], got: list[tuple[int, int]]) -> InvalidInputError:
+    def _wrong_sizes(
+        self, expected: list[tuple[int, int]], got: Sequence[tuple[int | None, int | None]]
+    ) -> InvalidInputError:
         return InvalidInputError(
             complaint(
                 f"flows of sites {self.describe()} packed {self.name!r}",
@@ -129,28 +136,30 @@ class SitePacking:
         )
 
 
-def as_module(posteriors: Sequence[AmortizedPosterior]) -> AmortizedPosterior | nn.ModuleList:
+def as_module(posteriors: Sequence[nn.Module]) -> nn.Module:
     """Return the only posterior, or the list of several, as a guide keeps them."""
     return posteriors[0] if len(posteriors) == 1 else nn.ModuleList(posteriors)
 
 
-def posteriors_of(module: nn.Module) -> list[AmortizedPosterior]:
+def posteriors_of(module: nn.Module) -> list[nn.Module]:
     """Return the posteriors that `as_module` put together."""
-    return cast(list[AmortizedPosterior], list(module) if isinstance(module, nn.ModuleList) else [module])
+    return list(module) if isinstance(module, nn.ModuleList) else [module]
 
 
 def total_work(module: nn.Module) -> WorkCount | None:
     """Return the work of the latest solves of all posteriors, `None` where they made none."""
-    works = [posterior.last_solve for posterior in posteriors_of(module)]
+    works = [work_of(posterior) for posterior in posteriors_of(module)]
     solves = [work for work in works if work is not None]
     return WorkCount.total(solves) if solves else None
 
 
 def _sample_block(
-    block: Sequence[LocalSite], transform: Transform, flow: FlowDistribution
+    block: Sequence[LocalSite], transform: Transform, of_block: TorchDistribution
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Sample the sites of one flow; return their values, and what `transform` gave."""
-    q = FlowDistribution(flow.base_dist, [*flow.transforms, transform], validate_args=False)
+    # One chain of transforms, where there is one, so that each of them meets its own sample again.
+    base, own = (of_block.base_dist, of_block.transforms) if isinstance(of_block, FlowDistribution) else (of_block, [])
+    q = FlowDistribution(base, [*own, transform], validate_args=False)
     name = "_".join(site.name for site in block)
     if isinstance(transform, PackedTransform):
         sampled = cast(Tensor, pyro.sample(f"_{name}_joint", q, infer={"is_auxiliary": True}))

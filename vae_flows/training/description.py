@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vae_flows.configuration import CLASS, config_of, describe, to_plain
-from vae_flows.evaluation.bounds import placement
+from vae_flows.precision import placement
+from vae_flows.protocols import name_of
 from vae_flows.training.settings import ComputeSettings, TrainingSettings
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def describe_run(
     description = to_plain(asdict(settings), repr)
     del description["max_epochs"]
     return description | {
-        "posterior": vae.posterior.flow_name,
+        "posterior": name_of(vae.posterior),
         "dtype": str(placement(vae)[1]),
         "precision": compute.precision,
         "processes": processes,

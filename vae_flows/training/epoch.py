@@ -21,8 +21,10 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Adamax
 
 from vae_flows.errors import InvalidInputError, NonFiniteLossError, complaint
-from vae_flows.evaluation.bounds import in_mode, placement, score
+from vae_flows.evaluation.bounds import in_mode, score
 from vae_flows.evaluation.randomness import derive_seed, seeded
+from vae_flows.precision import placement
+from vae_flows.protocols import name_of
 from vae_flows.training.entries import checked_mapping, checked_optimizer, checked_precision
 from vae_flows.training.progress import TrainingProgress
 from vae_flows.training.records import EpochRecord
@@ -245,7 +247,7 @@ class EpochRunner:
     @contextmanager
     def _located(self, place: str) -> Iterator[str]:
         """Yield the place, with the posterior's name, and note it on any failure, with the learning rate."""
-        place = f"{place}, posterior {self.vae.posterior.flow_name!r}"
+        place = f"{place}, posterior {name_of(self.vae.posterior)!r}"
         try:
             yield place
         except Exception as error:
