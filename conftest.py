@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.seeds import VARIABLE, reseed, shift
+
+ROOT = Path(__file__).parent
+PACKAGES = ("vae_flows", "experiments", "examples")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,6 +25,13 @@ def pytest_configure(config: pytest.Config) -> None:
     seed = config.getoption("--seed")
     if seed is not None:
         os.environ[VARIABLE] = str(seed)
+
+
+def pytest_collect_file(file_path: Path) -> None:
+    """Import a module whose examples are run as the program knows it; by its path alone it would be another module."""
+    path = file_path.relative_to(ROOT) if file_path.is_relative_to(ROOT) else file_path
+    if path.suffix == ".py" and path.parts[0] in PACKAGES and path.name != "__main__.py":
+        importlib.import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
 
 
 def pytest_report_header() -> str:

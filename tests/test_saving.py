@@ -461,15 +461,19 @@ def test_what_cannot_be_saved_leaves_no_files(tmp_path: Path) -> None:
         def __init__(self, width: int) -> None:
             super().__init__()
 
+    @register_class("tests.Scaled")
+    class Scaled(OwnEncoder):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.factor = factor
+
     folder = tmp_path / "model"
     with pytest.raises(InvalidInputError, match=r"expected tensors alone, got encoder\._extra_state"):
         make_vae(encoder=Stateful()).save_pretrained(folder)
     with pytest.raises(InvalidInputError, match=r"configuration of .*Forgetful: .*got none for width"):
         make_vae(encoder=Forgetful(3)).save_pretrained(folder)
     with pytest.raises(InvalidInputError, match="expected finite numbers"):
-        make_vae(posterior=vf.AmortizedPosterior(D, C, "none", variance_bounds=(0.1, float("inf")))).save_pretrained(
-            folder
-        )
+        make_vae(encoder=Scaled(float("inf"))).save_pretrained(folder)
     assert not folder.exists()
     folder.write_text("a file")
     with pytest.raises(InvalidInputError, match="expected a folder, got a file"):

@@ -151,7 +151,7 @@ def config_of(value: Any) -> Mapping[str, Any]:
     Example:
         >>> from vae_flows.flows import PlanarFlow
         >>> config_of(PlanarFlow(4, 8, num_layers=2))
-        {'latent_dim': 4, 'context_dim': 8, 'num_layers': 2}
+        {'latent_dim': 4, 'context_dim': 8, 'num_layers': 2, 'initialization': 'identity'}
     """
     if hasattr(value, "get_config"):
         return value.get_config()

@@ -70,7 +70,7 @@ class SavableModule(nn.Module):
         ['config.json', 'model.safetensors']
         >>> AmortizedPosterior.from_pretrained(folder).flow
         PlanarFlow(
-          latent_dim=2, context_dim=3, num_layers=2
+          latent_dim=2, context_dim=3, num_layers=2, initialization='identity'
           (heads): LinearHeads(
             shapes=((2, 2), (2, 2), (2,))
             (linear): Linear(in_features=3, out_features=10, bias=True)

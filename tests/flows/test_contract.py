@@ -40,11 +40,11 @@ def test_wrong_inputs_are_named(row: str) -> None:
         transform.inv(torch.zeros(B, 1, 2, D))
     with pytest.raises(InvalidInputError, match=rf"latents of shape \(\.\.\., {D}\), got shape \({B}, {D + 1}\)"):
         transform(torch.zeros(B, D + 1))
-    with pytest.raises(InvalidInputError, match=r"a floating-point tensor, got torch\.int64"):
+    with pytest.raises(InvalidInputError, match=r"a floating-point tensor, got a torch\.int64"):
         transform(torch.zeros(B, D, dtype=torch.int64))
     with pytest.raises(InvalidInputError, match=rf"context: .*\(\*batch, {C}\).*of shape \({B}, {C + 1}\)"):
         flow(torch.zeros(B, C + 1))
-    with pytest.raises(InvalidInputError, match=r"context: .*got torch\.int64"):
+    with pytest.raises(InvalidInputError, match=r"context: .*got a torch\.int64"):
         flow(torch.zeros(B, C, dtype=torch.int64))
     with pytest.raises(InvalidInputError, match="latent_dim: expected a positive integer, got 0"):
         CONTRACTS[row].build(0, C)

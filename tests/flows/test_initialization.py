@@ -7,7 +7,7 @@ from torch import Tensor
 import vae_flows as vf
 from tests.small_flows import DISCRETE
 from vae_flows.configuration import config_of
-from vae_flows.errors import InvalidInputError
+from vae_flows.errors import InvalidInputError, UnknownNameError
 
 INITIALIZED = ("planar", "iaf", "sylvester-orthogonal", "sylvester-householder", "sylvester-triangular")
 # Root mean squares for latents that are standard Gaussian: FFJORD's start moves them by 0.2 to 0.3 as well.
@@ -47,7 +47,7 @@ def test_the_published_start_is_an_option_that_is_kept(name: str) -> None:
 
 @pytest.mark.parametrize("name", INITIALIZED)
 def test_an_unknown_start_is_refused(name: str) -> None:
-    with pytest.raises(InvalidInputError, match="initialization"):
+    with pytest.raises(UnknownNameError, match="initialization: expected one of identity, published"):
         vf.make_flow(name, 4, 3, initialization="zero")
 
 

@@ -135,9 +135,9 @@ class Counted(list):
     """Takes the place of the list in which a flow notes its solves, and counts them."""
 
     def __init__(self, flow: FFJORD) -> None:
-        super().__init__(flow.cnf._solves)
+        super().__init__(flow.cnf._meters)
         self.flow, self.solves = flow, 0
-        flow.cnf._solves = self
+        flow.cnf._meters = self
 
     def __setitem__(self, *arguments: Any) -> None:
         self.solves += 1

@@ -125,7 +125,7 @@ def test_foreign_objects_are_described_alike_in_every_process():
 
 def describe_model_of(encoder: nn.Module, prior: Any) -> dict[str, Any]:
     posterior = vf.AmortizedPosterior(2, 6, lambda context: context)  # pyright: ignore[reportArgumentType]
-    return describe_model(VAE(encoder, lambda z: z, posterior, vf.likelihoods.BernoulliLikelihood(), prior))
+    return describe_model(VAE(encoder, nn.Identity(), posterior, vf.likelihoods.BernoulliLikelihood(), prior))
 
 
 def test_differences_are_named_by_their_path():
