@@ -11,6 +11,7 @@ from vae_flows.cnf.integrate import ODESolver
 from vae_flows.configuration import register_class
 from vae_flows.distributions import DiagonalNormal, FlowDistribution
 from vae_flows.errors import (
+    BiasedBoundWarning,
     CheckpointError,
     DataError,
     FileError,
@@ -38,6 +39,7 @@ __all__ = [
     "AmortizedAutoGuide",
     "AmortizedFlow",
     "AmortizedPosterior",
+    "BiasedBoundWarning",
     "CheckpointError",
     "DataError",
     "DiagonalNormal",

@@ -32,6 +32,8 @@ __all__ = [
     "ScoredSample",
     "draw_from",
     "evaluate",
+    "exact_where_cheap",
+    "is_estimated",
     "is_regularized",
     "require_reparameterized",
     "rsample_with_score",
@@ -373,6 +375,40 @@ def is_regularized(q: Distribution) -> bool:
         return False
     own = any(isinstance(part, FusedTransform) and part.is_regularized for part in q.transforms)
     return own or is_regularized(q.base_dist)
+
+
+def is_estimated(q: Distribution) -> bool:
+    """Return whether log-densities of q are noisy estimates, as of a continuous flow in training mode.
+
+    Example:
+        >>> is_estimated(DiagonalNormal(torch.zeros(2), torch.ones(2)))
+        False
+    """
+    if _is_transformed(q):
+        fused = [part for part in q.transforms if isinstance(part, FusedTransform)]
+        return any(part.is_estimated for part in fused) or is_estimated(q.base_dist)
+    return isinstance(q, Independent) and is_estimated(q.base_dist)
+
+
+def exact_where_cheap(q: Distribution) -> Distribution:
+    """Return q with exact log-densities where they cost about what estimates do, or itself.
+
+    Example:
+        >>> from vae_flows.cnf import ContinuousTransform, MLPDynamics
+        >>> base = DiagonalNormal(torch.zeros(2), torch.ones(2))
+        >>> q = FlowDistribution(base, ContinuousTransform(MLPDynamics(2, (8,)).condition()))
+        >>> is_estimated(q), is_estimated(exact_where_cheap(q))
+        (True, False)
+    """
+    if not is_estimated(q):
+        return q
+    if _is_transformed(q):
+        transforms = [part.exact() if isinstance(part, FusedTransform) else part for part in q.transforms]
+        kind = FlowDistribution if isinstance(q, FlowDistribution) else TorchTransformedDistribution
+        return kind(exact_where_cheap(q.base_dist), transforms, validate_args=q._validate_args)
+    independent = cast(Independent, q)
+    dims = independent.reinterpreted_batch_ndims
+    return Independent(exact_where_cheap(independent.base_dist), dims, validate_args=q._validate_args)
 
 
 def require_reparameterized(q: Distribution) -> None:

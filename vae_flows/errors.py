@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 __all__ = [
+    "BiasedBoundWarning",
     "CheckpointError",
     "DataError",
     "FileError",
@@ -24,6 +25,10 @@ __all__ = [
 
 class VAEFlowsError(Exception):
     """Base class of every error that the library raises on purpose."""
+
+
+class BiasedBoundWarning(UserWarning):
+    """A bound that is not linear in a log-density was computed from noisy estimates of it."""
 
 
 class InvalidInputError(VAEFlowsError, ValueError):

@@ -24,6 +24,7 @@ Regularisers of a flow are no part of a bound; `elbo` returns them beside it.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast, get_args
@@ -33,8 +34,8 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from vae_flows.checks import checked, described
-from vae_flows.distributions import Draw, draw_from
-from vae_flows.errors import InvalidInputError, complaint, require_positive, unknown_name
+from vae_flows.distributions import Draw, draw_from, exact_where_cheap, is_estimated
+from vae_flows.errors import BiasedBoundWarning, InvalidInputError, complaint, require_positive, unknown_name
 from vae_flows.shapes import sum_rightmost
 from vae_flows.work import WorkCount, WorkMeter, total_work
 
@@ -44,6 +45,7 @@ __all__ = [
     "GradientEstimator",
     "draw",
     "elbo",
+    "for_nonlinear_bound",
     "importance_weighted_bound",
     "renyi_average",
     "renyi_bound",
@@ -197,7 +199,8 @@ def importance_weighted_bound(
 ) -> Tensor:
     r"""Estimate :math:`\log \frac1K \sum_k p(x, z_k) / q(z_k)` of each example: `renyi_bound` at α = 0.
 
-    In expectation a lower bound of log p(x), tighter with each particle, provided that log q is exact.
+    In expectation a lower bound of log p(x), tighter with each particle, provided that log q is exact; see
+    `renyi_bound` for flows whose trace is estimated.
 
     Source: Burda et al. (2016), "Importance weighted autoencoders", equation 8; for the `path` gradient, Tucker et al.
     (2019), "Doubly reparameterized gradient estimators for Monte Carlo objectives".
@@ -244,6 +247,11 @@ def renyi_bound(
     importance-weighted bound of log p(x) at α = 0, and an upper bound of log p(x) for negative α. For finite K the
     estimate is biased, downwards for α < 1.
 
+    That takes an exact log q. Of a flow whose trace is estimated, in training mode, the exact trace is taken where it
+    costs about as much: dynamics of one or two hidden layers with amortised shifts (`amortization="bias"` or
+    `"concat"`). Elsewhere a `BiasedBoundWarning` is given, as for several particles and α ≠ 1 the bound may exceed
+    log p(x) and its gradients are biased.
+
     Source: Li and Turner (2016), "Rényi divergence variational inference", sections 3 and 4.
 
     Arguments:
@@ -271,6 +279,8 @@ def renyi_bound(
     chunk_size = num_particles if chunk_size is None else chunk_size
     require_positive("renyi_bound", num_particles=num_particles, chunk_size=chunk_size)
     _check_alpha(alpha)
+    if alpha != 1 and num_particles > 1:
+        q = for_nonlinear_bound("log q", q)
     parts = []
     cotangent_scale = _CotangentScale()
     for start in range(0, num_particles, chunk_size):
@@ -315,6 +325,25 @@ def renyi_average(log_weights: Tensor, alpha: float) -> Tensor:
     is_near = exponents.abs().amax(0) <= 1
     near = torch.where(is_near, exponents, 0.0).expm1().mean(0).log1p()
     return torch.where(is_near, near, far) / (1 - alpha)
+
+
+def for_nonlinear_bound(subject: str, q: Distribution) -> Distribution:
+    """Return q as a bound takes it that is not linear in its log-densities: exact where that is cheap.
+
+    The average of weights whose logarithms are noisy lies above that of the weights, so that such a bound may exceed
+    log p(x), and its gradients are biased. Where log-densities stay estimates, a `BiasedBoundWarning` says so.
+
+    Arguments:
+        subject: What the log-density of q is called in the warning.
+        q: Any distribution.
+    """
+    q = exact_where_cheap(q)
+    if is_estimated(q):
+        expected = f"an exact {subject} in a bound that is not linear in it"
+        got = "noisy estimates, with which the bound may exceed log p(x) and its gradients are biased"
+        remedy = "Call eval() first, or make the flow with divergence='exact'."
+        warnings.warn(complaint("importance-weighted or Rényi bound", expected, got, remedy), BiasedBoundWarning, 3)
+    return q
 
 
 class _CotangentScale:

@@ -160,8 +160,9 @@ class VAE(SavableModule):
     ) -> Tensor:
         r"""Estimate :math:`\log \frac1K \sum_k p(x, z_k) / q(z_k | x)` of each image (Burda et al. 2016, equation 8).
 
-        In expectation a lower bound of log p(x), tighter with each particle, provided that log q is exact: call
-        `eval()` first where the flow estimates its trace in training mode.
+        In expectation a lower bound of log p(x), tighter with each particle, provided that log q is exact. Where the
+        flow estimates its trace in training mode, the exact one is taken if it is as cheap; a `BiasedBoundWarning`
+        says otherwise: call `eval()` first, or make the flow with `divergence="exact"`.
 
         Arguments:
             x: Images `(*batch, *event)`.
@@ -203,10 +204,13 @@ class VAE(SavableModule):
             InvalidInputError: Bad images, a size below one, or an α that is not finite.
             UnknownNameError: There is no such gradient.
         """
-        log_likelihood = self._log_likelihood_of(x)
+        q, log_likelihood = self.encode(x), self._log_likelihood_of(x)
+        log_prior = self._log_prior
+        if alpha != 1 and num_particles != 1 and self.prior_model is not None:
+            log_prior = self._prior_for_nonlinear_bound
         return objectives.renyi_bound(
-            lambda z: log_likelihood(z) + self._log_prior(z),
-            self.encode(x),
+            lambda z: log_likelihood(z) + log_prior(z),
+            q,
             alpha,
             num_particles,
             chunk_size=chunk_size,
@@ -262,6 +266,9 @@ class VAE(SavableModule):
 
     def _log_prior(self, z: Tensor) -> Tensor:
         return self.prior(z).log_prob(z)
+
+    def _prior_for_nonlinear_bound(self, z: Tensor) -> Tensor:
+        return objectives.for_nonlinear_bound("log p(z)", self.prior(z)).log_prob(z)
 
     def _told_latent_dim(self) -> int | None:
         """Return the size of the latents that was given, or that a part has; a distribution has it in its shape."""

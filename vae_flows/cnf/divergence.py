@@ -58,6 +58,11 @@ _DIVERGENCES = ("exact", "hutchinson", "bottleneck", "brute_force")
 class Divergence(ABC):
     """A way to have tr J beside f."""
 
+    @property
+    def is_estimate(self) -> bool:
+        """Whether there is noise in the trace; without any, unless a subclass says otherwise."""
+        return False
+
     @abstractmethod
     def draw_probes(self, field: VectorField, z: Tensor) -> Tensor | None:
         """Draw the noise of one solve for latents of the shape of `z`; `None` where there is none."""
@@ -119,6 +124,10 @@ class HutchinsonDivergence(Divergence):
 
     noise: Noise = "gaussian"
     num_probes: int = 1
+
+    @property
+    def is_estimate(self) -> bool:
+        return True
 
     def __post_init__(self) -> None:
         require_named("noise", self.noise, _NOISES)

@@ -117,6 +117,16 @@ class ConditionedMLP(ConditionedDynamics):
     def dtype(self) -> torch.dtype:
         return next(self._dynamics.parameters()).dtype
 
+    @property
+    def has_cheap_trace(self) -> bool:
+        # In closed form, of weights that all examples share and that stay the same along a solve.
+        layers = list(cast(Iterable[TimeLinear], self._dynamics.layers))
+        return (
+            len(layers) <= _CLOSED_TRACE_LAYERS
+            and not any(layer.depends_on_time_in_weight for layer in layers)
+            and all(update.keeps_weight for update in self._updates)
+        )
+
     def prepare(self, shape: Size) -> MLPField:
         make_hooked_weights(self._dynamics)
         batch = shape[len(shape) - len(self.batch_shape) :]

@@ -151,6 +151,11 @@ class ConditionedDynamics(ABC):
         """The floating-point type in which f is computed, or `None` where it is that of z."""
         return None
 
+    @property
+    def has_cheap_trace(self) -> bool:
+        """Whether the exact trace costs about what an estimate with one probe does."""
+        return False
+
     @abstractmethod
     def prepare(self, shape: Size) -> VectorField:
         """Return the field for one solve of latents `(*shape, D)`."""

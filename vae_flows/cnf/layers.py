@@ -46,6 +46,11 @@ class LayerUpdate(NamedTuple):
     dense: Tensor | None = None
     time_weight: Tensor | None = None
 
+    @property
+    def keeps_weight(self) -> bool:
+        """Whether the weight stays the shared one."""
+        return self.left is None and self.right is None and self.dense is None
+
     def tensors(self) -> list[Tensor]:
         """Return those parameters that there are."""
         return [tensor for tensor in self if tensor is not None]

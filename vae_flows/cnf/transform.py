@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
 import torch
 from torch import Size, Tensor
 
-from vae_flows.cnf.divergence import Divergence, Noise, divergence_from
+from vae_flows.cnf.divergence import Divergence, ExactDivergence, Noise, divergence_from
 from vae_flows.cnf.end_time import RescaledField, moved_end
 from vae_flows.cnf.fields import AugmentedField, ConditionedDynamics, FunctionField, VectorField
 from vae_flows.cnf.integrate import ODESolver, solver_or_default
@@ -133,6 +134,18 @@ class ContinuousTransform(FusedTransform):
     @property
     def is_regularized(self) -> bool:
         return bool(self.regularizers)
+
+    @property
+    def is_estimated(self) -> bool:
+        return self.divergence.is_estimate
+
+    def exact(self) -> FusedTransform:
+        if not self.is_estimated or self._given_probes is not None or not self._dynamics.has_cheap_trace:
+            return self
+        other = copy.copy(self)
+        other.divergence = ExactDivergence()
+        other._drawn_probes = {}
+        return other
 
     def dependencies(self) -> Sequence[Tensor]:
         return self._dynamics.dependencies()

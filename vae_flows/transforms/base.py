@@ -178,6 +178,15 @@ class FusedTransform(Transform):
         """Whether evaluations add to the loss, as their records' `regularization`."""
         return False
 
+    @property
+    def is_estimated(self) -> bool:
+        """Whether log-determinants are noisy estimates: unbiased, but exp and log of them are not."""
+        return False
+
+    def exact(self) -> FusedTransform:
+        """Return this transform with exact log-determinants where they cost about what estimates do, or itself."""
+        return self
+
     def broadcast_shape(self, z: Tensor) -> Size:
         """Check latents `z` and return `(*sample, *batch)` after broadcasting against the parameters."""
         return broadcast_batch(type(self).__name__, z, self.latent_dim, self.batch_shape)
@@ -287,6 +296,13 @@ class InverseTransform(FusedTransform):
     @property
     def is_regularized(self) -> bool:
         return self.transform.is_regularized
+
+    @property
+    def is_estimated(self) -> bool:
+        return self.transform.is_estimated
+
+    def exact(self) -> FusedTransform:
+        return self.transform.exact().inv
 
     def dependencies(self) -> Sequence[Tensor]:
         return self.transform.sources()
@@ -425,6 +441,15 @@ class ChainTransform(FusedTransform):
     @property
     def is_regularized(self) -> bool:
         return any(part.is_regularized for part in self.parts)
+
+    @property
+    def is_estimated(self) -> bool:
+        return any(part.is_estimated for part in self.parts)
+
+    def exact(self) -> FusedTransform:
+        if not self.is_estimated:
+            return self
+        return ChainTransform([part.exact() for part in self.parts], cache_size=self._cache_size)
 
     def dependencies(self) -> Sequence[Tensor]:
         return [tensor for part in self.parts for tensor in part.sources()]

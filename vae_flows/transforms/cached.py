@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 from torch import Size, Tensor, nn
 from torch.distributions import constraints
-from torch.distributions.transforms import Transform
+from torch.distributions.transforms import ComposeTransform, IndependentTransform, Transform
 
 from vae_flows.transforms.base import FusedTransform, forward_with_score
 
@@ -67,6 +67,10 @@ class CachedTransform(FusedTransform):
     def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return forward_with_score(self.transform, x, score)
 
+    @property
+    def is_estimated(self) -> bool:
+        return any(isinstance(part, FusedTransform) and part.is_estimated for part in _parts(self.transform))
+
     def dependencies(self) -> Sequence[Tensor]:
         attributes = [value for value in vars(self.transform).values() if isinstance(value, Tensor)]
         learned = self.transform.parameters() if isinstance(self.transform, nn.Module) else ()
@@ -77,3 +81,14 @@ class CachedTransform(FusedTransform):
 
     def inverse_shape(self, shape: Sequence[int]) -> Size:
         return Size(self.transform.inverse_shape(Size(shape)))
+
+
+def _parts(transform: Transform) -> Iterator[Transform]:
+    """Yield what torch's compositions are made of, or else the transform itself."""
+    if isinstance(transform, ComposeTransform):
+        for part in transform.parts:
+            yield from _parts(part)
+    elif isinstance(transform, IndependentTransform):
+        yield from _parts(transform.base_transform)
+    else:
+        yield transform

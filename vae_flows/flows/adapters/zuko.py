@@ -174,6 +174,11 @@ class ZukoSolve(ZukoTransform):
 
     first_order_only = True
 
+    @property
+    def is_estimated(self) -> bool:
+        lazy: Any = cast(partial[Any], self._condition).func
+        return not lazy.exact
+
     def value_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with self._at_most(MAX_EVALUATIONS):
             return super().value_and_log_det(x)
