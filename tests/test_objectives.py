@@ -14,6 +14,7 @@ from torch import Tensor
 import vae_flows as vf
 from tests.seeds import reseed
 from tests.small_flows import DISCRETE, FLOWS, moved
+from vae_flows.distributions import draw_from
 from vae_flows.errors import InvalidInputError, UnknownNameError
 from vae_flows.objectives import draw, elbo, importance_weighted_bound, renyi_average, renyi_bound
 
@@ -394,3 +395,16 @@ def test_wrong_arguments_are_told_apart() -> None:
         elbo(score, lambda z: score(z).sum(-1), q, 3)
     with pytest.raises(InvalidInputError, match="has_rsample"):
         elbo(score, score, td.Bernoulli(torch.full((4,), 0.5)))
+
+
+@pytest.mark.parametrize("gradient", ["reparameterized", "path"])
+@pytest.mark.parametrize("particles", [1, 3])
+def test_regularisation_is_averaged_over_particles(particles: int, gradient: str) -> None:
+    flow = moved(vf.FFJORD(D, C, hidden_dims=(6,), rank=2, regularizers=[vf.cnf.KineticEnergy(3.0)])).train()
+    module, context = vf.AmortizedPosterior(D, C, flow).double(), torch.randn(5, C, dtype=torch.float64)
+    reseed(3)
+    drawn = draw_from(module(context), (particles,), with_score=gradient == "path")
+    reseed(3)
+    terms = elbo(lambda z: z.sum(-1), lambda z: z.sum(-1), module(context), particles, gradient=gradient)
+    close(terms.regularization, drawn.regularization.mean(0), 1e-12)
+    assert (terms.regularization > 0).all()

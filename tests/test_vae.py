@@ -218,6 +218,7 @@ OBJECTIVES = {
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("flow", ["planar", "ffjord"])
+@pytest.mark.filterwarnings("ignore::vae_flows.BiasedBoundWarning")
 def test_path_gradients_change_what_the_encoder_learns_from_and_nothing_else(flow, objective):
     vae, x, results = make(flow).double(), torch.rand(7, *SHAPE, dtype=torch.float64), []
     for gradient in ("reparameterized", "path"):

@@ -1,9 +1,12 @@
+import pyro
 import pytest
 import torch
 from pyro import poutine
-from pyro.distributions import LogNormal, Normal, constraints
+from pyro.distributions import Bernoulli, LogNormal, Normal, constraints
+from pyro.infer import Trace_ELBO, TraceGraph_ELBO
 
 import vae_flows as vf
+from tests.seeds import reseed
 from vae_flows.errors import InvalidInputError, UnknownNameError
 from vae_flows.flows import IdentityFlow
 from vae_flows.guides.packing import SitePacking, posteriors_of
@@ -90,3 +93,56 @@ def test_wrong_use_is_told():
         SitePacking(SITES).make_posteriors(6, IdentityFlow(4, 6), {})
     with pytest.raises(InvalidInputError, match=r"\(2, 6\), \(1, 6\), got \(3, 6\)"):
         SitePacking(SITES, "separate").make_posteriors(6, IdentityFlow(3, 6), {})
+
+
+@pytest.mark.parametrize("flow", ["none", "planar", "ffjord"])
+def test_later_sites_have_gradients_in_the_parameters_of_earlier_ones(flow):
+    packing = SitePacking(SITES, "autoregressive")
+    posteriors = packing.make_posteriors(6, flow, FFJORD if flow == "ffjord" else {}).double()
+    for parameter in posteriors.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    values = packing.sample(posteriors_of(posteriors), torch.randn(5, 6, dtype=torch.float64))
+    values["rate"].sum().backward()
+    gradients = [parameter.grad for parameter in posteriors[0].gaussian.parameters()]
+    assert all(gradient is not None and gradient.abs().max() > 0 for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", ["joint", "separate", "autoregressive"])
+@pytest.mark.parametrize("gradient", ["backprop", "recompute", "adjoint"])
+def test_regularised_flows_behind_a_discrete_site_solve_once_and_keep_their_gradients(name, gradient, solves):
+    "TraceGraph_ELBO wraps what depends on a discrete site in a class of its own."
+    packing = SitePacking(SITES, name)
+    solver = vf.ODESolver(gradient=gradient)
+    options = {**FFJORD, "solver": solver, "divergence": "exact", "regularizers": [vf.cnf.KineticEnergy(1e6)]}
+    posteriors = packing.make_posteriors(2, "ffjord", options).double()
+    for parameter in posteriors.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x = torch.randn(5, dtype=torch.float64)
+
+    def guide():
+        pyro.module("posteriors", posteriors)
+        with pyro.plate("data", len(x)):
+            side = pyro.sample("side", Bernoulli(x.new_full((len(x),), 0.5)))
+            packing.sample(posteriors_of(posteriors), torch.stack([side, x], -1))
+
+    def model():
+        with pyro.plate("data", len(x)):
+            pyro.sample("side", Bernoulli(x.new_full((len(x),), 0.5)))
+            pyro.sample("location", Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("rate", LogNormal(x.new_tensor(0.0), 1.0))
+
+    found = []
+    for objective in (TraceGraph_ELBO(), Trace_ELBO()):
+        posteriors.zero_grad()
+        solves.clear()
+        reseed(4)
+        loss = objective.loss_and_grads(model, guide)
+        assert len(solves) == len(packing.blocks)
+        gradients = [p.grad.clone() for p in posteriors.parameters() if p.grad is not None]
+        found.append((loss, gradients))
+    # The regularisation outweighs all else by far; both losses have it, and both have its gradients.
+    assert found[0][0] > 1e3
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-9)
+    assert len(found[0][1]) == len(found[1][1]) > 4
+    for of_graph, plain in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(of_graph, plain, rtol=1e-9, atol=1e-9)
