@@ -26,7 +26,7 @@ def displacement(flow: vf.AmortizedFlow, scale: float) -> tuple[float, float]:
 
 @pytest.mark.parametrize("name", INITIALIZED)
 @pytest.mark.parametrize("latent_dim", [1, 2, 8, 64])
-@pytest.mark.parametrize("scale", [0.0, 0.1, 1.0, 10.0, 100.0])
+@pytest.mark.parametrize("scale", [0.0, 0.1, 1.0, 10.0, 100.0, 1000.0])
 def test_fresh_flows_are_near_the_identity_whatever_the_size_of_the_context(
     name: str, latent_dim: int, scale: float
 ) -> None:
@@ -66,12 +66,12 @@ def test_each_parameter_of_a_fresh_flow_learns(name: str, scale: float) -> None:
 
 @pytest.mark.parametrize("name", INITIALIZED)
 def test_layers_of_a_fresh_flow_differ(name: str) -> None:
-    transform = vf.make_flow(name, 6, 5)(torch.randn(5))
+    transform = vf.make_flow(name, 6, 5).double()(torch.randn(5, dtype=torch.float64))
     assert isinstance(transform, vf.transforms.ChainTransform)
-    z = torch.randn(6)
+    z = torch.randn(6, dtype=torch.float64)
     with torch.no_grad():
         values = [part.forward_with_log_det(z)[0].norm() for part in transform.parts]
-    moved = {float(value) for value in values if not torch.isclose(value, z.norm())}
+    moved = {float(value) for value in values if not torch.isclose(value, z.norm(), rtol=1e-12)}
     assert len(moved) == 4
 
 
@@ -95,8 +95,9 @@ def test_advice_does_not_name_the_precision_that_is_in_use() -> None:
 
 
 @pytest.mark.parametrize("name", INITIALIZED)
-def test_presets_that_stand_beside_the_literature_take_its_start(name: str) -> None:
+def test_the_preset_that_stands_beside_the_literature_takes_its_start(name: str) -> None:
     presets = pytest.importorskip("experiments.presets").PRESETS
-    for preset in ("quick", "paper"):
-        for data in ("mnist-static", "frey-faces"):
-            assert presets[preset].cell(data, name, 0).posterior_options["initialization"] == "published"
+    for data in ("mnist-static", "frey-faces"):
+        assert presets["paper"].cell(data, name, 0).posterior_options["initialization"] == "published"
+        quick = presets["quick"].cell(data, name, 0).posterior_options
+        assert ("initialization" in quick) is name.startswith("sylvester")

@@ -96,6 +96,27 @@ def test_short_normals_move_nothing_far_and_stay_invertible(dim: int, dtype: tor
     torch.testing.assert_close(found, log_det, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("batch", [(3,), (5, 3)])
+def test_transforms_corrected_together_are_those_corrected_alone(batch: tuple[int, ...]) -> None:
+    u, w, b = parameters(*batch)
+    z = torch.randn(7, *batch[:-1], 4, dtype=torch.float64)
+    for b_or_shared in (b, b[..., 0, None]):
+        layers = PlanarTransform(u, w, b_or_shared).unbind()
+        assert len(layers) == 3
+        for layer, transform in enumerate(layers):
+            alone = PlanarTransform(u[..., layer, :], w[..., layer, :], b_or_shared.expand(batch)[..., layer])
+            assert transform.batch_shape == alone.batch_shape
+            for together, expected in zip(
+                transform.forward_with_log_det(z), alone.forward_with_log_det(z), strict=True
+            ):
+                torch.testing.assert_close(together, expected)
+
+
+def test_a_transform_without_a_batch_is_not_unbound() -> None:
+    with pytest.raises(InvalidInputError, match=r"PlanarTransform.unbind: expected a batch shape that is not empty"):
+        PlanarTransform(*parameters()).unbind()
+
+
 @pytest.mark.parametrize("length", [0.02, 0.03, 0.05, 1.0])
 def test_the_log_determinant_of_short_normals_is_that_of_the_jacobian(length: float) -> None:
     u, w = torch.randn(2, 3, dtype=torch.float64)

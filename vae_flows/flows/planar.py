@@ -20,8 +20,6 @@ __all__ = ["PlanarFlow"]
 
 # Standard deviation of the directions û at the start.
 START = 0.03
-# Length of w at the start.
-LENGTH = 6.0
 # Where wᵀu has this value, û = u - wᵀu w / ||w||², so that u along w gives none.
 NEUTRAL_PRODUCT = math.log(math.e - 1)
 
@@ -36,7 +34,7 @@ class PlanarFlow(AmortizedFlow):
         latent_dim: Size of the latent vectors.
         context_dim: Size of the context vectors.
         num_layers: Number of planar transforms.
-        initialization: `identity` starts near the identity, with the same transform for every context; `published` is
+        initialization: `identity` starts near the identity, with the same u and w for every context; `published` is
             the literature's start, PyTorch's of linear layers, which moves a draw the further, the larger the context.
 
     Raises:
@@ -61,15 +59,14 @@ class PlanarFlow(AmortizedFlow):
         self.initialization = initialization
         self.heads = LinearHeads(context_dim, (num_layers, latent_dim), (num_layers, latent_dim), (num_layers,))
         if initialization == "identity":
-            # û stays small where w varies with the context, as w is long, and tanh(wᵀz) is, where w is short.
-            w = LENGTH * F.normalize(torch.randn(num_layers, latent_dim), dim=-1)
-            u = NEUTRAL_PRODUCT / LENGTH**2 * w + START * torch.randn(num_layers, latent_dim)
-            self.heads.start_at([u, w, torch.zeros(num_layers)], [0.0, 1.0, 0.0])
+            # Of length 1, w does not saturate tanh(wᵀz). b varies with the context, as tanh bounds what it does.
+            w = F.normalize(torch.randn(num_layers, latent_dim), dim=-1)
+            u = NEUTRAL_PRODUCT * w + START * torch.randn(num_layers, latent_dim)
+            self.heads.start_at([u, w, torch.zeros(num_layers)], [0.0, 0.0, 1.0])
 
     def transform(self, context: Tensor) -> FusedTransform:
         u, w, b = self.heads(context)
-        layers = zip(u.unbind(-2), w.unbind(-2), b.unbind(-1), strict=True)
-        return ChainTransform([PlanarTransform(*parameters) for parameters in layers])
+        return ChainTransform(PlanarTransform(u, w, b).unbind())
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, num_layers={self.num_layers}, initialization={self.initialization!r}"

@@ -16,7 +16,7 @@ from vae_flows.transforms.monotone import solve_monotone
 
 __all__ = ["PlanarTransform"]
 
-# ||w||² below which the published correction, which is infinite at w = 0, is phased out.
+# ||w||² below which the published correction, which is infinite at w = 0, shrinks with it.
 SHORTEST = 1e-3
 
 
@@ -24,9 +24,9 @@ class PlanarTransform(FusedTransform):
     r"""The planar transform :math:`y = z + \hat u \tanh(w^Tz + b)`, invertible for every u, w and b.
 
     :math:`\hat u = u + (\mathrm{softplus}(w^Tu) - 1 - w^Tu)\, w / \|w\|^2` keeps :math:`w^T\hat u > -1`. As w vanishes,
-    that correction would go to infinity: below :math:`\|w\|^2 = 10^{-3}` it gives way to one that keeps
-    :math:`1 + w^T\hat u = e^{w^Tu}` for negative :math:`w^Tu` and leaves the others alone. Where w is zero, the
-    transform is a shift by :math:`u\tanh b`. The inverse solves the scalar equation
+    that correction goes to infinity where it points against w: there :math:`\|w\|^2` is taken as :math:`10^{-3}` at
+    least, which makes :math:`w^T\hat u` larger. Where it points along w, it is never longer than u. Where w is zero,
+    the transform is a shift by :math:`u\tanh b`. The inverse solves the scalar equation
     :math:`\alpha + w^T\hat u \tanh(\alpha + b) = w^Ty` for :math:`\alpha = w^Tz`.
 
     Source: Rezende and Mohamed (2015), "Variational inference with normalizing flows", equation 10 and appendix A.1.
@@ -54,18 +54,45 @@ class PlanarTransform(FusedTransform):
         u, w, b = map(at_least_single, (u, w, b))
         product = (w * u).sum(-1)
         square = (w * w).sum(-1)
-        # Part of the published correction, all of it where ||w||² is at least SHORTEST; the rest leaves wᵀu >= 0 alone.
-        part = (square / SHORTEST).clamp_max(1)
-        published, negative = F.softplus(product), product.clamp_max(0)
+        published = F.softplus(product)
+        change = published - 1 - product
+        # A positive change belongs to a negative wᵀu, so that w is not zero, and the change at most ||u|| ||w||.
+        divisor = torch.where(change > 0, square, square.clamp_min(SHORTEST))
         # 1 + wᵀû without the rounding of that sum, which would reach 0 where wᵀu is very negative.
-        self._margin = torch.lerp(product - negative + negative.exp(), published, part)
-        self._gain = self._margin - 1
-        # expm1(p) - p is at most p²/2, so that the second term vanishes with w.
-        gentle = (1 - part) * (negative.expm1() - negative) / square.clamp_min(torch.finfo(w.dtype).tiny)
-        correction = (published - 1 - product) / square.clamp_min(SHORTEST) + gentle
-        self._direction = u + correction.unsqueeze(-1) * w
+        self._margin = published - change * (1 - square / divisor)
+        self._direction = u + (change / divisor).unsqueeze(-1) * w
         self._normal = w
         self._offset = b
+
+    def unbind(self) -> list[PlanarTransform]:
+        """Return the transforms along the last batch dimension, whose parameters were corrected together.
+
+        Raises:
+            InvalidInputError: There is no batch dimension.
+
+        Example:
+            >>> layers = PlanarTransform(torch.randn(5, 3, 2), torch.randn(5, 3, 2), torch.randn(5, 3)).unbind()
+            >>> len(layers), layers[0].batch_shape
+            (3, torch.Size([5]))
+        """
+        batch = self.batch_shape
+        if not batch:
+            raise InvalidInputError(complaint("PlanarTransform.unbind", "a batch shape that is not empty", batch))
+        vectors = [vector.expand(batch + vector.shape[-1:]).unbind(-2) for vector in (self._direction, self._normal)]
+        numbers = [number.expand(batch).unbind(-1) for number in (self._margin, self._offset)]
+        layers = []
+        for direction, normal, margin, offset in zip(*vectors, *numbers, strict=True):
+            # Not by copy.copy, through which torch.compile cannot see.
+            layer = object.__new__(PlanarTransform)
+            FusedTransform.__init__(layer, self.latent_dim, batch[:-1], cache_size=self._cache_size)
+            layer._direction, layer._normal, layer._margin, layer._offset = direction, normal, margin, offset
+            layers.append(layer)
+        return layers
+
+    @property
+    def _gain(self) -> Tensor:
+        # wᵀû
+        return self._margin - 1
 
     def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         y, log_det, _ = self._evaluate(x)
