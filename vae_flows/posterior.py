@@ -19,7 +19,7 @@ from vae_flows.flows.registry import make_flow, registered_name
 from vae_flows.precision import full_precision, in_own_type
 from vae_flows.protocols import name_of, work_of
 from vae_flows.saving import SavableModule
-from vae_flows.shapes import check_context, check_like
+from vae_flows.shapes import check_context, check_finite, check_like
 from vae_flows.work import WorkCount
 
 __all__ = ["AmortizedPosterior"]
@@ -113,7 +113,9 @@ class AmortizedPosterior(SavableModule):
         return self._base(context)
 
     def _base(self, context: Tensor) -> DiagonalNormal:
-        mean, raw_variance = self.gaussian(context).chunk(2, -1)
+        parameters = self.gaussian(context)
+        check_finite(f"{type(self).__name__} context", parameters, context=context)
+        mean, raw_variance = parameters.chunk(2, -1)
         # The floor is far below any variance that matters; it keeps log σ finite where softplus underflows.
         variance = F.softplus(raw_variance) + torch.finfo(context.dtype).tiny ** 0.5
         if self.variance_bounds is not None:

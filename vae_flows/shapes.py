@@ -16,6 +16,7 @@ from torch import Size, Tensor, nn
 
 from vae_flows.checks import described, require_sample_shape
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.tracing import all_finite
 
 __all__ = [
     "Folded",
@@ -24,6 +25,7 @@ __all__ = [
     "broadcasts",
     "check_context",
     "check_expanded",
+    "check_finite",
     "check_last_dimension",
     "check_like",
     "fold_samples",
@@ -53,6 +55,21 @@ def check_context(name: str, context: Tensor, context_dim: int) -> None:
     """
     remedy = "context_dim is the size that the encoder emits."
     check_last_dimension(f"{name} context", context, context_dim, remedy)
+
+
+def check_finite(subject: str, *values: Tensor, context: Tensor | None = None) -> None:
+    """Check that values made from a context, or the context itself, are finite.
+
+    Raises:
+        InvalidInputError: They are not; the message names `subject`, or the context where that is not finite itself.
+    """
+    if all_finite(*values) is not False:
+        return
+    if context is not None and all_finite(context) is not False:
+        got, remedy = "an overflow", "The context has numbers too large for its dtype: look at what the encoder emits."
+    else:
+        got, remedy = "NaN or infinity", "Look at the encoder's input and weights; a lower learning rate may help."
+    raise InvalidInputError(complaint(subject, "finite numbers", got, remedy))
 
 
 def check_last_dimension(subject: str, value: Tensor, size: int, remedy: str = "") -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["bound", "functorch_is_active", "known"]
+__all__ = ["all_finite", "bound", "functorch_is_active", "known"]
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -50,6 +51,28 @@ def known(condition: Tensor) -> bool | None:
     try:
         return bool(condition.all())
     except RuntimeError:  # what vmap raises, which has no public way to ask for it
+        return None
+
+
+def all_finite(*tensors: Tensor) -> bool | None:
+    """Return whether all numbers are finite, by one reduction of each tensor; `None` where Python may not look.
+
+    These places are those of `known`, and `torch.jit.trace`, the meta device and the capture of CUDA graphs.
+
+    Example:
+        >>> all_finite(torch.ones(3)), all_finite(torch.ones(3), torch.tensor(float("nan")))
+        (True, False)
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return None
+    if any(tensor.is_meta or (tensor.is_cuda and torch.cuda.is_current_stream_capturing()) for tensor in tensors):
+        return None
+    try:
+        # NaN and infinity never leave a sum, which is the cheapest reduction; where it overflows, each number is asked.
+        return all(
+            math.isfinite(tensor.detach().sum().item()) or bool(tensor.detach().isfinite().all()) for tensor in tensors
+        )
+    except RuntimeError:  # what vmap raises
         return None
 
 

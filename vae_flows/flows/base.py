@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vae_flows.checks import checked
 from vae_flows.errors import require_positive
-from vae_flows.shapes import check_context, check_like
+from vae_flows.shapes import check_context, check_finite, check_like
 from vae_flows.transforms.base import FusedTransform
 
 __all__ = ["AmortizedFlow"]
@@ -48,6 +48,7 @@ class AmortizedFlow(ConditionalTransformModule):
         """Return the transform of latents `(*sample, *batch, latent_dim)` for a context `(*batch, context_dim)`."""
         check_context(type(self).__name__, context, self.context_dim)
         check_like(f"{type(self).__name__} context", context, self)
+        check_finite(f"{type(self).__name__} context", context)
         return self.transform(context)
 
     def forward(self, context: Tensor) -> FusedTransform:

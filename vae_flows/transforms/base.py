@@ -17,6 +17,7 @@ from vae_flows.checks import require_sample_shape
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.precision import full_precision
 from vae_flows.shapes import broadcast_batch, broadcast_latents
+from vae_flows.tracing import all_finite
 from vae_flows.transforms.double_inverse import invert_in_double
 from vae_flows.transforms.records import Evaluation
 from vae_flows.transforms.scores import evaluate_with_score as carry_score
@@ -83,6 +84,8 @@ class FusedTransform(Transform):
     bijective = True
     # Whether both primitives compute in float64 when given it, whatever the dtype of the parameters.
     takes_double = False
+    # Whether a value or log-determinant that is NaN or infinite is a fault, as it is for maps of all vectors.
+    is_finite = True
 
     def __init__(self, latent_dim: int | None, batch_shape: Size, *, cache_size: int = 1) -> None:
         super().__init__(cache_size=cache_size)
@@ -142,7 +145,7 @@ class FusedTransform(Transform):
         self.broadcast_shape(x)
         with full_precision(x):
             evaluation = self.forward_evaluation(x)
-        return self._remember(evaluation)
+        return self._remember(self._checked(evaluation, evaluation.y))
 
     def evaluate_inverse(self, y: Tensor) -> Evaluation:
         """Find the x that is mapped to y `(*sample, *batch, D)`, and return all that is found.
@@ -156,7 +159,7 @@ class FusedTransform(Transform):
         self.broadcast_shape(y)
         with full_precision(y):
             evaluation = self.inverse_evaluation(y)
-        return self._remember(evaluation)
+        return self._remember(self._checked(evaluation, evaluation.x))
 
     def evaluate_with_score(self, x: Tensor, score: Tensor) -> Evaluation:
         r"""Map x and carry its score :math:`\partial \log q_0(x) / \partial x` along, as `forward_with_score` does.
@@ -167,7 +170,7 @@ class FusedTransform(Transform):
         self.broadcast_shape(x)
         with full_precision(x):
             evaluation = self.scored_evaluation(x, score)
-        return self._remember(evaluation)
+        return self._remember(self._checked(evaluation, evaluation.y))
 
     def dependencies(self) -> Sequence[Tensor]:
         """Tensors beside its attributes that may change while the transform lives, such as a network's parameters."""
@@ -204,7 +207,8 @@ class FusedTransform(Transform):
             return latest.evaluation.log_det
         self.broadcast_shape(x)
         with full_precision(x):
-            return self.forward_evaluation(x).log_det
+            evaluation = self.forward_evaluation(x)
+        return self._checked(evaluation, evaluation.y).log_det
 
     def forward_shape(self, shape: Sequence[int]) -> Size:
         require_sample_shape(f"{type(self).__name__} shape", shape)
@@ -255,6 +259,14 @@ class FusedTransform(Transform):
 
     def _involved(self, evaluation: Evaluation) -> list[Tensor]:
         return [] if torch.compiler.is_compiling() else [evaluation.x, evaluation.y, *self.sources()]
+
+    def _checked(self, evaluation: Evaluation, found: Tensor) -> Evaluation:
+        """Refuse an evaluation in which what was found, or the log-determinant, is NaN or infinite."""
+        if self.is_finite and all_finite(found, evaluation.log_det) is False:
+            remedy = "Its context or latents are NaN or infinite, or so large that they overflow."
+            got = f"NaN or infinity in {found.dtype}"
+            raise InvalidInputError(complaint(f"value and log-det of {type(self).__name__}", "finite", got, remedy))
+        return evaluation
 
     def _remember(self, evaluation: Evaluation) -> Evaluation:
         if self._cache_size:

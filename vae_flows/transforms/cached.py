@@ -32,6 +32,8 @@ class CachedTransform(FusedTransform):
         True
     """
 
+    is_finite = False  # values of others, such as of exp, may lie at the ends of their range
+
     def __init__(self, transform: Transform, *, cache_size: int = 1) -> None:
         super().__init__(None, Size(), cache_size=cache_size)
         self.transform = transform

@@ -103,11 +103,17 @@ class ForeignTransform(FusedTransform):
         try:
             value, log_det = primitive(z)
         except RuntimeError as error:
-            if isinstance(error, VAEFlowsError) or torch.finfo(z.dtype).bits > 16:
+            own = {tensor.dtype for tensor in self.dependencies()}
+            if isinstance(error, VAEFlowsError) or (torch.finfo(z.dtype).bits > 16 and z.dtype in own):
                 raise
             reason = str(error).partition("\n")[0]
             raise InvalidInputError(
-                complaint(self.name, "a dtype that its library computes in", f"{z.dtype} ({reason})", "Use float32.")
+                complaint(
+                    self.name,
+                    "a dtype that its library computes in",
+                    f"{z.dtype} ({reason})",
+                    "Convert both by .to(…).",
+                )
             ) from error
         if not torch.is_grad_enabled():
             return value.detach(), log_det.detach()
