@@ -152,14 +152,18 @@ RECORDS = {
 EXTENDED = {"AugmentedField", "ConditionedDynamics", "Divergence", "FusedTransform", "Regularizer", "VectorField"}
 # What derived classes write and the library calls, with arguments that it has made or checked itself.
 HOOKS = {
+    "adopt", "exact", "renewed_by",
     "bases", "bind", "bottleneck_width", "building", "check_probes", "dependencies", "differentiates_by_hand",
     "draw_probes", "foreign_transform", "forward_evaluation", "forward_with_log_det", "forward_with_score",
     "inverse_evaluation", "inverse_with_log_det", "isolated", "pack", "prepare", "rate", "scored_evaluation", "solve",
     "sources", "tensors", "unpack", "value", "value_and_trace", "with_bottleneck_probes", "with_probes", "with_trace",
 }  # fmt: skip
+# Called with a distribution that an objective has checked already.
 # Without arguments of their own, or with those of another library; checked by their derived classes' rows; and what
 # reads files, whose own tests damage those.
-ELSEWHERE = {"activation", "extra_repr", "get_config", "push_to_hub", "Likelihood.forward", "load_weights"}
+ELSEWHERE = {"activation", "extra_repr", "get_config", "push_to_hub", "Likelihood.forward", "load_weights"} | {
+    "exact_where_cheap", "for_nonlinear_bound", "is_estimated",
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
@@ -142,10 +141,17 @@ class ContinuousTransform(FusedTransform):
     def exact(self) -> FusedTransform:
         if not self.is_estimated or self._given_probes is not None or not self._dynamics.has_cheap_trace:
             return self
-        other = copy.copy(self)
+        other = self._copied()
         other.divergence = ExactDivergence()
         other._drawn_probes = {}
         return other
+
+    def adopt(self, other: FusedTransform) -> None:
+        fresh = cast(ContinuousTransform, other)
+        self._dynamics = fresh._dynamics  # the noise stays, and so does a T that was drawn
+        if isinstance(fresh.integration_time, Tensor) and isinstance(self.integration_time, Tensor):
+            drawn = (self.integration_time - fresh.integration_time).detach()
+            self.integration_time = fresh.integration_time + drawn
 
     def dependencies(self) -> Sequence[Tensor]:
         return self._dynamics.dependencies()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import partial
 
+import torch
 from pyro.distributions import ConditionalTransformModule
 from torch import Tensor
 
 from vae_flows.checks import checked
 from vae_flows.errors import require_positive
 from vae_flows.shapes import check_context, check_finite, check_like
+from vae_flows.tracing import bound, functorch_is_active
 from vae_flows.transforms.base import FusedTransform
 
 __all__ = ["AmortizedFlow"]
@@ -49,7 +52,10 @@ class AmortizedFlow(ConditionalTransformModule):
         check_context(type(self).__name__, context, self.context_dim)
         check_like(f"{type(self).__name__} context", context, self)
         check_finite(f"{type(self).__name__} context", context)
-        return self.transform(context)
+        transform = self.transform(context)
+        if torch.is_grad_enabled() and not (torch.compiler.is_compiling() or functorch_is_active()):
+            transform.renewed_by(partial(bound(self).transform, context))
+        return transform
 
     def forward(self, context: Tensor) -> FusedTransform:
         return self.condition(context)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self, cast
 from weakref import ref
 
 import torch
@@ -15,6 +15,7 @@ from torch.distributions.transforms import Transform
 
 from vae_flows.checks import require_sample_shape
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.graphs import BackwardMark
 from vae_flows.precision import full_precision
 from vae_flows.shapes import broadcast_batch, broadcast_latents
 from vae_flows.tracing import all_finite
@@ -92,6 +93,8 @@ class FusedTransform(Transform):
         self.latent_dim = latent_dim
         self.batch_shape = batch_shape
         self._latest: _Memory | None = None
+        self._mark = BackwardMark()
+        self._build: Callable[[], FusedTransform] | None = None
         self._inverse_made: ref[InverseTransform] | None = None
 
     @abstractmethod
@@ -139,12 +142,14 @@ class FusedTransform(Transform):
         Raises:
             InvalidInputError: x has a wrong shape or dtype.
         """
+        self._renew(x)
         latest = self._latest
         if latest is not None and x is latest.evaluation.x and self._holds(latest):
             return latest.evaluation
         self.broadcast_shape(x)
         with full_precision(x):
             evaluation = self.forward_evaluation(x)
+        self._mark.watch(evaluation.y, evaluation.log_det, evaluation.regularization)
         return self._remember(self._checked(evaluation, evaluation.y))
 
     def evaluate_inverse(self, y: Tensor) -> Evaluation:
@@ -153,12 +158,14 @@ class FusedTransform(Transform):
         Raises:
             InvalidInputError: y has a wrong shape or dtype.
         """
+        self._renew(y)
         latest = self._latest
         if latest is not None and y is latest.evaluation.y and self._holds(latest):
             return latest.evaluation
         self.broadcast_shape(y)
         with full_precision(y):
             evaluation = self.inverse_evaluation(y)
+        self._mark.watch(evaluation.x, evaluation.log_det, evaluation.regularization)
         return self._remember(self._checked(evaluation, evaluation.x))
 
     def evaluate_with_score(self, x: Tensor, score: Tensor) -> Evaluation:
@@ -167,9 +174,11 @@ class FusedTransform(Transform):
         Raises:
             InvalidInputError: x has a wrong shape or dtype.
         """
+        self._renew(x)
         self.broadcast_shape(x)
         with full_precision(x):
             evaluation = self.scored_evaluation(x, score)
+        self._mark.watch(evaluation.y, evaluation.log_det, evaluation.regularization)
         return self._remember(self._checked(evaluation, evaluation.y))
 
     def dependencies(self) -> Sequence[Tensor]:
@@ -202,12 +211,14 @@ class FusedTransform(Transform):
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         """Return :math:`\\log|\\det \\partial y/\\partial x|` at `x`, shape `(*sample, *batch)`."""
+        self._renew(x)
         latest = self._latest
         if latest is not None and x is latest.evaluation.x and y is latest.evaluation.y and self._holds(latest):
             return latest.evaluation.log_det
         self.broadcast_shape(x)
         with full_precision(x):
             evaluation = self.forward_evaluation(x)
+        self._mark.watch(evaluation.log_det)
         return self._checked(evaluation, evaluation.y).log_det
 
     def forward_shape(self, shape: Sequence[int]) -> Size:
@@ -224,7 +235,7 @@ class FusedTransform(Transform):
             return self
         if not isinstance(cache_size, int) or cache_size not in (0, 1):
             raise InvalidInputError(complaint("cache_size", "0 or 1", cache_size))
-        other = copy.copy(self)
+        other = self._copied()
         other._cache_size = cache_size
         return other
 
@@ -239,7 +250,13 @@ class FusedTransform(Transform):
         return inverse
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_latest": None, "_inverse_made": None}
+        return {
+            **super().__getstate__(),
+            "_latest": None,
+            "_inverse_made": None,
+            "_mark": BackwardMark(),
+            "_build": None,
+        }
 
     def _call(self, x: Tensor) -> Tensor:
         return self.forward_with_log_det(x)[0]
@@ -256,6 +273,33 @@ class FusedTransform(Transform):
             elif type(value) in (tuple, list):
                 found.extend(part for part in value if isinstance(part, Tensor))
         return list({id(tensor): tensor for tensor in found}.values())
+
+    def renewed_by(self, build: Callable[[], FusedTransform]) -> Self:
+        """Take parameters that `build` makes anew, once a backward pass may have freed the graph of the present ones.
+
+        Arguments:
+            build: Returns a transform of the same kind and parts.
+        """
+        self._build = build
+        return self
+
+    def adopt(self, other: FusedTransform) -> None:
+        """Take the parameters of another transform of the same kind; settings of the cache stay."""
+        own = {"_latest", "_mark", "_build", "_inverse_made", "_cache_size", "_inv"}
+        vars(self).update({name: value for name, value in vars(other).items() if name not in own})
+
+    def _renew(self, z: Tensor) -> None:
+        """Forget what has gone through a backward pass, where gradients may be asked for again."""
+        if self._mark.passed and torch.is_grad_enabled():
+            self._latest, self._mark = None, BackwardMark()
+            if self._build is not None:
+                with full_precision(z):
+                    self.adopt(self._build())
+
+    def _copied(self) -> Self:
+        other = copy.copy(self)
+        other._mark, other._build = self._mark, self._build
+        return other
 
     def _involved(self, evaluation: Evaluation) -> list[Tensor]:
         return [] if torch.compiler.is_compiling() else [evaluation.x, evaluation.y, *self.sources()]
@@ -315,6 +359,13 @@ class InverseTransform(FusedTransform):
 
     def exact(self) -> FusedTransform:
         return self.transform.exact().inv
+
+    def renewed_by(self, build: Callable[[], FusedTransform]) -> Self:
+        self.transform.renewed_by(lambda: build().inv)
+        return self
+
+    def adopt(self, other: FusedTransform) -> None:
+        self.transform.adopt(other.inv)
 
     def dependencies(self) -> Sequence[Tensor]:
         return self.transform.sources()
@@ -461,7 +512,13 @@ class ChainTransform(FusedTransform):
     def exact(self) -> FusedTransform:
         if not self.is_estimated:
             return self
-        return ChainTransform([part.exact() for part in self.parts], cache_size=self._cache_size)
+        chain, build = ChainTransform([part.exact() for part in self.parts], cache_size=self._cache_size), self._build
+        chain._mark = self._mark
+        return chain if build is None else chain.renewed_by(lambda: build().exact())
+
+    def adopt(self, other: FusedTransform) -> None:
+        for part, new in zip(self.parts, cast(ChainTransform, other).parts, strict=True):
+            part.adopt(new)
 
     def dependencies(self) -> Sequence[Tensor]:
         return [tensor for part in self.parts for tensor in part.sources()]
