@@ -81,6 +81,14 @@ def test_densities_score_values_of_another_type_or_tell(dtype):
             assert bool(density.log_prob(torch.zeros(5, D).to(dtype)).isfinite().all())
 
 
+@pytest.mark.parametrize("name", ["none", "planar", "iaf", "sylvester-householder"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_densities_in_16_bits_warn(name, dtype):
+    q = FLOWS[name].posterior(D, C).to(dtype)(torch.randn(5, C, dtype=dtype))
+    with pytest.warns(UserWarning, match="two to three digits"):
+        q.rsample_with_log_prob()
+
+
 @pytest.mark.parametrize("shape", [(0,), (3, 0)])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("gradient", ["backprop", "recompute", "adjoint"])

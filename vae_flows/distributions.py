@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeGuard, cast
 
@@ -462,6 +463,12 @@ def _joined(
             of_event = sum_rightmost(evaluation.regularization, coupled)
             regularization = of_event if regularization is None else regularization + of_event
         event_dim += transform.codomain.event_dim - transform.domain.event_dim
+    if not torch.compiler.is_compiling() and torch.finfo(log_q.dtype).bits <= 16:
+        warnings.warn(
+            f"log q is computed in {log_q.dtype}, which has two to three digits. Keep the model in float32, and use "
+            "automatic mixed precision, which leaves densities in it.",
+            stacklevel=2,
+        )
     meters = (*base.meters, *(meter for evaluation in evaluations for meter in evaluation.meters))
     return Draw(z, log_q, score, regularization, meters)
 

@@ -82,6 +82,7 @@ def test_values_of_another_float_type_are_converted_where_nothing_is_lost():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("options", [{"rank": 2}, {"amortization": "bias"}])
+@pytest.mark.filterwarnings("ignore:log q is computed in:UserWarning")
 def test_models_of_sixteen_bits_are_solved(dtype, options):
     posterior = vf.AmortizedPosterior(3, 8, flow="ffjord", hidden_dims=(16,), **options).to(dtype)
     z, log_q = posterior(torch.randn(6, 8, dtype=dtype)).rsample_with_log_prob()

@@ -96,6 +96,7 @@ def test_parameters_that_are_orthonormal_only_in_float32_do_not_spoil_the_invers
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("flow", [*DISCRETE, "none"])
+@pytest.mark.filterwarnings("ignore:log q is computed in:UserWarning")
 def test_16_bit_models_draw_score_and_learn(flow: str, dtype: torch.dtype) -> None:
     posterior = vf.AmortizedPosterior(6, 8, flow=flow).to(dtype)
     z, log_q = posterior(torch.randn(4, 8).to(dtype)).rsample_with_log_prob((3,))

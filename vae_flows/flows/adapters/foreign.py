@@ -98,12 +98,14 @@ class ForeignTransform(FusedTransform):
         shape = self.broadcast_shape(z)
         origins = (z, *self.dependencies())
         z = plain(z).expand(shape + z.shape[-1:])
+        own = {tensor.dtype for tensor in self.dependencies()}
+        for dtype in own:  # values of fewer bits are exact in it
+            z = z.to(torch.promote_types(z.dtype, dtype))
         if not z.numel():
             return z, z.new_zeros(shape)
         try:
             value, log_det = primitive(z)
         except RuntimeError as error:
-            own = {tensor.dtype for tensor in self.dependencies()}
             if isinstance(error, VAEFlowsError) or (torch.finfo(z.dtype).bits > 16 and z.dtype in own):
                 raise
             reason = str(error).partition("\n")[0]
