@@ -19,6 +19,7 @@ from torch.distributions.transforms import Transform
 
 from vae_flows.checks import check_argument, checked, described, require_sample_shape
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.inference import differentiating
 from vae_flows.shapes import broadcasts, check_expanded, is_dense, sum_rightmost
 from vae_flows.transforms.base import FusedTransform, evaluate_with_score
 from vae_flows.transforms.cached import CachedTransform
@@ -333,7 +334,7 @@ def draw_from(q: Distribution, sample_shape: Sequence[int] = (), *, with_score: 
     z = q.rsample(Size(sample_shape))
     score = None
     if with_score:
-        with torch.enable_grad():
+        with differentiating(z):
             point = z.detach().requires_grad_()
             score = gradient_at(point, q.log_prob(point))
     return Draw(z, q.log_prob(z), score)

@@ -14,6 +14,7 @@ import torch
 from torch import Size, Tensor, nn
 
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.inference import differentiating
 from vae_flows.subclasses import is_plain, plain
 
 __all__ = [
@@ -249,7 +250,7 @@ def vector_jacobian_products(
 ) -> tuple[Tensor, list[Tensor]]:
     """Return f(t, z) and vᵀJ for each v of the shape of z; differentiable where gradients are enabled."""
     differentiable = torch.is_grad_enabled()
-    with torch.enable_grad():
+    with differentiating(z, *field.tensors()):
         # Where nothing is differentiated, z may still be part of a graph, in which a product by it is not found.
         z = z if differentiable and z.requires_grad else z.detach().requires_grad_()
         dz = field.value(t, z)

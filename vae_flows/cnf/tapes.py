@@ -15,6 +15,7 @@ from vae_flows.cnf.tableaus import Tableau
 from vae_flows.cnf.work import SolveProgress
 from vae_flows.derivatives import Refusal
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.inference import differentiating, outside_inference_mode
 
 __all__ = ["SECOND_DERIVATIVES", "AutogradTape", "LatestTapes", "Solve", "derivative"]
 
@@ -91,7 +92,7 @@ class AutogradTape(TapedField):
         self._unchecked = True
 
     def record(self, t: Time, z: Tensor) -> tuple[tuple[Tensor, Tensor], object]:
-        with torch.enable_grad():
+        with differentiating(z, *self._tensors):
             leaf = z.detach().requires_grad_()
             value, integrals = self._field.evaluate(t, leaf)
         if self._unchecked:
@@ -107,7 +108,7 @@ class AutogradTape(TapedField):
             return torch.zeros_like(leaf)
         outputs, cotangents = zip(*differentiable, strict=True)
         tensors = [tensor for tensor in self._tensors if tensor.requires_grad] if of_tensors else []
-        with _ending_at(tensors):
+        with _ending_at(tensors), outside_inference_mode(value, integrals):
             of_z, *gradients = torch.autograd.grad(
                 outputs, [leaf, *tensors], cotangents, retain_graph=True, allow_unused=True, materialize_grads=True
             )

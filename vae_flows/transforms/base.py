@@ -121,7 +121,7 @@ class FusedTransform(Transform):
             x)`, which is the score of y, without a graph.
         """
         shape = self.broadcast_shape(x) + x.shape[-1:]
-        return carry_score(self.forward_with_log_det, x.expand(shape), score.expand(shape))
+        return carry_score(self.forward_with_log_det, x.expand(shape), score.expand(shape), tensors=self.sources())
 
     def forward_evaluation(self, x: Tensor) -> Evaluation:
         """Compute the record of T at `x`: what `evaluate` checks for, and remembers."""
@@ -573,5 +573,10 @@ def evaluate_with_score(transform: Transform, x: Tensor, score: Tensor) -> Evalu
             return y, transform.log_abs_det_jacobian(point, y)
 
         shape = transform.inverse_shape(transform.forward_shape(x.shape))
-        dims = {"domain_dim": transform.domain.event_dim, "codomain_dim": transform.codomain.event_dim}
-        return Evaluation(x, *carry_score(evaluate, x.expand(shape), score.expand(shape), **dims))
+        domain_dim, codomain_dim = transform.domain.event_dim, transform.codomain.event_dim
+        return Evaluation(
+            x,
+            *carry_score(
+                evaluate, x.expand(shape), score.expand(shape), domain_dim=domain_dim, codomain_dim=codomain_dim
+            ),
+        )

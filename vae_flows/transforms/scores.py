@@ -11,12 +11,14 @@ path gradient estimators for normalizing flows").
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import Node, get_gradient_edge
+
+from vae_flows.inference import differentiating
 
 __all__ = ["evaluate_with_score", "gradient_at"]
 
@@ -38,6 +40,7 @@ def evaluate_with_score(
     *,
     domain_dim: int = 1,
     codomain_dim: int = 1,
+    tensors: Sequence[Tensor] = (),
 ) -> tuple[Tensor, Tensor, Tensor]:
     r"""Evaluate a transform once and carry the score of x to that of y.
 
@@ -51,19 +54,21 @@ def evaluate_with_score(
         score: :math:`\partial \log q_0(x) / \partial x`, of the shape of x.
         domain_dim: Number of event dimensions of x.
         codomain_dim: Number of event dimensions of y.
+        tensors: Those that `evaluate` uses beside x, which may have been made in inference mode.
 
     Returns:
         y and the log-determinant, differentiable where gradients are enabled, and the score of y, which is not.
     """
-    with torch.enable_grad():
+    with differentiating(x, *tensors):
         # A tensor of its own marks where the graph of this evaluation begins.
         point = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
         y, log_det = evaluate(point)
-    nodes = _nodes_between(point, (y, log_det))
-    jacobian = _jacobian(
-        point, y, domain_dim, codomain_dim, at_once=not any(isinstance(node, BackwardCFunction) for node in nodes)
-    )
-    residual = (score.detach() - gradient_at(point, log_det)).reshape(*jacobian.shape[:-2], jacobian.shape[-1], 1)
+        nodes = _nodes_between(point, (y, log_det))
+        jacobian = _jacobian(
+            point, y, domain_dim, codomain_dim, at_once=not any(isinstance(node, BackwardCFunction) for node in nodes)
+        )
+        of_log_det = gradient_at(point, log_det)
+    residual = (score.detach() - of_log_det).reshape(*jacobian.shape[:-2], jacobian.shape[-1], 1)
     if jacobian.shape[-2] == jacobian.shape[-1]:
         carried = torch.linalg.solve(jacobian.mT, residual)
     else:

@@ -12,6 +12,7 @@ from torch import Size, Tensor
 
 from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint
 from vae_flows.flows.base import AmortizedFlow
+from vae_flows.inference import outside_inference_mode
 from vae_flows.precision import or_double
 from vae_flows.subclasses import plain, tracked
 from vae_flows.tracing import functorch_is_active, known
@@ -104,7 +105,8 @@ class ForeignTransform(FusedTransform):
         if not z.numel():
             return z, z.new_zeros(shape)
         try:
-            value, log_det = primitive(z)
+            with outside_inference_mode(*origins):
+                value, log_det = primitive(z)
         except RuntimeError as error:
             if isinstance(error, VAEFlowsError) or (torch.finfo(z.dtype).bits > 16 and z.dtype in own):
                 raise

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from vae_flows.inference import differentiating
 from vae_flows.precision import at_least_single
 
 __all__ = ["newton_inverse"]
@@ -90,7 +91,7 @@ def _search(
 
 def _linearize(function: VectorMap, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return f(x) and its Jacobian `(*batch, D, D)`, both without a graph."""
-    with torch.enable_grad():
+    with differentiating(x):
         x = x.detach().requires_grad_()
         value = function(x)
         rows = [torch.autograd.grad(column.sum(), x, retain_graph=True)[0] for column in value.unbind(-1)]
