@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeGuard, cast
 
 import torch
@@ -19,6 +19,7 @@ from torch.distributions.transforms import Transform
 
 from vae_flows.checks import check_argument, checked, described, require_sample_shape
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.graphs import BackwardMark
 from vae_flows.inference import differentiating
 from vae_flows.shapes import broadcasts, check_expanded, is_dense, sum_rightmost
 from vae_flows.transforms.base import FusedTransform, evaluate_with_score
@@ -184,6 +185,50 @@ class DiagonalNormal(_OfAnySize, TorchDistribution):
     def entropy(self) -> Tensor:
         """Return the entropy in nats, `(*batch)`."""
         return 0.5 * self.event_shape[0] * (1 + math.log(2 * math.pi)) + self.scale.log().sum(-1)
+
+
+class RenewedNormal(DiagonalNormal):
+    """A diagonal Gaussian whose parameters are built again once a backward pass may have freed their graph.
+
+    Arguments:
+        build: Returns means and standard deviations, both `(*batch, D)`.
+    """
+
+    def __init__(self, build: Callable[[], tuple[Tensor, Tensor]]) -> None:
+        self._build = build
+        self._make()
+        shape = self._moments[0].shape
+        super(DiagonalNormal, self).__init__(shape[:-1], shape[-1:], validate_args=False)
+
+    @property
+    def loc(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """μ, `(*batch, D)`."""
+        return self._current()[0]
+
+    @property
+    def scale(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """σ, `(*batch, D)`."""
+        return self._current()[1]
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> DiagonalNormal:
+        """Return the distribution with its parameters broadcast to another batch shape."""
+        del _instance
+        check_expanded("DiagonalNormal.expand", self.batch_shape, batch_shape)
+        shape = Size(batch_shape) + self.event_shape
+        return RenewedNormal(lambda: (self.loc.expand(shape), self.scale.expand(shape)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DiagonalNormal, (self.loc, self.scale, False)
+
+    def _current(self) -> tuple[Tensor, Tensor]:
+        if self._mark.passed and torch.is_grad_enabled():
+            self._make()
+        return self._moments
+
+    def _make(self) -> None:
+        self._mark = BackwardMark()
+        self._moments = self._build()
+        self._mark.watch(*self._moments)
 
 
 @register_kl(DiagonalNormal, DiagonalNormal)

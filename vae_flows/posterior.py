@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 from vae_flows.checks import checked, described
 from vae_flows.configuration import config_of, register_class
-from vae_flows.distributions import DiagonalNormal, FlowDistribution
+from vae_flows.distributions import DiagonalNormal, FlowDistribution, RenewedNormal
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.registry import make_flow, registered_name
@@ -20,6 +21,7 @@ from vae_flows.precision import full_precision, in_own_type
 from vae_flows.protocols import name_of, work_of
 from vae_flows.saving import SavableModule
 from vae_flows.shapes import check_context, check_finite, check_like
+from vae_flows.tracing import bound, functorch_is_active
 from vae_flows.work import WorkCount
 
 __all__ = ["AmortizedPosterior"]
@@ -113,14 +115,19 @@ class AmortizedPosterior(SavableModule):
         return self._base(context)
 
     def _base(self, context: Tensor) -> DiagonalNormal:
-        parameters = self.gaussian(context)
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling() or functorch_is_active():
+            return DiagonalNormal(*self._moments(self.gaussian, context), validate_args=False)
+        return RenewedNormal(partial(self._moments, bound(self.gaussian), context))
+
+    def _moments(self, gaussian: nn.Linear, context: Tensor) -> tuple[Tensor, Tensor]:
+        parameters = gaussian(context)
         check_finite(f"{type(self).__name__} context", parameters, context=context)
         mean, raw_variance = parameters.chunk(2, -1)
         # The floor is far below any variance that matters; it keeps log σ finite where softplus underflows.
         variance = F.softplus(raw_variance) + torch.finfo(context.dtype).tiny ** 0.5
         if self.variance_bounds is not None:
             variance = variance.clamp(*self.variance_bounds)
-        return DiagonalNormal(mean, variance.sqrt(), validate_args=False)
+        return mean, variance.sqrt()
 
     def forward(self, context: Tensor) -> FlowDistribution:
         """Return q(z | h) for a context `(*batch, C)`."""

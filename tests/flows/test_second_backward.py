@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import ConditionalTransformedDistribution
 from torch import Tensor
 
-from vae_flows import DiagonalNormal
+from vae_flows import AmortizedPosterior, DiagonalNormal
 from vae_flows.flows import AmortizedFlow
 
 D, C, B = 2, 3, 5
@@ -70,3 +70,13 @@ def test_nothing_is_built_again_before_a_backward_pass(make_discrete_flow: Make)
     with torch.no_grad():
         conditioned(normal(B, D))
     assert len(built) == 1
+
+
+@pytest.mark.parametrize("expanded", [False, True])
+def test_a_posterior_takes_them(make_any_flow: Make, expanded: bool) -> None:
+    posterior, z = AmortizedPosterior(D, C, make_any_flow(D, C)).double().eval(), normal(2, B, D)
+    q = posterior(normal(B, C))
+    q = q.expand((2, B)) if expanded else q
+    first = gradients(posterior, q.log_prob(z))
+    same(gradients(posterior, q.log_prob(z)), first)
+    assert gradients(posterior, q.rsample_with_log_prob()[1])
