@@ -12,8 +12,8 @@ from vae_flows.errors import InvalidInputError, UnknownNameError
 INITIALIZED = ("planar", "iaf", "sylvester-orthogonal", "sylvester-householder", "sylvester-triangular")
 # Root mean squares for latents that are standard Gaussian: FFJORD's start moves them by 0.2 to 0.3 as well.
 DISPLACEMENT = 0.3
-# Where large contexts make planar normals long, the log-determinant of one latent number is spread more widely.
-LOG_DET_PER_LATENT = {1: 2.0, 2: 0.5}
+# The log-determinants of one or two latent numbers average little.
+LOG_DET_PER_LATENT = {1: 0.5, 2: 0.5}
 
 
 def displacement(flow: vf.AmortizedFlow, scale: float) -> tuple[float, float]:
