@@ -158,11 +158,12 @@ HOOKS = {
     "inverse_evaluation", "inverse_with_log_det", "isolated", "pack", "prepare", "rate", "scored_evaluation", "solve",
     "sources", "tensors", "unpack", "value", "value_and_trace", "with_bottleneck_probes", "with_probes", "with_trace",
 }  # fmt: skip
-# Called with a distribution that an objective has checked already.
 # Without arguments of their own, or with those of another library; checked by their derived classes' rows; and what
 # reads files, whose own tests damage those.
-ELSEWHERE = {"activation", "extra_repr", "get_config", "push_to_hub", "Likelihood.forward", "load_weights"} | {
-    "exact_where_cheap", "for_nonlinear_bound", "is_estimated",
+ELSEWHERE = {
+    "activation", "extra_repr", "get_config", "unbind", "push_to_hub", "Likelihood.forward", "load_weights",
+    # Called with a distribution that an objective has checked already.
+    "exact_where_cheap", "for_nonlinear_bound", "is_estimated", "is_regularized",
 }  # fmt: skip
 
 

@@ -52,6 +52,7 @@ class FlowGuide(PyroModule):
         >>> import torch
         >>> from pyro.infer import SVI, Trace_ELBO
         >>> from pyro.distributions import Gamma, Normal
+        >>> from vae_flows.posterior import AmortizedPosterior
         >>> def model(x):
         ...     with pyro.plate("data", len(x)):
         ...         z = pyro.sample("z", Normal(torch.zeros(2), 1.0).to_event(1))
