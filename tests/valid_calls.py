@@ -515,7 +515,7 @@ VALID: dict[str, Callable[[], ValidCall]] = {
     "ContinuousTransform": lambda: ValidCall(
         ContinuousTransform,
         {
-            "vector_field": lambda t, z, h: -z * h.sum(-1, keepdim=True),
+            "vector_field": lambda t, z, *h: -z,
             "integration_time": 0.5,
             "divergence": "hutchinson",
             "noise": "gaussian",
@@ -576,7 +576,7 @@ VALID: dict[str, Callable[[], ValidCall]] = {
     ),
     "FunctionField": lambda: ValidCall(
         FunctionField,
-        {"function": lambda t, z, h: -z, "parameters": (torch.zeros(1),), "context": torch.rand(BATCH, CONTEXT)},
+        {"function": lambda t, z, *h: -z, "parameters": (torch.zeros(1),), "context": torch.rand(BATCH, CONTEXT)},
         lambda made: applied(ContinuousTransform(made, solver=SOLVER)),
     ),
     "HutchinsonDivergence": lambda: ValidCall(HutchinsonDivergence, {"noise": "gaussian", "num_probes": 1}),

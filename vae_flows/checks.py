@@ -75,27 +75,32 @@ def _checked_call(
     function: Callable[Parameters, Returned], hints_of: Callable[..., Any]
 ) -> Callable[Parameters, Returned]:
     parameters = inspect.signature(function).parameters.values()
-    by_position = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    others = {p.kind: p.name for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-    further, options = others.get(inspect.Parameter.VAR_POSITIONAL), others.get(inspect.Parameter.VAR_KEYWORD)
-    is_method = by_position[:1] in (["self"], ["cls"])
+    is_method = [p.name for p in parameters][:1] in (["self"], ["cls"])
 
-    named = {p.name for p in parameters} - set(others.values())
+    # Annotations are resolved at the first call: they may name what the module imports or defines further down.
+    @cache
+    def hints() -> _Hints:
+        return _hints_of(parameters, get_type_hints(hints_of))
 
+    def refuse(said: str, value: object, hint: _Hint, args: tuple[Any, ...]) -> None:
+        owner = _owner(function, args) if is_method else function.__name__
+        check_argument(f"{owner} {said}", value, hint.annotation)
+
+    # Transforms are made at each step of training, so that what is right has to pass in a microsecond.
     @wraps(function)
     def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
         if torch.compiler.is_compiling():
             return function(*args, **kwargs)
-        # What Python misses or does not know has no hint here, and ends in its own TypeError.
-        given = [*zip(by_position, by_position, args, strict=False)]
-        given += [(further, f"argument {place}", args[place]) for place in range(len(by_position), len(args))]
-        given += [(name if name in named else options, name, value) for name, value in kwargs.items()]
-        hints = _hints(hints_of)
-        for name, said, value in given:
-            hint = hints.get(name or "")
+        positions, named, further, options = hints()
+        for place, value in enumerate(args):
+            hint = positions[place][1] if place < len(positions) else further
             if hint is not None and type(value) not in hint.exact and not _fits(value, hint.annotation):
-                owner = _owner(function, args) if is_method else function.__name__
-                check_argument(f"{owner} {said}", value, hint.annotation)
+                refuse(positions[place][0] if place < len(positions) else f"argument {place}", value, hint, args)
+        for name, value in kwargs.items():
+            # What Python does not know has no hint, and ends in its own TypeError.
+            hint = named.get(name, options)
+            if hint is not None and type(value) not in hint.exact and not _fits(value, hint.annotation):
+                refuse(name, value, hint, args)
         return function(*args, **kwargs)
 
     return call
@@ -105,6 +110,15 @@ class _Hint(NamedTuple):
     annotation: Any
     exact: frozenset[type]
     """Types of which every object fits: most arguments need no closer look."""
+
+
+class _Hints(NamedTuple):
+    """The hints of a signature; `None` stands for an argument of which anything is right."""
+
+    by_position: Sequence[tuple[str, _Hint | None]]
+    by_name: Mapping[str, _Hint | None]
+    further: _Hint | None
+    options: _Hint | None
 
 
 def check_argument(subject: str, value: object, annotation: Any) -> None:
@@ -138,7 +152,9 @@ def described(value: object) -> str:
         ('a torch.float32 tensor of shape (2, 3)', "'x'")
     """
     if isinstance(value, Tensor):
-        return f"a {value.dtype} tensor of shape {tuple(value.shape)}"
+        where = "" if value.device.type == "cpu" else f" on {value.device}"
+        layout = "" if value.layout is torch.strided else f" of layout {value.layout}"
+        return f"a {value.dtype} tensor of shape {tuple(value.shape)}{layout}{where}"
     if isinstance(value, nn.Module):
         return f"a module {type(value).__name__}"
     if isinstance(value, type):
@@ -194,6 +210,8 @@ def _is_size(size: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
+    if type(value) is float:
+        return math.isfinite(value)
     if isinstance(value, torch.SymFloat | torch.SymInt):
         return True
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
@@ -203,14 +221,20 @@ def _within(number: Any, above: float | None, at_least: float | None) -> bool:
     return (above is None or number > above) and (at_least is None or number >= at_least)
 
 
-@cache
-def _hints(function: Callable[..., Any]) -> dict[str, _Hint]:
-    # Annotations are resolved at the first call: they may name what its module imports or defines further down.
-    return {
-        name: _Hint(annotation, frozenset(kind for kind in _alternatives(annotation) if _is_exact(kind)))
-        for name, annotation in get_type_hints(function).items()
-        if annotation is not Any and name != "return"
-    }
+def _hints_of(parameters: Iterable[inspect.Parameter], annotations: Mapping[str, Any]) -> _Hints:
+    def hint(parameter: inspect.Parameter) -> _Hint | None:
+        annotation = annotations.get(parameter.name, Any)
+        exact = frozenset(kind for kind in _alternatives(annotation) if _is_exact(kind))
+        return None if annotation is Any else _Hint(annotation, exact)
+
+    found = {parameter: hint(parameter) for parameter in parameters}
+    others = {p.kind: hint for p, hint in found.items() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    return _Hints(
+        [(p.name, h) for p, h in found.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)],
+        {p.name: h for p, h in found.items() if p.kind not in others},
+        others.get(inspect.Parameter.VAR_POSITIONAL),
+        others.get(inspect.Parameter.VAR_KEYWORD),
+    )
 
 
 def _is_exact(annotation: Any) -> bool:

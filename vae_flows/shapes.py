@@ -28,9 +28,11 @@ __all__ = [
     "check_finite",
     "check_last_dimension",
     "check_like",
+    "check_parameters",
     "fold_samples",
     "is_dense",
     "sum_rightmost",
+    "wrong_parameters",
 ]
 
 
@@ -100,6 +102,23 @@ def check_like(subject: str, value: Tensor, module: nn.Module) -> None:
         return
     expected, got = f"{own.dtype} on {own.device}, as its parameters", f"{value.dtype} on {value.device}"
     raise InvalidInputError(complaint(subject, expected, got, "Convert one of them by .to(…)."))
+
+
+def check_parameters(subject: str, shapes: str, **parameters: Tensor) -> None:
+    """Check that the parameters of a transform are floating-point tensors of the usual layout on one device.
+
+    Raises:
+        InvalidInputError: They are not; the message names `subject`, and the `shapes` that are expected.
+    """
+    device = next(iter(parameters.values())).device
+    if not all(is_dense(parameter) and parameter.device == device for parameter in parameters.values()):
+        raise wrong_parameters(subject, shapes, **parameters)
+
+
+def wrong_parameters(subject: str, shapes: str, **parameters: Tensor) -> InvalidInputError:
+    """Return the error that tells what the parameters of a transform should be, and what they are."""
+    got = ", ".join(f"{name} {described(parameter)}" for name, parameter in parameters.items())
+    return InvalidInputError(complaint(subject, f"floating-point tensors on one device, {shapes}", got))
 
 
 def is_dense(value: object) -> bool:

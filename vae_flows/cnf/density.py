@@ -21,7 +21,7 @@ from vae_flows.cnf.transform import ContinuousTransform, check_integration_time
 from vae_flows.configuration import register_class
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.precision import full_precision, in_own_type
-from vae_flows.shapes import check_context, check_finite
+from vae_flows.shapes import check_context, check_finite, check_like
 from vae_flows.transforms.base import ChainTransform, FusedTransform
 from vae_flows.work import WorkCount, WorkMeter, total_work
 
@@ -138,6 +138,7 @@ class ContinuousNormalizingFlow(nn.Module):
         zeros = next(self.parameters()).new_zeros(self.latent_dim)
         return DiagonalNormal(zeros, torch.ones_like(zeros), validate_args=False)
 
+    @checked
     def transform(self, context: Tensor | None = None, *, until: float | None = None) -> FusedTransform:
         """Return the map from z(0) to x = z(T), or to z(t) on the way.
 
@@ -179,6 +180,8 @@ class ContinuousNormalizingFlow(nn.Module):
     def _check(self, context: Tensor | None) -> None:
         if context is not None and self.context_dim is not None:
             check_context(type(self).__name__, context, self.context_dim)
+            if context.device != next(self.parameters()).device:
+                check_like(f"{type(self).__name__} context", context, self)
             check_finite(f"{type(self).__name__} context", context)
         elif (context is None) != (self.context_dim is None):
             expected = "none" if self.context_dim is None else f"shape (*batch, {self.context_dim})"

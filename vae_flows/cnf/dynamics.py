@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Size, Tensor, nn
 
-from vae_flows.checks import checked
+from vae_flows.checks import checked, require_sample_shape
 from vae_flows.cnf.activations import Activation, activation, swish
 from vae_flows.cnf.fields import AugmentedField, ConditionedDynamics, Time, VectorField
 from vae_flows.cnf.fused import FusedField
@@ -24,7 +24,7 @@ from vae_flows.cnf.hooks import make_hooked_weights
 from vae_flows.cnf.layers import LayerUpdate, TimeConditioning, TimeLinear, make_layer
 from vae_flows.cnf.prepared import Layer, TraceTerms
 from vae_flows.configuration import register_class
-from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.shapes import Folded, fold_samples
 from vae_flows.tracing import bound
 
@@ -66,6 +66,7 @@ class MLPDynamics(nn.Module):
         time_conditioning: TimeConditioning = "concat",
     ) -> None:
         super().__init__()
+        require_positive("MLPDynamics", latent_dim=latent_dim)
         if not hidden_dims or any(not isinstance(width, int) or width < 1 for width in hidden_dims):
             raise InvalidInputError(complaint("hidden_dims", "one or more positive integers", tuple(hidden_dims)))
         self.latent_dim = latent_dim
@@ -94,17 +95,24 @@ class MLPDynamics(nn.Module):
     def condition(
         self, updates: Sequence[LayerUpdate] | None = None, batch_shape: Sequence[int] = ()
     ) -> ConditionedMLP:
-        """Return the dynamics for amortised `updates`, one a layer, whose batch shape is `batch_shape`."""
-        if updates is not None and len(updates) != len(self.layers):
-            raise InvalidInputError(complaint("updates", f"one a layer, {len(self.layers)}", f"{len(updates)}"))
-        return ConditionedMLP(self, updates or [LayerUpdate()] * len(self.layers), Size(batch_shape))
+        """Return the dynamics for amortised `updates`, one per layer, whose batch shape is `batch_shape`.
+
+        Raises:
+            InvalidInputError: There are more or fewer updates than layers, or an argument is of another type.
+        """
+        updates = [LayerUpdate()] * len(self.layers) if updates is None else updates
+        return ConditionedMLP(self, updates, batch_shape)
 
 
 class ConditionedMLP(ConditionedDynamics):
     """`MLPDynamics` with one set of amortised updates."""
 
-    def __init__(self, dynamics: MLPDynamics, updates: Sequence[LayerUpdate], batch_shape: Size) -> None:
-        super().__init__(dynamics.latent_dim, batch_shape)
+    @checked
+    def __init__(self, dynamics: MLPDynamics, updates: Sequence[LayerUpdate], batch_shape: Sequence[int]) -> None:
+        require_sample_shape("ConditionedMLP batch_shape", batch_shape)
+        if len(updates) != len(dynamics.layers):
+            raise InvalidInputError(complaint("updates", f"one per layer, {len(dynamics.layers)}", f"{len(updates)}"))
+        super().__init__(dynamics.latent_dim, Size(batch_shape))
         self._dynamics = bound(dynamics)
         self._updates = updates
         types = {tensor.dtype for update in updates for tensor in update.tensors()}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Size, Tensor, nn
 
+from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.inference import differentiating
 from vae_flows.subclasses import is_plain, plain
@@ -176,14 +177,10 @@ class FunctionField(VectorField, ConditionedDynamics):
         context: Third argument of the function, `(*batch, C)`, where it takes one.
     """
 
+    @checked
     def __init__(
         self, function: Callable[..., Tensor], parameters: Sequence[Tensor] = (), context: Tensor | None = None
     ) -> None:
-        if not callable(function):
-            raise InvalidInputError(complaint("vector field", "a callable (t, z) -> dz/dt", repr(function)))
-        for name, tensors in (("parameters", tuple(parameters)), ("context", () if context is None else (context,))):
-            if not all(isinstance(tensor, Tensor) for tensor in tensors):
-                raise InvalidInputError(complaint(f"{name} of a vector field", "tensors", repr(tensors)))
         super().__init__(None, Size() if context is None else context.shape[:-1])
         found = tuple(function.parameters()) if isinstance(function, nn.Module) else ()
         self._function = function

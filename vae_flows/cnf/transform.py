@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Size, Tensor
 
+from vae_flows.checks import checked, described
 from vae_flows.cnf.divergence import Divergence, ExactDivergence, Noise, divergence_from
 from vae_flows.cnf.end_time import RescaledField, moved_end
 from vae_flows.cnf.fields import AugmentedField, ConditionedDynamics, FunctionField, VectorField
@@ -17,6 +18,7 @@ from vae_flows.cnf.regularization import RegularizedField, Regularizer, check_re
 from vae_flows.cnf.score import ScoredField
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.precision import in_own_type
+from vae_flows.shapes import is_dense
 from vae_flows.subclasses import plain, tracked
 from vae_flows.tracing import functorch_is_active, known
 from vae_flows.transforms.base import FusedTransform
@@ -70,6 +72,7 @@ class ContinuousTransform(FusedTransform):
         True
     """
 
+    @checked
     def __init__(
         self,
         vector_field: ConditionedDynamics | Callable[..., Tensor],
@@ -87,6 +90,8 @@ class ContinuousTransform(FusedTransform):
         cache_size: int = 1,
     ) -> None:
         check_integration_time(integration_time)
+        if probes is not None and not is_dense(probes):
+            raise InvalidInputError(complaint("probes", "a floating-point tensor", described(probes)))
         if isinstance(vector_field, ConditionedDynamics):
             self._dynamics = vector_field
         else:

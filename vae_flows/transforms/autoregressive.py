@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Size, Tensor
+from torch import Tensor
 from torch.nn import functional as F
 
+from vae_flows.checks import checked, described
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.precision import at_least_single, or_double
 from vae_flows.tracing import known
@@ -52,6 +53,7 @@ class InverseAutoregressiveTransform(FusedTransform):
         True
     """
 
+    @checked
     def __init__(
         self,
         network: AutoregressiveNetwork,
@@ -63,7 +65,7 @@ class InverseAutoregressiveTransform(FusedTransform):
         takes_double: bool = False,
         cache_size: int = 1,
     ) -> None:
-        super().__init__(latent_dim, Size(batch_shape), cache_size=cache_size)
+        super().__init__(latent_dim, batch_shape, cache_size=cache_size)
         self._network = network
         self._forget_bias = forget_bias
         self._parameters = tuple(parameters)
@@ -99,5 +101,8 @@ class InverseAutoregressiveTransform(FusedTransform):
         return x, log_det
 
     def _mean_and_log_gate(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        mean, logits = self._network(z)
+        emitted = self._network(z)
+        if not isinstance(emitted, tuple | list) or len(emitted) != 2:
+            raise InvalidInputError(complaint("network", "a pair of means and logits", described(emitted)))
+        mean, logits = emitted
         return mean, F.logsigmoid(logits + self._forget_bias)

@@ -13,11 +13,11 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 from torch.distributions.transforms import Transform
 
-from vae_flows.checks import require_sample_shape
-from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.checks import checked, described, require_sample_shape
+from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint
 from vae_flows.graphs import BackwardMark
 from vae_flows.precision import full_precision
-from vae_flows.shapes import broadcast_batch, broadcast_latents
+from vae_flows.shapes import broadcast_batch, broadcast_latents, is_dense
 from vae_flows.tracing import all_finite
 from vae_flows.transforms.double_inverse import invert_in_double
 from vae_flows.transforms.records import Evaluation
@@ -88,10 +88,13 @@ class FusedTransform(Transform):
     # Whether a value or log-determinant that is NaN or infinite is a fault, as it is for maps of all vectors.
     is_finite = True
 
-    def __init__(self, latent_dim: int | None, batch_shape: Size, *, cache_size: int = 1) -> None:
+    @checked
+    def __init__(self, latent_dim: int | None, batch_shape: Sequence[int], *, cache_size: int = 1) -> None:
+        require_sample_shape(f"{type(self).__name__} batch_shape", batch_shape)
+        _require_cache_size(cache_size)
         super().__init__(cache_size=cache_size)
         self.latent_dim = latent_dim
-        self.batch_shape = batch_shape
+        self.batch_shape = Size(batch_shape)
         self._latest: _Memory | None = None
         self._mark = BackwardMark()
         self._build: Callable[[], FusedTransform] | None = None
@@ -146,9 +149,7 @@ class FusedTransform(Transform):
         latest = self._latest
         if latest is not None and x is latest.evaluation.x and self._holds(latest):
             return latest.evaluation
-        self.broadcast_shape(x)
-        with full_precision(x):
-            evaluation = self.forward_evaluation(x)
+        evaluation = self._found(self.forward_evaluation, x)
         self._mark.watch(evaluation.y, evaluation.log_det, evaluation.regularization)
         return self._remember(self._checked(evaluation, evaluation.y))
 
@@ -162,9 +163,7 @@ class FusedTransform(Transform):
         latest = self._latest
         if latest is not None and y is latest.evaluation.y and self._holds(latest):
             return latest.evaluation
-        self.broadcast_shape(y)
-        with full_precision(y):
-            evaluation = self.inverse_evaluation(y)
+        evaluation = self._found(self.inverse_evaluation, y)
         self._mark.watch(evaluation.x, evaluation.log_det, evaluation.regularization)
         return self._remember(self._checked(evaluation, evaluation.x))
 
@@ -172,14 +171,30 @@ class FusedTransform(Transform):
         r"""Map x and carry its score :math:`\partial \log q_0(x) / \partial x` along, as `forward_with_score` does.
 
         Raises:
-            InvalidInputError: x has a wrong shape or dtype.
+            InvalidInputError: x or the score has a wrong shape or dtype.
         """
+        _check_score(x, score)
         self._renew(x)
-        self.broadcast_shape(x)
-        with full_precision(x):
-            evaluation = self.scored_evaluation(x, score)
+        evaluation = self._found(self.scored_evaluation, x, score)
         self._mark.watch(evaluation.y, evaluation.log_det, evaluation.regularization)
         return self._remember(self._checked(evaluation, evaluation.y))
+
+    def _found(self, evaluation: Callable[..., Evaluation], *given: Tensor) -> Evaluation:
+        """Make an evaluation of latents and what comes with them."""
+        self.broadcast_shape(given[0])
+        try:
+            with full_precision(given[0]):
+                return evaluation(*given)
+        except RuntimeError as error:
+            # Looked at here alone: to compare devices at each evaluation would cost more than it tells.
+            self._refuse_other_devices(given[0], error)
+            raise
+
+    def _refuse_other_devices(self, z: Tensor, error: RuntimeError) -> None:
+        others = {source.device for source in self.sources()} - {z.device}
+        if others and not isinstance(error, VAEFlowsError):
+            expected, got = f"latents on {', '.join(map(str, others))}, as its parameters", f"latents on {z.device}"
+            raise InvalidInputError(complaint(type(self).__name__, expected, got, "Move them by .to(…).")) from error
 
     def dependencies(self) -> Sequence[Tensor]:
         """Tensors beside its attributes that may change while the transform lives, such as a network's parameters."""
@@ -215,9 +230,7 @@ class FusedTransform(Transform):
         latest = self._latest
         if latest is not None and x is latest.evaluation.x and y is latest.evaluation.y and self._holds(latest):
             return latest.evaluation.log_det
-        self.broadcast_shape(x)
-        with full_precision(x):
-            evaluation = self.forward_evaluation(x)
+        evaluation = self._found(self.forward_evaluation, x)
         self._mark.watch(evaluation.log_det)
         return self._checked(evaluation, evaluation.y).log_det
 
@@ -231,10 +244,9 @@ class FusedTransform(Transform):
 
     def with_cache(self, cache_size: int = 1) -> FusedTransform:
         """Return this transform with another cache size; the parameters are shared."""
+        _require_cache_size(cache_size)
         if cache_size == self._cache_size:
             return self
-        if not isinstance(cache_size, int) or cache_size not in (0, 1):
-            raise InvalidInputError(complaint("cache_size", "0 or 1", cache_size))
         other = self._copied()
         other._cache_size = cache_size
         return other
@@ -333,6 +345,7 @@ class InverseTransform(FusedTransform):
         transform: What is inverted.
     """
 
+    @checked
     def __init__(self, transform: FusedTransform) -> None:
         super().__init__(transform.latent_dim, transform.batch_shape, cache_size=transform._cache_size)
         self.transform = transform
@@ -448,12 +461,17 @@ class ChainTransform(FusedTransform):
         cache_size: 0 or 1. The parts keep nothing; the chain keeps its end points.
     """
 
+    @checked
     def __init__(self, parts: Sequence[FusedTransform], *, cache_size: int = 1) -> None:
         if not parts or any(part.latent_dim != parts[0].latent_dim for part in parts):
             raise InvalidInputError(
                 complaint("ChainTransform", "transforms of one latent dimension", [part.latent_dim for part in parts])
             )
-        batch_shape = torch.broadcast_shapes(*(part.batch_shape for part in parts))
+        try:
+            batch_shape = torch.broadcast_shapes(*(part.batch_shape for part in parts))
+        except RuntimeError:
+            shapes = [tuple(part.batch_shape) for part in parts]
+            raise InvalidInputError(complaint("ChainTransform", "batch shapes that broadcast", shapes)) from None
         super().__init__(parts[0].latent_dim, batch_shape, cache_size=cache_size)
         self.parts = tuple(parts)
         self.takes_double = all(part.takes_double for part in parts)
@@ -532,6 +550,19 @@ class ChainTransform(FusedTransform):
         return Evaluation(x, y, total, None, torch.stack(extra).sum(0) if extra else None, meters)
 
 
+def _require_cache_size(cache_size: object) -> None:
+    if type(cache_size) is not int or cache_size not in (0, 1):
+        raise InvalidInputError(complaint("cache_size", "0 or 1", described(cache_size)))
+
+
+def _check_score(x: Tensor, score: Tensor) -> None:
+    if not is_dense(x):
+        raise InvalidInputError(complaint("x of a score", "a floating-point tensor", described(x)))
+    if not is_dense(score) or (score.shape, score.dtype, score.device) != (x.shape, x.dtype, x.device):
+        raise InvalidInputError(complaint("score", f"what x is, {described(x)}", described(score)))
+
+
+@checked
 def forward_with_score(transform: Transform, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     r"""Apply any transform, of this library, PyTorch, Pyro or another, and carry the score of x to that of y.
 
@@ -562,8 +593,7 @@ def forward_with_score(transform: Transform, x: Tensor, score: Tensor) -> tuple[
 
 def evaluate_with_score(transform: Transform, x: Tensor, score: Tensor) -> Evaluation:
     """Do what `forward_with_score` does, and return the record."""
-    if score.shape != x.shape:
-        raise InvalidInputError(complaint("score", f"the shape of x, {tuple(x.shape)}", f"shape {tuple(score.shape)}"))
+    _check_score(x, score)
     if isinstance(transform, FusedTransform):
         return transform.evaluate_with_score(x, score)
     with full_precision(x):

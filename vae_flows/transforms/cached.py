@@ -9,6 +9,7 @@ from torch import Size, Tensor, nn
 from torch.distributions import constraints
 from torch.distributions.transforms import ComposeTransform, IndependentTransform, Transform
 
+from vae_flows.checks import checked, require_sample_shape
 from vae_flows.transforms.base import FusedTransform, forward_with_score
 
 __all__ = ["CachedTransform"]
@@ -34,6 +35,7 @@ class CachedTransform(FusedTransform):
 
     is_finite = False  # values of others, such as of exp, may lie at the ends of their range
 
+    @checked
     def __init__(self, transform: Transform, *, cache_size: int = 1) -> None:
         super().__init__(None, Size(), cache_size=cache_size)
         self.transform = transform
@@ -79,9 +81,11 @@ class CachedTransform(FusedTransform):
         return (*attributes, *learned)
 
     def forward_shape(self, shape: Sequence[int]) -> Size:
+        require_sample_shape("CachedTransform shape", shape)
         return Size(self.transform.forward_shape(Size(shape)))
 
     def inverse_shape(self, shape: Sequence[int]) -> Size:
+        require_sample_shape("CachedTransform shape", shape)
         return Size(self.transform.inverse_shape(Size(shape)))
 
 

@@ -7,8 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from vae_flows.checks import described
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.precision import or_double
+from vae_flows.precision import at_least_single, or_double
+from vae_flows.shapes import is_dense
 from vae_flows.tracing import known
 
 __all__ = ["householder_product", "orthonormalize"]
@@ -36,14 +38,15 @@ def orthonormalize(matrix: Tensor) -> Tensor:
         `(*batch, D, M)` with :math:`Q^TQ = I` to the precision of the dtype.
 
     Raises:
-        InvalidInputError: Columns are linearly dependent, or values are not finite. Under `torch.compile` and
-            `torch.func.vmap`, where values cannot be looked at, the result is NaN instead.
+        InvalidInputError: The matrix is no such tensor, columns are linearly dependent, or values are not finite. Under
+            `torch.compile` and `torch.func.vmap`, where values cannot be looked at, the result is NaN instead.
 
     Example:
         >>> Q = orthonormalize(torch.tensor([[3.0, 0.0], [0.0, 4.0], [0.0, 0.0]]))
         >>> bool(torch.allclose(Q.mT @ Q, torch.eye(2)))
         True
     """
+    _check_matrices("matrix", matrix)
     identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     Q = matrix / torch.linalg.matrix_norm(matrix, keepdim=True)
     # A step from distance d leaves at most d², so the step from here is the last one needed.
@@ -88,15 +91,25 @@ def householder_product(vectors: Tensor) -> Tensor:
     Returns:
         Orthogonal matrices `(*batch, D, D)`.
 
+    Raises:
+        InvalidInputError: The vectors are no such tensor.
+
     Example:
         >>> householder_product(torch.tensor([[2.0, 0.0]]))
         tensor([[-1.,  0.],
                 [ 0.,  1.]])
     """
+    _check_matrices("vectors", vectors)
+    dtype, vectors = vectors.dtype, at_least_single(vectors)
     gram = vectors @ vectors.mT
     squares = gram.diagonal(dim1=-2, dim2=-1)
     tiny = torch.finfo(vectors.dtype).tiny
     halved = torch.where(squares > tiny, 0.5 * squares, torch.ones_like(squares))
     lower = gram.tril(-1) + torch.diag_embed(halved)
     identity = torch.eye(vectors.shape[-1], dtype=vectors.dtype, device=vectors.device)
-    return identity - vectors.mT @ torch.linalg.solve_triangular(lower, vectors, upper=False)
+    return (identity - vectors.mT @ torch.linalg.solve_triangular(lower, vectors, upper=False)).to(dtype)
+
+
+def _check_matrices(subject: str, matrices: Tensor) -> None:
+    if not is_dense(matrices) or matrices.dim() < 2:
+        raise InvalidInputError(complaint(subject, "a floating-point tensor of matrices", described(matrices)))

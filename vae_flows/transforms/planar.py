@@ -6,10 +6,9 @@ import torch
 from torch import Size, Tensor
 from torch.nn import functional as F
 
-from vae_flows.checks import described
-from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.checks import checked
 from vae_flows.precision import at_least_single
-from vae_flows.shapes import is_dense
+from vae_flows.shapes import check_parameters, wrong_parameters
 from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.double_inverse import invert_in_double
 from vae_flows.transforms.monotone import solve_monotone
@@ -49,6 +48,7 @@ class PlanarTransform(FusedTransform):
 
     takes_double = True
 
+    @checked
     def __init__(self, u: Tensor, w: Tensor, b: Tensor, *, cache_size: int = 1) -> None:
         super().__init__(*_sizes(u, w, b), cache_size=cache_size)
         u, w, b = map(at_least_single, (u, w, b))
@@ -128,17 +128,14 @@ class PlanarTransform(FusedTransform):
         return torch.log(squared + self._margin * (1 - squared))
 
 
+_SHAPES = "u and w of shape (*batch, D) and b of shape (*batch)"
+
+
 def _sizes(u: Tensor, w: Tensor, b: Tensor) -> tuple[int, Size]:
-    fit = all(is_dense(part) for part in (u, w, b))
-    if fit and u.dim() and u.shape[-1:] == w.shape[-1:]:
+    check_parameters("PlanarTransform", _SHAPES, u=u, w=w, b=b)
+    if u.dim() and u.shape[-1:] == w.shape[-1:]:
         try:
             return u.shape[-1], torch.broadcast_shapes(u.shape[:-1], w.shape[:-1], b.shape)
         except RuntimeError:
             pass
-    raise InvalidInputError(
-        complaint(
-            "PlanarTransform",
-            "u and w of shape (*batch, D) and b of shape (*batch)",
-            f"u {described(u)}, w {described(w)}, b {described(b)}",
-        )
-    )
+    raise wrong_parameters("PlanarTransform", _SHAPES, u=u, w=w, b=b)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import Node, get_gradient_edge
 
+from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.inference import differentiating
 
 __all__ = ["evaluate_with_score", "gradient_at"]
@@ -70,13 +71,21 @@ def evaluate_with_score(
         of_log_det = gradient_at(point, log_det)
     residual = (score.detach() - of_log_det).reshape(*jacobian.shape[:-2], jacobian.shape[-1], 1)
     if jacobian.shape[-2] == jacobian.shape[-1]:
-        carried = torch.linalg.solve(jacobian.mT, residual)
+        carried = _solved(jacobian.mT, residual)
     else:
         carried = torch.linalg.pinv(jacobian).mT @ residual
     has_other_leaves = x.requires_grad or any(hasattr(node, "variable") for node in nodes)
     if not (torch.is_grad_enabled() and has_other_leaves):
         y, log_det = y.detach(), log_det.detach()
     return y, log_det, carried.reshape(y.shape)
+
+
+def _solved(matrix: Tensor, right: Tensor) -> Tensor:
+    try:
+        return torch.linalg.solve(matrix, right)
+    except torch.linalg.LinAlgError as error:
+        remedy = "The score of its value is not finite; x may be far out."
+        raise InvalidInputError(complaint("score", "an invertible transform at x", "a singular one", remedy)) from error
 
 
 def _jacobian(point: Tensor, y: Tensor, domain_dim: int, codomain_dim: int, *, at_once: bool) -> Tensor:

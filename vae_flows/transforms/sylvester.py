@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Size, Tensor
 
+from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.precision import at_least_single
-from vae_flows.shapes import Folded, fold_samples
+from vae_flows.shapes import Folded, check_parameters, fold_samples, wrong_parameters
 from vae_flows.tracing import known
 from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.double_inverse import invert_in_double
@@ -48,6 +49,7 @@ class SylvesterTransform(FusedTransform):
 
     takes_double = True
 
+    @checked
     def __init__(self, Q: Tensor, R1: Tensor, R2: Tensor, b: Tensor, *, cache_size: int = 1) -> None:
         super().__init__(*_sizes(Q, R1, R2, b), cache_size=cache_size)
         self._Q, self._R1, self._R2, self._b = Q, R1, R2, b.unsqueeze(-2)
@@ -83,7 +85,7 @@ class SylvesterTransform(FusedTransform):
 
     def _in(self, dtype: torch.dtype) -> SylvesterTransform:
         """Return this transform with its parameters in another dtype."""
-        if self._Q.dtype == self._R1.dtype == dtype:
+        if self._Q.dtype == self._R1.dtype == self._R2.dtype == self._b.dtype == dtype:
             return self
         parameters = (self._Q, self._R1, self._R2, self._b.squeeze(-2))
         return SylvesterTransform(*(parameter.to(dtype) for parameter in parameters))
@@ -138,7 +140,11 @@ class SylvesterTransform(FusedTransform):
             )
 
 
+_SHAPES = "Q (*batch, D, M) with M <= D, R1 and R2 (*batch, M, M), b (*batch, M)"
+
+
 def _sizes(Q: Tensor, R1: Tensor, R2: Tensor, b: Tensor) -> tuple[int, Size]:
+    check_parameters("SylvesterTransform", _SHAPES, Q=Q, R1=R1, R2=R2, b=b)
     try:
         dim, rank = Q.shape[-2:]
         batch = torch.broadcast_shapes(Q.shape[:-2], R1.shape[:-2], R2.shape[:-2], b.shape[:-1])
@@ -147,10 +153,4 @@ def _sizes(Q: Tensor, R1: Tensor, R2: Tensor, b: Tensor) -> tuple[int, Size]:
     else:
         if R1.shape[-2:] == R2.shape[-2:] == (rank, rank) and b.shape[-1:] == (rank,) and rank <= dim:
             return dim, batch
-    raise InvalidInputError(
-        complaint(
-            "SylvesterTransform",
-            "Q (*batch, D, M) with M <= D, R1 and R2 (*batch, M, M), b (*batch, M)",
-            f"Q {tuple(Q.shape)}, R1 {tuple(R1.shape)}, R2 {tuple(R2.shape)}, b {tuple(b.shape)}",
-        )
-    )
+    raise wrong_parameters("SylvesterTransform", _SHAPES, Q=Q, R1=R1, R2=R2, b=b)
