@@ -74,33 +74,22 @@ def checked(function: Any) -> Any:
 def _checked_call(
     function: Callable[Parameters, Returned], hints_of: Callable[..., Any]
 ) -> Callable[Parameters, Returned]:
-    parameters = inspect.signature(function).parameters.values()
-    is_method = [p.name for p in parameters][:1] in (["self"], ["cls"])
-
-    # Annotations are resolved at the first call: they may name what the module imports or defines further down.
-    @cache
-    def hints() -> _Hints:
-        return _hints_of(parameters, get_type_hints(hints_of))
-
-    def refuse(said: str, value: object, hint: _Hint, args: tuple[Any, ...]) -> None:
-        owner = _owner(function, args) if is_method else function.__name__
-        check_argument(f"{owner} {said}", value, hint.annotation)
-
     # Transforms are made at each step of training, so that what is right has to pass in a microsecond.
     @wraps(function)
     def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
         if torch.compiler.is_compiling():
             return function(*args, **kwargs)
-        positions, named, further, options = hints()
+        positions, named, further, options = _hints(function, hints_of)
         for place, value in enumerate(args):
             hint = positions[place][1] if place < len(positions) else further
             if hint is not None and type(value) not in hint.exact and not _fits(value, hint.annotation):
-                refuse(positions[place][0] if place < len(positions) else f"argument {place}", value, hint, args)
+                said = positions[place][0] if place < len(positions) else f"argument {place}"
+                check_argument(f"{_owner(function, args)} {said}", value, hint.annotation)
         for name, value in kwargs.items():
             # What Python does not know has no hint, and ends in its own TypeError.
             hint = named.get(name, options)
             if hint is not None and type(value) not in hint.exact and not _fits(value, hint.annotation):
-                refuse(name, value, hint, args)
+                check_argument(f"{_owner(function, args)} {name}", value, hint.annotation)
         return function(*args, **kwargs)
 
     return call
@@ -221,17 +210,21 @@ def _within(number: Any, above: float | None, at_least: float | None) -> bool:
     return (above is None or number > above) and (at_least is None or number >= at_least)
 
 
-def _hints_of(parameters: Iterable[inspect.Parameter], annotations: Mapping[str, Any]) -> _Hints:
+@cache
+def _hints(function: Callable[..., Any], hints_of: Callable[..., Any]) -> _Hints:
+    # Annotations are resolved at the first call: they may name what the module imports or defines further down.
+    annotations = get_type_hints(hints_of)
+
     def hint(parameter: inspect.Parameter) -> _Hint | None:
         annotation = annotations.get(parameter.name, Any)
         exact = frozenset(kind for kind in _alternatives(annotation) if _is_exact(kind))
         return None if annotation is Any else _Hint(annotation, exact)
 
-    found = {parameter: hint(parameter) for parameter in parameters}
-    others = {p.kind: hint for p, hint in found.items() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    found = [(parameter, hint(parameter)) for parameter in inspect.signature(function).parameters.values()]
+    others = {p.kind: hint for p, hint in found if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     return _Hints(
-        [(p.name, h) for p, h in found.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)],
-        {p.name: h for p, h in found.items() if p.kind not in others},
+        [(p.name, hint) for p, hint in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)],
+        {p.name: hint for p, hint in found if p.kind not in others},
         others.get(inspect.Parameter.VAR_POSITIONAL),
         others.get(inspect.Parameter.VAR_KEYWORD),
     )
@@ -242,6 +235,8 @@ def _is_exact(annotation: Any) -> bool:
 
 
 def _owner(function: Callable[..., Any], args: tuple[Any, ...]) -> str:
+    if next(iter(inspect.signature(function).parameters), None) not in ("self", "cls"):
+        return function.__name__
     kind = args[0] if isinstance(args[0], type) else type(args[0])
     return kind.__name__ if function.__name__ == "__init__" else f"{kind.__name__}.{function.__name__}"
 

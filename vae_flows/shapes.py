@@ -118,7 +118,7 @@ def check_parameters(subject: str, shapes: str, **parameters: Tensor) -> None:
 def wrong_parameters(subject: str, shapes: str, **parameters: Tensor) -> InvalidInputError:
     """Return the error that tells what the parameters of a transform should be, and what they are."""
     got = ", ".join(f"{name} {described(parameter)}" for name, parameter in parameters.items())
-    return InvalidInputError(complaint(subject, f"floating-point tensors on one device, {shapes}", got))
+    return InvalidInputError(complaint(subject, f"{shapes}, of floating point and on one device", got))
 
 
 def is_dense(value: object) -> bool:

@@ -112,7 +112,7 @@ def test_names_and_update_counts_are_checked():
         MLPDynamics(2, (4,), time_conditioning="konkat")
     with pytest.raises(UnknownNameError, match="activation"):
         MLPDynamics(2, (4,), activation="relu6")
-    with pytest.raises(InvalidInputError, match="one a layer, 2"):
+    with pytest.raises(InvalidInputError, match="one per layer, 2"):
         MLPDynamics(2, (4,)).condition([LayerUpdate()])
 
 

@@ -242,8 +242,13 @@ def test_without_gradients_scores_are_the_same_and_nothing_has_a_graph() -> None
 
 
 def test_a_score_of_another_shape_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match=r"score: expected the shape of x, \(3, 4\), got shape \(4,\)"):
-        forward_with_score(IdentityTransform(4, BATCH), torch.zeros(3, 4), torch.zeros(4))
+    for score, got in (
+        (torch.zeros(4), r"torch.float32 tensor of shape \(4,\)"),
+        (torch.zeros(3, 4).double(), "torch.float64"),
+        (torch.zeros(3, 4, device="meta"), "on meta"),
+    ):
+        with pytest.raises(InvalidInputError, match=rf"score: expected what x is, .*shape \(3, 4\), got .*{got}"):
+            forward_with_score(IdentityTransform(4, BATCH), torch.zeros(3, 4), score)
 
 
 def test_transforms_that_broadcast_have_a_score_for_each_value() -> None:

@@ -7,6 +7,7 @@ from torch import Size, Tensor
 from torch.nn import functional as F
 
 from vae_flows.checks import checked
+from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.precision import at_least_single
 from vae_flows.shapes import check_parameters, wrong_parameters
 from vae_flows.transforms.base import FusedTransform
