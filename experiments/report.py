@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from experiments.settings import CellSettings, differences, from_plain
 from vae_flows.archives import read_npz
 from vae_flows.data.images import is_integer
 from vae_flows.errors import DataError, complaint
+from vae_flows.flows import find_flow
 from vae_flows.reporting import (
     Run,
     Table,
@@ -200,12 +202,19 @@ def _deviations(settings: CellSettings) -> list[str]:
     if settings.data not in PAPER_RESULTS or settings.posterior not in PAPER_RESULTS[settings.data].negative_elbo:
         return []
     paper = PRESETS["paper"].cell(settings.data, settings.posterior, settings.seed)
-    found = differences(settings, paper)
+    found = differences(_with_defaults(settings), _with_defaults(paper))
     return [
         f"{name.replace('posterior_options', settings.posterior)} {_word(ours)} ({_word(theirs)})"
         for name, (ours, theirs) in found.items()
         if not name.startswith(NOT_COMPARED) or name.startswith("posterior_options.")
     ]
+
+
+def _with_defaults(settings: CellSettings) -> CellSettings:
+    """Name the options of the flow that were left at their defaults, where those are plain values."""
+    parameters = inspect.signature(find_flow(settings.posterior)).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and isinstance(p.default, str | int)}
+    return replace(settings, posterior_options={**defaults, **settings.posterior_options})
 
 
 def _word(value: Any) -> str:
