@@ -77,7 +77,8 @@ def _checked_call(
     # Transforms are made at each step of training, so that what is right has to pass in a microsecond.
     @wraps(function)
     def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
-        if torch.compiler.is_compiling():
+        # While torch.jit.trace records, even sizes are tensors.
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return function(*args, **kwargs)
         positions, named, further, options = _hints(function, hints_of)
         for place, value in enumerate(args):

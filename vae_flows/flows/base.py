@@ -53,7 +53,8 @@ class AmortizedFlow(ConditionalTransformModule):
         check_like(f"{type(self).__name__} context", context, self)
         check_finite(f"{type(self).__name__} context", context)
         transform = self.transform(context)
-        if torch.is_grad_enabled() and not (torch.compiler.is_compiling() or functorch_is_active()):
+        renewable = isinstance(transform, FusedTransform) and torch.is_grad_enabled()
+        if renewable and not (torch.compiler.is_compiling() or functorch_is_active()):
             transform.renewed_by(partial(bound(self).transform, context))
         return transform
 
