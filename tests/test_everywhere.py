@@ -54,7 +54,8 @@ def test_a_variant_reaches_the_process_that_it_names() -> None:
     script += "print(shift(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())"
     command = [sys.executable, "-c", script]
     told = subprocess.check_output(command, cwd=ROOT, env=variant.environment(), text=True)
-    assert told.split() == ["2", "DEFAULT", "1"]
+    seed, *vector, threads = told.split()
+    assert (seed, " ".join(vector), threads) in {("2", "DEFAULT", "1"), ("2", "NO AVX", "1")}  # newer, older releases
     assert variant.command(["-x"])[1:3] == ["-m", "pytest"]
     assert variant.command(["-x"])[-1] == "-x"
 

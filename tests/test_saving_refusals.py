@@ -191,6 +191,8 @@ def test_weights_that_are_not_finite_are_refused(folder: Path, value: float) -> 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
 def test_weights_of_another_kind_are_refused(folder: Path, dtype: torch.dtype) -> None:
+    if dtype not in safetensors.torch._SIZE:
+        pytest.skip("this release of safetensors cannot write them")
     weights = safetensors.torch.load_file(folder / WEIGHTS_FILE)
     weights["posterior.gaussian.bias"] = weights["posterior.gaussian.bias"].to(dtype)
     write_weights(folder, safetensors.torch.save(weights))

@@ -269,9 +269,9 @@ class FlowDistribution(_OfAnySize, TransformedDistribution):
         # By hand: a posterior makes one for each step, where isinstance is much faster than reading annotations.
         if not isinstance(base_distribution, Distribution):
             check_argument("FlowDistribution base_distribution", base_distribution, Distribution)
-        if not isinstance(given, list | tuple) or not all(isinstance(part, Transform) for part in given):
+        if not isinstance(given, (list, tuple)) or not all(isinstance(part, Transform) for part in given):
             check_argument("FlowDistribution transforms", given, Transform | Sequence[Transform])
-        if not isinstance(validate_args, bool | None):
+        if validate_args is not None and not isinstance(validate_args, bool):
             check_argument("FlowDistribution validate_args", validate_args, bool | None)
         cached = [part if isinstance(part, FusedTransform) else CachedTransform(part) for part in given]
         TransformedDistribution.__init__(self, base_distribution, cached, validate_args=validate_args)

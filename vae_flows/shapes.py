@@ -187,8 +187,9 @@ def broadcasts(one: Size, other: Size) -> bool:
         >>> broadcasts(Size([5, 1]), Size([3])), broadcasts(Size([2]), Size([3]))
         (True, False)
     """
-    pairs = zip(reversed(one), reversed(other), strict=False)
-    return all(a == b or a == 1 or b == 1 for a, b in pairs)
+    # By index, as torch.compile of older releases fails at zip.
+    common = range(1, min(len(one), len(other)) + 1)
+    return all(one[-i] == other[-i] or one[-i] == 1 or other[-i] == 1 for i in common)
 
 
 def check_expanded(subject: str, present: Size, wanted: Sequence[int]) -> None:

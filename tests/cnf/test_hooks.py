@@ -57,6 +57,8 @@ def make(change, time_conditioning="concat", amortization="bias"):
     for part in linear_parts(posterior.flow):
         if part.bias is not None or change not in (MAKING["prune bias"], MAKING["prune both"]):
             change(part)
+            for _ in range(20):  # power iterations, without which a spectral norm may be next to nothing
+                part(torch.ones(1, part.in_features).double())
     return posterior.eval()
 
 

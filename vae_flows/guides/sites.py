@@ -15,7 +15,7 @@ from torch.distributions import biject_to, constraints
 from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import ComposeTransform, IndependentTransform, ReshapeTransform, Transform
 
-from vae_flows.checks import checked
+from vae_flows.checks import checked, require_sample_shape
 from vae_flows.errors import InvalidInputError, complaint
 
 __all__ = ["LocalSite", "LowerTriangularTransform", "PackedTransform", "bijection_to", "unconstrained"]
@@ -56,6 +56,7 @@ class LocalSite:
                     f"TraceEnum_ELBO, or leave it to another guide with poutine.block(model, hide=[{self.name!r}]).",
                 )
             )
+        require_sample_shape("LocalSite event_shape", self.event_shape)
         object.__setattr__(self, "event_shape", Size(self.event_shape))
         # Asked of the bijection, for not every support of Pyro tells its own number of dimensions.
         missing = len(self.event_shape) - self._bijection().codomain.event_dim

@@ -102,7 +102,7 @@ class InverseAutoregressiveTransform(FusedTransform):
 
     def _mean_and_log_gate(self, z: Tensor) -> tuple[Tensor, Tensor]:
         emitted = self._network(z)
-        if not isinstance(emitted, tuple | list) or len(emitted) != 2:
+        if not isinstance(emitted, (tuple, list)) or len(emitted) != 2:
             raise InvalidInputError(complaint("network", "a pair of means and logits", described(emitted)))
         mean, logits = emitted
         return mean, F.logsigmoid(logits + self._forget_bias)
