@@ -24,6 +24,7 @@ __all__ = [
     "check_argument",
     "checked",
     "described",
+    "require_device",
     "require_finite",
     "require_sample_shape",
 ]
@@ -174,6 +175,25 @@ def require_finite(owner: str, *, above: float | None = None, at_least: float | 
             raise InvalidInputError(complaint(f"{owner} {argument}", expected, described(number)))
 
 
+def require_device(subject: str, device: object) -> torch.device:
+    """Return a device, having checked that it is one that torch can use here.
+
+    Raises:
+        InvalidInputError: It is none.
+
+    Example:
+        >>> require_device("map_location", "gpu")
+        Traceback (most recent call last):
+        vae_flows.errors.InvalidInputError: map_location: expected a device, such as 'cpu' or 'cuda:0', got 'gpu'.
+    """
+    if isinstance(device, str | torch.device):
+        try:
+            return torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError, NotImplementedError):  # no such device, or this torch was built without
+            pass
+    raise InvalidInputError(complaint(subject, "a device, such as 'cpu' or 'cuda:0'", described(device)))
+
+
 def require_sample_shape(subject: str, shape: object) -> None:
     """Check that a shape is a sequence of integers that are not negative.
 
@@ -272,7 +292,7 @@ def _fits(value: object, annotation: Any) -> bool:
         return isinstance(value, type) and all(not isinstance(a, type) or issubclass(value, a) for a in arguments)
     if isinstance(value, str | bytes) or not isinstance(value, origin):
         return False
-    if issubclass(origin, Sequence) or (origin is Iterable and isinstance(value, Sequence | Mapping)):
+    if issubclass(origin, Sequence) or (origin is Iterable and hasattr(value, "__getitem__")):
         return all(_fits(entry, arguments[0]) for entry in value)  # pyright: ignore[reportGeneralTypeIssues]
     if issubclass(origin, Mapping):
         return all(_fits(key, arguments[0]) and _fits(entry, arguments[1]) for key, entry in value.items())  # pyright: ignore[reportAttributeAccessIssue]

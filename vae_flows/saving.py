@@ -33,6 +33,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from vae_flows.checks import check_argument, require_device
 from vae_flows.configuration import CLASS, UnregisteredClassError, build, config_of, describe, sizes_in
 from vae_flows.construction import ConstructionTooLargeError, bounded_construction
 from vae_flows.errors import CheckpointError, FileError, InvalidInputError, complaint
@@ -127,9 +128,11 @@ class SavableModule(nn.Module):
         Raises:
             CheckpointError: There is no saved model, it is damaged, of a later format or of another class, its weights
                 do not fit, or a part has to be passed; the message says which.
-            InvalidInputError: A part was passed that the model does not have.
+            InvalidInputError: There is no such device, or a part was passed that the model does not have.
         """
-        load_folder = partial(load, cls, map_location=torch.device(map_location), parts=parts)
+        check_argument(f"{cls.__name__}.from_pretrained source", source, str | Path)
+        device = require_device(f"{cls.__name__}.from_pretrained map_location", map_location)
+        load_folder = partial(load, cls, map_location=device, parts=parts)
         if isinstance(source, Path) or os.path.isdir(source):
             return load_folder(Path(source))
         # Imported when it is needed: it brings an HTTP client, which takes a fifth of this library's import time.

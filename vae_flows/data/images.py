@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vae_flows.checks import checked, require_device
 from vae_flows.errors import InvalidInputError, complaint
 
 __all__ = ["DataSet", "ImageShape", "Images", "Pixels", "is_integer", "require_image_shape"]
@@ -104,6 +105,7 @@ class Images:
 
     def to(self, device: torch.device | str) -> Images:
         """Return these images with storage and labels on `device`."""
+        device = require_device("Images.to device", device)
         labels = None if self.labels is None else self.labels.to(device)
         return replace(self, storage=self.storage.to(device), labels=labels)
 
@@ -190,6 +192,7 @@ def require_image_shape(subject: str, shape: object) -> ImageShape:
     return sizes[0], sizes[1], sizes[2]
 
 
+@checked
 @dataclass(frozen=True)
 class DataSet:
     """Three splits of images and what their pixels are.

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint, require_positive, unknown_name
 
 __all__ = ["ToyDensity", "available_toys", "toy_density"]
@@ -26,6 +27,7 @@ _NEWTON_STEPS = 3  # from the line between neighbours to double precision
 _CHUNK = 1024  # points whose density is computed at once: 8 MB, which stay in the processor's cache
 
 
+@checked
 @dataclass(frozen=True)
 class ToyDensity:
     """A density of points `(N, 2)`.

@@ -105,6 +105,7 @@ class FlowGuide(PyroModule):
             context = encode(self._owner, encoder, inputs, plate, self.context_dim)
             return self.packing.sample(posteriors_of(posterior), context)
 
+    @checked
     def check(self, model: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Compare the guide with a model, which is run once.
 

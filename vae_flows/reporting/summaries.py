@@ -16,6 +16,7 @@ __all__ = ["Estimate", "PosteriorSummary", "Reference", "Run", "Status", "summar
 Status = Literal["finished", "failed", "unfinished"]
 
 
+@checked
 @dataclass(frozen=True)
 class Run:
     """One VAE, trained with one seed and tested.
@@ -62,6 +63,7 @@ class Estimate:
     count: int
 
     @classmethod
+    @checked
     def of(cls, values: Sequence[float]) -> Estimate:
         """Summarise `values`; a single one has no standard deviation.
 
@@ -73,8 +75,11 @@ class Estimate:
         std = statistics.stdev(values) if len(values) > 1 else None
         return cls(statistics.fmean(values), std, len(values))
 
+    @checked
     def text(self, decimals: int = 2) -> str:
         """Word it as *mean ± std*, or the mean alone."""
+        if decimals < 0:
+            raise InvalidInputError(complaint("Estimate.text decimals", "an integer of at least 0", decimals))
         mean = f"{self.mean:.{decimals}f}"
         return mean if self.std is None else f"{mean} ± {self.std:.{decimals}f}"
 

@@ -61,6 +61,7 @@ class FlowContract:
     latent_scale: float = 10.0
     seed: int = 0
 
+    @checked
     def flow(self, latent_dim: int | None = None) -> AmortizedFlow:
         """Return a flow in float64 and evaluation mode whose parameters were moved off their start.
 
@@ -72,16 +73,19 @@ class FlowContract:
                 parameter.add_(PERTURBATION * torch.randn_like(parameter))
         return flow
 
+    @checked
     def fresh(self, latent_dim: int | None = None) -> AmortizedFlow:
         """Return a flow as it is built."""
         flow = self.build(latent_dim or self.latent_dim, self.context_dim)
         expect(isinstance(flow, AmortizedFlow), "build", "an AmortizedFlow", type(flow).__name__)
         return flow
 
+    @checked
     def context(self, *batch: int, dtype: torch.dtype = torch.float64) -> Tensor:
         """Draw a context `(*batch, C)`."""
         return torch.randn((*batch, self.context_dim), dtype=dtype)
 
+    @checked
     def latents(self, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
         """Draw latents `(*shape, D)`."""
         return min(1.0, self.latent_scale) * torch.randn((*shape, self.latent_dim), dtype=dtype)

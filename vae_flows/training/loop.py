@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from vae_flows.checks import check_argument
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.files import checked_path, exclusive
 from vae_flows.training.description import describe_run
@@ -68,7 +69,8 @@ def train(
 
     Raises:
         CheckpointError: The folder holds a run and `resume` is not set, or one of other settings, data or model.
-        InvalidInputError: Fabric cannot provide `compute`, or there are fewer images in a batch than processes.
+        InvalidInputError: An argument is of another type, Fabric cannot provide `compute`, or there are fewer images in
+            a batch than processes.
         NonFiniteLossError: The loss, its gradient or the validation bound is NaN or infinite. The step is not taken;
             checkpoints are those of the last whole epoch.
         IntegrationError: A solve of a continuous flow failed; a note names epoch, batch and posterior.
@@ -88,6 +90,13 @@ def train(
         >>> [record.epoch for record in result.history]
         [1, 2]
     """
+    # Imported here: models bring Pyro, and data sets their readers, which a caller of this has already.
+    from vae_flows.data import DataSet
+    from vae_flows.vae import VAE
+
+    check_argument("train vae", vae, VAE)
+    check_argument("train data", data, DataSet)
+    check_argument("train folder", folder, Path | str | None)
     require_settings("settings", settings, TrainingSettings)
     require_settings("compute", compute, ComputeSettings)
     path = None if folder is None else checked_path(folder, "folder of train")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from vae_flows.checks import checked
+from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.training.settings import TrainingSettings
 
 __all__ = ["EpochRecord", "History", "TrainingResult", "best_record", "stops_early"]
@@ -63,8 +65,15 @@ class TrainingResult:
     forward_evaluations: int | None
 
     @classmethod
+    @checked
     def from_history(cls, history: History, settings: TrainingSettings) -> TrainingResult:
-        """Sum up the records of a run."""
+        """Sum up the records of a run.
+
+        Raises:
+            InvalidInputError: There are none, or they are no records.
+        """
+        if not history:
+            raise InvalidInputError(complaint("history", "a record of at least one epoch", "none"))
         best = best_record(history)
         evaluations = [record.forward_evaluations for record in history if record.forward_evaluations is not None]
         return cls(
