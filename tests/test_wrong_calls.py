@@ -40,6 +40,7 @@ KNOWN: dict[str, int] = {
     "GreyLevels.sample": 1,
     "Images": 2,
     "Images.batch": 1,
+    "Run": 46,
     "ToyDensity.log_density": 1,
     "VAE": 4,
     "VAE.decode": 1,

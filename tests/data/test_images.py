@@ -136,7 +136,7 @@ def test_only_a_positive_number_of_images_is_taken(count):
 
 
 def test_a_split_of_another_type_is_refused():
-    with pytest.raises(InvalidInputError, match=r"data set, test: expected Images, got Tensor"):
+    with pytest.raises(InvalidInputError, match=r"DataSet test: expected an Images, got a torch\.float32 tensor"):
         DataSet("a", grey(), grey(), torch.zeros(3), "grey", "")  # pyright: ignore[reportArgumentType]
 
 

@@ -16,7 +16,6 @@ __all__ = ["Estimate", "PosteriorSummary", "Reference", "Run", "Status", "summar
 Status = Literal["finished", "failed", "unfinished"]
 
 
-@checked
 @dataclass(frozen=True)
 class Run:
     """One VAE, trained with one seed and tested.
