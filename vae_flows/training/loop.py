@@ -96,7 +96,6 @@ def train(
 
     check_argument("train vae", vae, VAE)
     check_argument("train data", data, DataSet)
-    check_argument("train folder", folder, Path | str | None)
     require_settings("settings", settings, TrainingSettings)
     require_settings("compute", compute, ComputeSettings)
     path = None if folder is None else checked_path(folder, "folder of train")
