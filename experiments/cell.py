@@ -14,7 +14,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -238,7 +238,7 @@ def _metrics(
         "training_seconds": trained.seconds,
         "forward_evaluations": trained.forward_evaluations,
         "parameters": _count(vae),
-        "posterior_parameters": _count(vae.posterior),
+        "posterior_parameters": _count(cast(torch.nn.Module, vae.posterior)),
         "settings": to_plain(settings),
         "versions": describe_versions(),
         "hardware": describe_hardware(),
