@@ -22,7 +22,8 @@ from vae_flows.configuration import register_class
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.precision import full_precision, in_own_type
 from vae_flows.shapes import check_context, check_finite, check_like
-from vae_flows.transforms.base import ChainTransform, FusedTransform
+from vae_flows.transforms.base import FusedTransform
+from vae_flows.transforms.chain import ChainTransform
 from vae_flows.work import WorkCount, WorkMeter, total_work
 
 if TYPE_CHECKING:

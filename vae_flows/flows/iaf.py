@@ -17,7 +17,9 @@ from vae_flows.flows.heads import Initialization, require_initialization
 from vae_flows.flows.registry import register_flow
 from vae_flows.tracing import bound
 from vae_flows.transforms.autoregressive import InverseAutoregressiveTransform
-from vae_flows.transforms.base import ChainTransform, FusedTransform, ReverseTransform
+from vae_flows.transforms.base import FusedTransform
+from vae_flows.transforms.chain import ChainTransform
+from vae_flows.transforms.permutations import ReverseTransform
 
 __all__ = ["IAFFlow", "MaskedAutoregressiveNetwork", "MaskedLinear"]
 

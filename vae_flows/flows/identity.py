@@ -6,7 +6,8 @@ from torch import Tensor
 
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.registry import register_flow
-from vae_flows.transforms.base import FusedTransform, IdentityTransform
+from vae_flows.transforms.base import FusedTransform
+from vae_flows.transforms.permutations import IdentityTransform
 
 __all__ = ["IdentityFlow"]
 

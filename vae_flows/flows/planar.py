@@ -13,7 +13,8 @@ from vae_flows.errors import require_positive
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.heads import Initialization, LinearHeads, require_initialization
 from vae_flows.flows.registry import register_flow
-from vae_flows.transforms.base import ChainTransform, FusedTransform
+from vae_flows.transforms.base import FusedTransform
+from vae_flows.transforms.chain import ChainTransform
 from vae_flows.transforms.planar import PlanarTransform
 
 __all__ = ["PlanarFlow"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, Self, cast
 from weakref import ref
 
 import torch
@@ -19,42 +19,16 @@ from vae_flows.graphs import BackwardMark
 from vae_flows.precision import full_precision
 from vae_flows.shapes import broadcast_batch, broadcast_latents, is_dense
 from vae_flows.tracing import all_finite
-from vae_flows.transforms.double_inverse import invert_in_double
+from vae_flows.transforms.memory import Memory
 from vae_flows.transforms.records import Evaluation
 from vae_flows.transforms.scores import evaluate_with_score as carry_score
 
 __all__ = [
-    "ChainTransform",
     "FusedTransform",
-    "IdentityTransform",
     "InverseTransform",
-    "ReverseTransform",
     "evaluate_with_score",
     "forward_with_score",
 ]
-
-
-class _Memory(NamedTuple):
-    """The latest evaluation, and the state that everything it was made from, or made, was in afterwards."""
-
-    evaluation: Evaluation
-    differentiable: bool
-    versions: tuple[int, ...]
-    origins: tuple[object, ...]
-
-
-def _versions(tensors: Sequence[Tensor]) -> tuple[int, ...]:
-    # Inference tensors have none, and a graph being compiled knows them only as symbols.
-    if torch.compiler.is_compiling():
-        return ()
-    return tuple(-1 if tensor.is_inference() else tensor._version for tensor in tensors)
-
-
-def _origins(tensors: Sequence[Tensor]) -> tuple[object, ...]:
-    """Return where gradients of these tensors go: into a leaf or not, and on into which node."""
-    if torch.compiler.is_compiling():
-        return ()
-    return tuple((tensor.requires_grad, tensor.grad_fn) for tensor in tensors)
 
 
 class FusedTransform(Transform):
@@ -95,7 +69,7 @@ class FusedTransform(Transform):
         super().__init__(cache_size=cache_size)
         self.latent_dim = latent_dim
         self.batch_shape = Size(batch_shape)
-        self._latest: _Memory | None = None
+        self._latest: Memory | None = None
         self._mark = BackwardMark()
         self._build: Callable[[], FusedTransform] | None = None
         self._inverse_made: ref[InverseTransform] | None = None
@@ -146,12 +120,10 @@ class FusedTransform(Transform):
             InvalidInputError: x has a wrong shape or dtype.
         """
         self._renew(x)
-        latest = self._latest
-        if latest is not None and x is latest.evaluation.x and self._holds(latest):
-            return latest.evaluation
+        if (remembered := self._recalled(x=x)) is not None:
+            return remembered
         evaluation = self._found(self.forward_evaluation, x)
-        self._mark.watch(evaluation.y, evaluation.log_det, evaluation.regularization)
-        return self._remember(self._checked(evaluation, evaluation.y))
+        return self._remember(evaluation, found=evaluation.y)
 
     def evaluate_inverse(self, y: Tensor) -> Evaluation:
         """Find the x that is mapped to y `(*sample, *batch, D)`, and return all that is found.
@@ -160,12 +132,10 @@ class FusedTransform(Transform):
             InvalidInputError: y has a wrong shape or dtype.
         """
         self._renew(y)
-        latest = self._latest
-        if latest is not None and y is latest.evaluation.y and self._holds(latest):
-            return latest.evaluation
+        if (remembered := self._recalled(y=y)) is not None:
+            return remembered
         evaluation = self._found(self.inverse_evaluation, y)
-        self._mark.watch(evaluation.x, evaluation.log_det, evaluation.regularization)
-        return self._remember(self._checked(evaluation, evaluation.x))
+        return self._remember(evaluation, found=evaluation.x)
 
     def evaluate_with_score(self, x: Tensor, score: Tensor) -> Evaluation:
         r"""Map x and carry its score :math:`\partial \log q_0(x) / \partial x` along, as `forward_with_score` does.
@@ -176,8 +146,7 @@ class FusedTransform(Transform):
         _check_score(x, score)
         self._renew(x)
         evaluation = self._found(self.scored_evaluation, x, score)
-        self._mark.watch(evaluation.y, evaluation.log_det, evaluation.regularization)
-        return self._remember(self._checked(evaluation, evaluation.y))
+        return self._remember(evaluation, found=evaluation.y)
 
     def _found(self, evaluation: Callable[..., Evaluation], *given: Tensor) -> Evaluation:
         """Make an evaluation of latents and what comes with them."""
@@ -227,9 +196,8 @@ class FusedTransform(Transform):
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         """Return :math:`\\log|\\det \\partial y/\\partial x|` at `x`, shape `(*sample, *batch)`."""
         self._renew(x)
-        latest = self._latest
-        if latest is not None and x is latest.evaluation.x and y is latest.evaluation.y and self._holds(latest):
-            return latest.evaluation.log_det
+        if (remembered := self._recalled(x=x, y=y)) is not None:
+            return remembered.log_det
         evaluation = self._found(self.forward_evaluation, x)
         self._mark.watch(evaluation.log_det)
         return self._checked(evaluation, evaluation.y).log_det
@@ -313,9 +281,6 @@ class FusedTransform(Transform):
         other._mark, other._build = self._mark, self._build
         return other
 
-    def _involved(self, evaluation: Evaluation) -> list[Tensor]:
-        return [] if torch.compiler.is_compiling() else [evaluation.x, evaluation.y, *self.sources()]
-
     def _checked(self, evaluation: Evaluation, found: Tensor) -> Evaluation:
         """Refuse an evaluation in which what was found, or the log-determinant, is NaN or infinite."""
         if self.is_finite and all_finite(found, evaluation.log_det) is False:
@@ -324,18 +289,22 @@ class FusedTransform(Transform):
             raise InvalidInputError(complaint(f"value and log-det of {type(self).__name__}", "finite", got, remedy))
         return evaluation
 
-    def _remember(self, evaluation: Evaluation) -> Evaluation:
-        if self._cache_size:
-            tensors = self._involved(evaluation)
-            self._latest = _Memory(evaluation, torch.is_grad_enabled(), _versions(tensors), _origins(tensors))
-        return evaluation
+    def _recalled(self, x: Tensor | None = None, y: Tensor | None = None) -> Evaluation | None:
+        """Return the latest evaluation if it is that of these identical tensors, and may be used again."""
+        latest = self._latest
+        if latest is None or (x is not None and x is not latest.evaluation.x):
+            return None
+        if y is not None and y is not latest.evaluation.y:
+            return None
+        return latest.evaluation if latest.holds(self.sources) else None
 
-    def _holds(self, memory: _Memory) -> bool:
-        """Return whether an evaluation made now would give the remembered values, and the gradients wanted now."""
-        tensors = self._involved(memory.evaluation)
-        if memory.versions != _versions(tensors):
-            return False
-        return not torch.is_grad_enabled() or (memory.differentiable and memory.origins == _origins(tensors))
+    def _remember(self, evaluation: Evaluation, *, found: Tensor) -> Evaluation:
+        """Check what was found, x or y, and keep the evaluation until a backward pass goes through it."""
+        self._mark.watch(found, evaluation.log_det, evaluation.regularization)
+        self._checked(evaluation, found)
+        if self._cache_size:
+            self._latest = Memory.of(evaluation, self.sources)
+        return evaluation
 
 
 class InverseTransform(FusedTransform):
@@ -417,137 +386,6 @@ class InverseTransform(FusedTransform):
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, InverseTransform) and self.transform == other.transform
-
-
-class IdentityTransform(FusedTransform):
-    """The map y = x, the posterior without a flow."""
-
-    takes_double = True
-
-    def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        shape = self.broadcast_shape(x)
-        return x.expand(shape + x.shape[-1:]), x.new_zeros(shape)
-
-    def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        y, log_det = self.forward_with_log_det(x)
-        return y, log_det, score.detach().expand(y.shape)
-
-    def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        return self.forward_with_log_det(y)
-
-
-class ReverseTransform(FusedTransform):
-    """The permutation y = (x_D, …, x_1), which lets the next autoregressive layer see the other order."""
-
-    takes_double = True
-
-    def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        shape = self.broadcast_shape(x)
-        return x.flip(-1).expand(shape + x.shape[-1:]), x.new_zeros(shape)
-
-    def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        y, log_det = self.forward_with_log_det(x)
-        return y, log_det, score.detach().flip(-1).expand(y.shape)
-
-    def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        return self.forward_with_log_det(y)
-
-
-class ChainTransform(FusedTransform):
-    r"""The composition :math:`T_K \circ \dots \circ T_1` of fused transforms, with the sum of their log-determinants.
-
-    Arguments:
-        parts: The transforms in order of application, all of one latent dimension.
-        cache_size: 0 or 1. The parts keep nothing; the chain keeps its end points.
-    """
-
-    @checked
-    def __init__(self, parts: Sequence[FusedTransform], *, cache_size: int = 1) -> None:
-        if not parts or any(part.latent_dim != parts[0].latent_dim for part in parts):
-            raise InvalidInputError(
-                complaint("ChainTransform", "transforms of one latent dimension", [part.latent_dim for part in parts])
-            )
-        try:
-            batch_shape = torch.broadcast_shapes(*(part.batch_shape for part in parts))
-        except RuntimeError:
-            shapes = [tuple(part.batch_shape) for part in parts]
-            raise InvalidInputError(complaint("ChainTransform", "batch shapes that broadcast", shapes)) from None
-        super().__init__(parts[0].latent_dim, batch_shape, cache_size=cache_size)
-        self.parts = tuple(parts)
-        self.takes_double = all(part.takes_double for part in parts)
-
-    def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        evaluation = self.forward_evaluation(x)
-        return evaluation.y, evaluation.log_det
-
-    def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        evaluation = self.scored_evaluation(x, score)
-        return evaluation.y, evaluation.log_det, cast(Tensor, evaluation.score)
-
-    def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        evaluation = self.inverse_evaluation(y)
-        return evaluation.x, evaluation.log_det
-
-    def forward_evaluation(self, x: Tensor) -> Evaluation:
-        found, point = [], x
-        for part in self.parts:
-            found.append(part.forward_evaluation(point))
-            point = found[-1].y
-        return self._joined(x, point, found)
-
-    def scored_evaluation(self, x: Tensor, score: Tensor) -> Evaluation:
-        found, point = [], x
-        for part in self.parts:
-            found.append(part.scored_evaluation(point, score))
-            point, score = found[-1].y, cast(Tensor, found[-1].score)
-        return self._joined(x, point, found)._replace(score=score)
-
-    def inverse_evaluation(self, y: Tensor) -> Evaluation:
-        if self.takes_double:
-            x, log_det = invert_in_double(self, self._invert, y)
-            return Evaluation(x, y, log_det)
-        return self._inverted_parts(y)
-
-    def _invert(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        evaluation = self._inverted_parts(y)
-        return evaluation.x, evaluation.log_det
-
-    def _inverted_parts(self, y: Tensor) -> Evaluation:
-        found, point = [], y
-        for part in reversed(self.parts):
-            found.append(part.inverse_evaluation(point))
-            point = found[-1].x
-        return self._joined(point, y, found)
-
-    @property
-    def is_regularized(self) -> bool:
-        return any(part.is_regularized for part in self.parts)
-
-    @property
-    def is_estimated(self) -> bool:
-        return any(part.is_estimated for part in self.parts)
-
-    def exact(self) -> FusedTransform:
-        if not self.is_estimated:
-            return self
-        chain, build = ChainTransform([part.exact() for part in self.parts], cache_size=self._cache_size), self._build
-        chain._mark = self._mark
-        return chain if build is None else chain.renewed_by(lambda: build().exact())
-
-    def adopt(self, other: FusedTransform) -> None:
-        for part, new in zip(self.parts, cast(ChainTransform, other).parts, strict=True):
-            part.adopt(new)
-
-    def dependencies(self) -> Sequence[Tensor]:
-        return [tensor for part in self.parts for tensor in part.sources()]
-
-    def _joined(self, x: Tensor, y: Tensor, found: Sequence[Evaluation]) -> Evaluation:
-        total = x.new_zeros(self.broadcast_shape(x))
-        for evaluation in found:
-            total = total + evaluation.log_det
-        extra = [part.regularization for part in found if part.regularization is not None]
-        meters = tuple(meter for part in found for meter in part.meters)
-        return Evaluation(x, y, total, None, torch.stack(extra).sum(0) if extra else None, meters)
 
 
 def _require_cache_size(cache_size: object) -> None:

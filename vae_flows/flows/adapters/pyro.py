@@ -15,7 +15,9 @@ from vae_flows.errors import require_positive, unknown_name
 from vae_flows.flows.adapters.foreign import AdaptedFlow, ForeignTransform, Orientation
 from vae_flows.flows.adapters.newton import newton_inverse
 from vae_flows.subclasses import plain
-from vae_flows.transforms.base import ChainTransform, FusedTransform, ReverseTransform
+from vae_flows.transforms.base import FusedTransform
+from vae_flows.transforms.chain import ChainTransform
+from vae_flows.transforms.permutations import ReverseTransform
 
 __all__ = ["PyroFlow", "pyro_families", "pyro_options", "require_pyro"]
 
