@@ -20,6 +20,9 @@ CHECKS = ["test", "test-all", "test-everywhere", "mutation", "lint", "typecheck"
 OTHERS = ["density", "regularizers", "speed", "smoke", "clean", "help"]
 TARGETS = ["setup", "setup-oldest", *BENCHMARKS, "examples", *EXAMPLES, *CHECKS, *OTHERS]
 
+# What a make that runs these tests hands down: its own flags, and its variables that were set on the command line.
+INHERITED = ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PYTHON", "PRESET", "WORKERS", "THREADS", "OPTIONS"]
+
 # Stands for Python: makes a .venv whose python writes down what it is called with.
 FAKE_PYTHON = """#!/bin/sh
 case "$1" in
@@ -49,10 +52,19 @@ def project(tmp_path):
         for script in (installed, python):
             script.chmod(0o755)
         command = ["make", f"PYTHON={python}", *arguments]
-        variables = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
+        variables = {name: value for name, value in os.environ.items() if name not in INHERITED}
         return subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
 
     return make, tmp_path
+
+
+def test_what_an_outer_make_was_given_changes_nothing_here(project, monkeypatch):
+    make, folder = project
+    monkeypatch.setenv("MAKEFLAGS", " -- OPTIONS=--turn\\ 1 PRESET=paper")
+    monkeypatch.setenv("OPTIONS", "--turn 1")
+    monkeypatch.setenv("PRESET", "paper")
+    assert make("benchmark").returncode == 0
+    assert (folder / "calls.txt").read_text().splitlines()[-1] == "-m experiments benchmark --preset quick"
 
 
 def test_help_is_the_default_and_lists_every_target(project):
