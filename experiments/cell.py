@@ -28,7 +28,7 @@ from experiments.settings import CellSettings, EvaluationSettings, differences, 
 from vae_flows.data import DataSet
 from vae_flows.errors import InvalidInputError, NonFiniteLossError, complaint
 from vae_flows.evaluation import EvaluationResult, evaluate
-from vae_flows.files import exclusive, sweep
+from vae_flows.persistence.files import exclusive, sweep
 from vae_flows.training import TrainingResult, load_weights, train
 from vae_flows.vae import VAE
 

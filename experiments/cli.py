@@ -17,7 +17,7 @@ import tyro
 
 from experiments.commands import benchmark, cell, density, evaluate, regularizers, report, speed, train
 from vae_flows.errors import FileError, VAEFlowsError
-from vae_flows.files import file_errors
+from vae_flows.persistence.files import file_errors
 
 __all__ = ["COMMANDS", "main"]
 

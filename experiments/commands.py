@@ -29,7 +29,7 @@ from experiments.speed.speed_report import write_comparison
 from vae_flows.data import available_toys
 from vae_flows.errors import FolderInUseError, InvalidInputError, complaint
 from vae_flows.evaluation import EvaluationResult
-from vae_flows.files import file_errors
+from vae_flows.persistence.files import file_errors
 from vae_flows.training import ComputeSettings
 
 __all__ = ["benchmark", "cell", "density", "evaluate", "regularizers", "report", "speed", "train"]

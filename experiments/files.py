@@ -14,7 +14,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from vae_flows.errors import DataError, FileError, complaint
-from vae_flows.files import file_errors, read_file, sweep, written_whole
+from vae_flows.persistence.files import file_errors, read_file, sweep, written_whole
 
 __all__ = [
     "check_destination",

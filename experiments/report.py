@@ -18,10 +18,10 @@ from experiments.files import read_json, to_lines, to_png, write_files
 from experiments.paper_results import PAPER_RESULTS
 from experiments.presets import POSTERIORS, PRESETS
 from experiments.settings import CellSettings, differences, from_plain
-from vae_flows.archives import read_npz
 from vae_flows.data.images import is_integer
 from vae_flows.errors import DataError, complaint
 from vae_flows.flows import find_flow
+from vae_flows.persistence.archives import read_npz
 from vae_flows.reporting import (
     Run,
     Table,

@@ -19,7 +19,7 @@ from experiments.cell import LOG
 from experiments.parent import PIPE
 from vae_flows.data.images import is_integer
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.files import file_errors
+from vae_flows.persistence.files import file_errors
 
 __all__ = ["CellExit", "CellHandle", "CellRunner", "LocalRunner"]
 

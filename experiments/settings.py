@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from vae_flows import configuration
-from vae_flows.configuration import without_lists
 from vae_flows.data.images import is_integer
 from vae_flows.errors import InvalidInputError, complaint, require_positive, unknown_name
+from vae_flows.persistence import configuration
+from vae_flows.persistence.configuration import without_lists
 from vae_flows.training import ComputeSettings, TrainingSettings
 
 __all__ = [

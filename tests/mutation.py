@@ -34,11 +34,13 @@ __all__ = ["Fault", "draw", "faults_in", "main", "modules", "suite_of"]
 ROOT = Path(__file__).parents[1]
 
 TESTS = {
+    "vae_flows/ode": ["tests/ode", "tests/cnf", "tests/flows/test_ffjord.py"],
     "vae_flows/cnf": [
         "tests/cnf",
+        "tests/ode",
         "tests/flows/test_ffjord.py",
         "tests/flows/test_contract.py",
-        "tests/test_configuration.py",
+        "tests/persistence/test_configuration.py",
     ],
     "vae_flows/transforms": ["tests/transforms", "tests/flows"],
     "vae_flows/objectives.py": ["tests/test_objectives.py", "tests/test_vae.py"],

@@ -14,7 +14,13 @@ import torch
 from tests.seeds import STRIDE, VARIABLE, numpy_generator, reseed, shifted, torch_generator
 
 ROOT = Path(__file__).parents[1]
-PATHS = ["tests/test_vae.py", "tests/cnf/test_adjoint.py", "vae_flows/shapes.py", "experiments/files.py", "examples"]
+PATHS = [
+    "tests/test_vae.py",
+    "tests/ode/test_continuous_adjoint.py",
+    "vae_flows/tensors/shapes.py",
+    "experiments/files.py",
+    "examples",
+]
 SAME_NAME = f"""
 import os, pathlib, numpy, torch
 from tests.seeds import shift

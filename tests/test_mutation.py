@@ -11,7 +11,7 @@ from tests import mutation
 from tests.mutation import Copies, Fault, draw, faults_in, modules, suite_of
 
 FAULTS = [Fault(Path(module), line, "NumberReplacer", n) for module in "ab" for line in range(9) for n in range(line)]
-SHAPES = Path("vae_flows/shapes.py")
+SHAPES = Path("vae_flows/tensors/shapes.py")
 
 
 def test_a_sample_has_one_fault_a_line_and_hangs_on_its_seed_alone() -> None:
@@ -29,7 +29,7 @@ def test_every_module_of_the_core_has_its_tests(module: Path) -> None:
     assert all((mutation.ROOT / test).exists() for test in tests)
 
 
-@pytest.mark.parametrize("module", [Path("vae_flows/cnf/runge_kutta.py"), Path("vae_flows/objectives.py")], ids=str)
+@pytest.mark.parametrize("module", [Path("vae_flows/ode/stepping.py"), Path("vae_flows/objectives.py")], ids=str)
 def test_every_fault_changes_what_runs(module: Path) -> None:
     pytest.importorskip("cosmic_ray")
     text = (mutation.ROOT / module).read_text(encoding="utf-8")

@@ -12,8 +12,8 @@ import pytest
 
 from tests.valid_calls import VALID
 from tests.wrong_values import raw_errors
-from vae_flows import configuration
 from vae_flows.flows import registry
+from vae_flows.persistence import configuration
 
 PUBLIC = (
     "vae_flows", "vae_flows.cnf", "vae_flows.data", "vae_flows.distributions", "vae_flows.evaluation",

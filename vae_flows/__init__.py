@@ -7,8 +7,6 @@ from importlib import import_module
 from typing import Any
 
 from vae_flows import cnf, data, evaluation, likelihoods, networks, objectives, transforms
-from vae_flows.cnf.integrate import ODESolver
-from vae_flows.configuration import register_class
 from vae_flows.distributions import DiagonalNormal, FlowDistribution
 from vae_flows.errors import (
     BiasedBoundWarning,
@@ -25,12 +23,13 @@ from vae_flows.errors import (
 from vae_flows.flows import FFJORD, AmortizedFlow, available_flows, make_flow, register_flow
 from vae_flows.guides import AmortizedAutoGuide, FlowGuide, LocalSite
 from vae_flows.objectives import ELBO
+from vae_flows.ode.solver import ODESolver
+from vae_flows.persistence.configuration import register_class
 from vae_flows.posterior import AmortizedPosterior
 from vae_flows.priors import FlowPrior
 from vae_flows.pyro_modules import load_param_store
 from vae_flows.vae import VAE
-
-__version__ = "0.1.0"
+from vae_flows.version import __version__
 
 __all__ = [
     "ELBO",
@@ -55,6 +54,7 @@ __all__ = [
     "ODESolver",
     "UnknownNameError",
     "VAEFlowsError",
+    "__version__",
     "available_flows",
     "cnf",
     "data",

@@ -19,14 +19,14 @@ from torch.distributions.transforms import Transform
 
 from vae_flows.checks import check_argument, checked, described, require_sample_shape
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.graphs import BackwardMark
-from vae_flows.inference import differentiating
-from vae_flows.shapes import broadcasts, check_expanded, is_dense, sum_rightmost
+from vae_flows.ode.work import WorkCount, WorkMeter, total_work
+from vae_flows.tensors.graphs import BackwardMark
+from vae_flows.tensors.inference_mode import differentiating
+from vae_flows.tensors.shapes import broadcasts, check_expanded, is_dense, sum_rightmost
 from vae_flows.transforms.base import FusedTransform, evaluate_with_score
 from vae_flows.transforms.cached import CachedTransform
 from vae_flows.transforms.records import Evaluation
 from vae_flows.transforms.scores import gradient_at
-from vae_flows.work import WorkCount, WorkMeter, total_work
 
 __all__ = [
     "DiagonalNormal",

@@ -17,9 +17,9 @@ from torch import Size, Tensor, nn
 from torch.distributions import constraints
 
 from vae_flows.checks import checked, described, require_sample_shape
-from vae_flows.configuration import register_class
 from vae_flows.errors import InvalidInputError, complaint, require_positive
-from vae_flows.shapes import broadcasts, check_expanded, is_dense
+from vae_flows.persistence.configuration import register_class
+from vae_flows.tensors.shapes import broadcasts, check_expanded, is_dense
 
 __all__ = ["BernoulliLikelihood", "CategoricalLikelihood", "GreyLevels", "Likelihood"]
 

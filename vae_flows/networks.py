@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vae_flows.checks import checked, described, require_finite
-from vae_flows.configuration import register_class
 from vae_flows.errors import InvalidInputError, complaint, require_positive
-from vae_flows.shapes import check_last_dimension, check_like, is_dense
+from vae_flows.persistence.configuration import register_class
+from vae_flows.tensors.shapes import check_last_dimension, check_like, is_dense
 
 __all__ = [
     "ConvDecoder",

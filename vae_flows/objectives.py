@@ -36,8 +36,8 @@ from torch.distributions import Distribution
 from vae_flows.checks import checked, described
 from vae_flows.distributions import Draw, draw_from, exact_where_cheap, is_estimated
 from vae_flows.errors import BiasedBoundWarning, InvalidInputError, complaint, require_positive, unknown_name
-from vae_flows.shapes import sum_rightmost
-from vae_flows.work import WorkCount, WorkMeter, total_work
+from vae_flows.ode.work import WorkCount, WorkMeter, total_work
+from vae_flows.tensors.shapes import sum_rightmost
 
 __all__ = [
     "ELBO",

@@ -12,17 +12,17 @@ from torch.distributions.transforms import Transform
 from torch.nn import functional as F
 
 from vae_flows.checks import checked, described
-from vae_flows.configuration import config_of, register_class
 from vae_flows.distributions import DiagonalNormal, FlowDistribution, RenewedNormal
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.registry import make_flow, registered_name
-from vae_flows.precision import full_precision, in_own_type
+from vae_flows.ode.work import WorkCount
+from vae_flows.persistence.configuration import config_of, register_class
+from vae_flows.persistence.savable import SavableModule
 from vae_flows.protocols import name_of, work_of
-from vae_flows.saving import SavableModule
-from vae_flows.shapes import check_context, check_finite, check_like
-from vae_flows.tracing import bound, functorch_is_active
-from vae_flows.work import WorkCount
+from vae_flows.tensors.precision import full_precision, in_own_type
+from vae_flows.tensors.shapes import check_context, check_finite, check_like
+from vae_flows.tensors.tracing import bound, functorch_is_active
 
 __all__ = ["AmortizedPosterior"]
 

@@ -6,9 +6,9 @@ from torch import nn
 
 from vae_flows.checks import checked
 from vae_flows.cnf.density import ContinuousNormalizingFlow
-from vae_flows.configuration import register_class
 from vae_flows.distributions import FlowDistribution
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.persistence.configuration import register_class
 
 __all__ = ["FlowPrior"]
 

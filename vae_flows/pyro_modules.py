@@ -14,7 +14,7 @@ from torch.distributions import constraints as torch_constraints
 
 from vae_flows.checks import checked
 from vae_flows.errors import CheckpointError, InvalidInputError, complaint
-from vae_flows.weights import read_torch_file
+from vae_flows.persistence.weights import read_torch_file
 
 __all__ = ["load_param_store", "register_module", "registered"]
 

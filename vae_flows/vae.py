@@ -16,11 +16,11 @@ from vae_flows.checks import checked
 from vae_flows.distributions import DiagonalNormal, evaluate, is_regularized
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.likelihoods import Likelihood
+from vae_flows.modules import placement
 from vae_flows.objectives import ELBO, GradientEstimator
-from vae_flows.precision import placement
+from vae_flows.persistence.savable import SavableModule
 from vae_flows.protocols import Posterior, Prior, condition_posterior, context_size_of, make_prior, size_of
 from vae_flows.pyro_modules import register_module
-from vae_flows.saving import SavableModule
 
 __all__ = ["ELBO", "VAE"]
 

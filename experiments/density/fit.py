@@ -18,7 +18,7 @@ from experiments.density.settings import DensitySettings
 from vae_flows.cnf import ContinuousNormalizingFlow, WorkCount
 from vae_flows.data import ToyDensity
 from vae_flows.errors import NonFiniteLossError, complaint
-from vae_flows.evaluation.randomness import seeded
+from vae_flows.randomness import seeded
 
 __all__ = ["Fit", "Score", "evaluate", "fit", "log_density"]
 

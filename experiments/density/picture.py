@@ -15,11 +15,11 @@ from torch.distributions import Distribution
 
 from experiments.density.fit import log_density
 from experiments.files import write_atomically
-from vae_flows.archives import read_npz
 from vae_flows.cnf import ContinuousNormalizingFlow, ODESolver
 from vae_flows.data import ToyDensity
 from vae_flows.errors import DataError, complaint
-from vae_flows.evaluation.randomness import seeded
+from vae_flows.persistence.archives import read_npz
+from vae_flows.randomness import seeded
 
 __all__ = ["Array", "Picture", "read_picture", "take_picture", "write_picture"]
 

@@ -19,7 +19,7 @@ from experiments.files import read_json, to_png, write_atomically, write_json
 from experiments.settings import to_plain
 from vae_flows.cnf import ContinuousNormalizingFlow
 from vae_flows.data import ToyDensity, toy_density
-from vae_flows.files import exclusive, sweep
+from vae_flows.persistence.files import exclusive, sweep
 from vae_flows.training.checkpoint import save_checkpoint
 
 __all__ = ["ARRAYS", "METRICS", "PICTURE", "WEIGHTS", "run_density"]

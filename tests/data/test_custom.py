@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 from tests.seeds import numpy_generator
-from vae_flows import archives
 from vae_flows.data import custom, load
 from vae_flows.data.pictures import decode
 from vae_flows.data.splits import hold_out
 from vae_flows.errors import DataError, InvalidInputError
+from vae_flows.persistence import archives
 
 LEVELS = numpy_generator().integers(0, 256, (20, 6, 5), dtype=np.uint8)
 

@@ -12,11 +12,11 @@ from torch.distributions import Normal
 from vae_flows.data import Images
 from vae_flows.errors import InvalidInputError
 from vae_flows.evaluation import EvaluationResult, evaluate
-from vae_flows.evaluation.bounds import in_mode, score
+from vae_flows.evaluation.bounds import score
 from vae_flows.likelihoods import BernoulliLikelihood
+from vae_flows.modules import in_mode, placement
 from vae_flows.networks import MLPDecoder, MLPEncoder
 from vae_flows.posterior import AmortizedPosterior
-from vae_flows.precision import placement
 from vae_flows.vae import ELBO, VAE
 
 ROUNDING = 1e-9  # float64, sums over some hundred images

@@ -173,7 +173,7 @@ def test_a_run_in_use_is_not_failed_and_its_status_says_so(finished, capsys):
     from experiments import cell
 
     (finished / METRICS).unlink()
-    script = "import sys,time; from pathlib import Path; from vae_flows.files import exclusive\n"
+    script = "import sys,time; from pathlib import Path; from vae_flows.persistence.files import exclusive\n"
     script += "with exclusive(Path(sys.argv[1])): print(1, flush=True); sys.stdin.read()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", script, str(finished)], **pipes) as other:

@@ -13,7 +13,7 @@ import pytest
 from experiments.cell import prepare_cell
 from experiments.presets import PRESETS
 from experiments.settings import override
-from vae_flows.files import exclusive
+from vae_flows.persistence.files import exclusive
 
 SECONDS = 60.0  # for a process to come up on a busy machine
 GONE = 2.0  # for a worker to end with its parent

@@ -6,8 +6,8 @@ from torch import Tensor
 
 import vae_flows as vf
 from tests.small_flows import DISCRETE
-from vae_flows.configuration import config_of
 from vae_flows.errors import InvalidInputError, UnknownNameError
+from vae_flows.persistence.configuration import config_of
 
 INITIALIZED = ("planar", "iaf", "sylvester-orthogonal", "sylvester-householder", "sylvester-triangular")
 # Root mean squares for latents that are standard Gaussian: FFJORD's start moves them by 0.2 to 0.3 as well.

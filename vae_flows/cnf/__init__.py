@@ -10,12 +10,13 @@ from vae_flows.cnf.divergence import (
     HutchinsonDivergence,
 )
 from vae_flows.cnf.dynamics import ConditionedMLP, MLPDynamics
-from vae_flows.cnf.fields import AugmentedField, ConditionedDynamics, FunctionField, VectorField
-from vae_flows.cnf.integrate import IntegrationWarning, ODESolver
+from vae_flows.cnf.fields import ConditionedDynamics, FunctionField, VectorField
 from vae_flows.cnf.layers import LayerUpdate
 from vae_flows.cnf.regularization import JacobianNorm, KineticEnergy, Regularizer
 from vae_flows.cnf.transform import ContinuousTransform
-from vae_flows.work import WorkCount, WorkMeter
+from vae_flows.ode.fields import AugmentedField
+from vae_flows.ode.solver import IntegrationWarning, ODESolver
+from vae_flows.ode.work import WorkCount, WorkMeter
 
 __all__ = [
     "AugmentedField",

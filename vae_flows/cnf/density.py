@@ -15,16 +15,16 @@ from vae_flows.checks import checked
 from vae_flows.cnf.amortization import AmortizationName, make_amortization
 from vae_flows.cnf.divergence import Divergence, divergence_from
 from vae_flows.cnf.dynamics import ConditionedMLP, MLPDynamics
-from vae_flows.cnf.integrate import ODESolver, solver_or_default
 from vae_flows.cnf.regularization import Regularizer, check_regularizers
 from vae_flows.cnf.transform import ContinuousTransform, check_integration_time
-from vae_flows.configuration import register_class
 from vae_flows.errors import InvalidInputError, complaint, require_positive
-from vae_flows.precision import full_precision, in_own_type
-from vae_flows.shapes import check_context, check_finite, check_like
+from vae_flows.ode.solver import ODESolver, solver_or_default
+from vae_flows.ode.work import WorkCount, WorkMeter, total_work
+from vae_flows.persistence.configuration import register_class
+from vae_flows.tensors.precision import full_precision, in_own_type
+from vae_flows.tensors.shapes import check_context, check_finite, check_like
 from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.chain import ChainTransform
-from vae_flows.work import WorkCount, WorkMeter, total_work
 
 if TYPE_CHECKING:
     from vae_flows.distributions import DiagonalNormal, FlowDistribution

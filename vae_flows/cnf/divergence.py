@@ -35,10 +35,11 @@ import torch
 from torch import Tensor
 
 from vae_flows.checks import checked
-from vae_flows.cnf.fields import AugmentedField, ProductsField, VectorField
-from vae_flows.cnf.options import require_named
-from vae_flows.configuration import register_class
+from vae_flows.cnf.fields import ProductsField, VectorField
 from vae_flows.errors import InvalidInputError, complaint, require_positive
+from vae_flows.ode.fields import AugmentedField
+from vae_flows.ode.options import require_named
+from vae_flows.persistence.configuration import register_class
 
 __all__ = [
     "BottleneckDivergence",

@@ -18,15 +18,16 @@ from torch import Size, Tensor, nn
 
 from vae_flows.checks import checked, require_sample_shape
 from vae_flows.cnf.activations import Activation, activation, swish
-from vae_flows.cnf.fields import AugmentedField, ConditionedDynamics, Time, VectorField
+from vae_flows.cnf.fields import ConditionedDynamics, VectorField
 from vae_flows.cnf.fused import FusedField
 from vae_flows.cnf.hooks import make_hooked_weights
+from vae_flows.cnf.layer_terms import Layer, TraceTerms
 from vae_flows.cnf.layers import LayerUpdate, TimeConditioning, TimeLinear, make_layer
-from vae_flows.cnf.prepared import Layer, TraceTerms
-from vae_flows.configuration import register_class
 from vae_flows.errors import InvalidInputError, complaint, require_positive
-from vae_flows.shapes import Folded, fold_samples
-from vae_flows.tracing import bound
+from vae_flows.ode.fields import AugmentedField, Time
+from vae_flows.persistence.configuration import register_class
+from vae_flows.tensors.shapes import Folded, fold_samples
+from vae_flows.tensors.tracing import bound
 
 __all__ = ["ConditionedMLP", "MLPDynamics", "MLPField"]
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from vae_flows.cnf.activations import Activation
-from vae_flows.cnf.fields import TapedField, Time
-from vae_flows.cnf.prepared import Layer, TraceTerms, add_times, aliased
+from vae_flows.cnf.layer_terms import Layer, TraceTerms, add_times, aliased
+from vae_flows.ode.fields import TapedField, Time
 
 __all__ = ["FusedField"]
 

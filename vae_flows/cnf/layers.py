@@ -19,10 +19,10 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Size, Tensor, nn
 
-from vae_flows.cnf.fields import Time
-from vae_flows.cnf.prepared import Layer
+from vae_flows.cnf.layer_terms import Layer
 from vae_flows.errors import unknown_name
-from vae_flows.subclasses import plain
+from vae_flows.ode.fields import Time
+from vae_flows.tensors.subclasses import plain
 
 __all__ = ["LayerUpdate", "TimeConditioning", "TimeLinear", "make_layer"]
 

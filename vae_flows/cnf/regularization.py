@@ -33,10 +33,11 @@ from torch import Tensor
 
 from vae_flows.checks import checked
 from vae_flows.cnf.divergence import HutchinsonDivergence, Noise
-from vae_flows.cnf.fields import AugmentedField, Time, VectorField, vector_jacobian_products
-from vae_flows.cnf.options import is_number
-from vae_flows.configuration import register_class
+from vae_flows.cnf.fields import VectorField, vector_jacobian_products
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.ode.fields import AugmentedField, Time
+from vae_flows.ode.options import is_number
+from vae_flows.persistence.configuration import register_class
 
 __all__ = ["JacobianNorm", "KineticEnergy", "RegularizedField", "Regularizer", "check_regularizers"]
 

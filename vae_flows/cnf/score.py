@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vae_flows.cnf.fields import AugmentedField, TapedField, Time
-from vae_flows.cnf.tapes import AutogradTape
+from vae_flows.ode.fields import AugmentedField, TapedField, Time
+from vae_flows.ode.tapes import AutogradTape
 
 __all__ = ["ScoredField"]
 

@@ -10,20 +10,21 @@ from torch import Size, Tensor
 
 from vae_flows.checks import checked, described
 from vae_flows.cnf.divergence import Divergence, ExactDivergence, Noise, divergence_from
-from vae_flows.cnf.end_time import RescaledField, moved_end
-from vae_flows.cnf.fields import AugmentedField, ConditionedDynamics, FunctionField, VectorField
-from vae_flows.cnf.integrate import ODESolver, solver_or_default
-from vae_flows.cnf.options import is_number
+from vae_flows.cnf.fields import ConditionedDynamics, FunctionField, VectorField
 from vae_flows.cnf.regularization import RegularizedField, Regularizer, check_regularizers
 from vae_flows.cnf.score import ScoredField
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.precision import in_own_type
-from vae_flows.shapes import is_dense
-from vae_flows.subclasses import plain, tracked
-from vae_flows.tracing import functorch_is_active, known
+from vae_flows.ode.end_time import RescaledField, moved_end
+from vae_flows.ode.fields import AugmentedField
+from vae_flows.ode.options import is_number
+from vae_flows.ode.solver import ODESolver, solver_or_default
+from vae_flows.ode.work import WorkCount, WorkMeter
+from vae_flows.tensors.precision import in_own_type
+from vae_flows.tensors.shapes import is_dense
+from vae_flows.tensors.subclasses import plain, tracked
+from vae_flows.tensors.tracing import functorch_is_active, known
 from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.records import Evaluation
-from vae_flows.work import WorkCount, WorkMeter
 
 __all__ = ["ContinuousTransform", "check_integration_time"]
 

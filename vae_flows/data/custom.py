@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_flows.archives import read_npz
 from vae_flows.data.arrays import from_arrays
 from vae_flows.data.images import DataSet, ImageShape, Pixels
 from vae_flows.data.pictures import Channels, decode
 from vae_flows.data.splits import SPLITS, Rows, complete_splits
 from vae_flows.errors import DataError, complaint
+from vae_flows.persistence.archives import read_npz
 
 if TYPE_CHECKING:
     from PIL.Image import Image

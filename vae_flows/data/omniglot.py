@@ -12,7 +12,7 @@ from vae_flows.data.images import TOP_LEVEL, DataSet, Pixels
 from vae_flows.data.sources import MAX_FILE_BYTES, cache_folder, check_digest, fetch
 from vae_flows.data.splits import hold_out
 from vae_flows.errors import DataError, FileError, complaint
-from vae_flows.files import read_file
+from vae_flows.persistence.files import read_file
 
 __all__ = ["omniglot_iwae"]
 

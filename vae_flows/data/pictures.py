@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from vae_flows.archives import require_memory
 from vae_flows.data.images import is_integer
 from vae_flows.errors import DataError, InvalidInputError, complaint
+from vae_flows.persistence.archives import require_memory
 
 if TYPE_CHECKING:
     from PIL.Image import Image

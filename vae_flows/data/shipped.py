@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vae_flows.archives import read_npz
 from vae_flows.data.arrays import from_arrays, require_binary
 from vae_flows.data.images import DataSet, Images, Pixels
 from vae_flows.data.sources import check_digest
 from vae_flows.data.splits import Rows, hold_out
 from vae_flows.errors import DataError, complaint
+from vae_flows.persistence.archives import read_npz
 
 __all__ = ["caltech101_silhouettes", "frey_faces", "mnist_static", "omniglot"]
 

@@ -12,7 +12,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from vae_flows.errors import DataError, FileError, complaint
-from vae_flows.files import written_whole
+from vae_flows.persistence.files import written_whole
 
 __all__ = ["MAX_FILE_BYTES", "cache_folder", "check_digest", "fetch", "network_timeout"]
 

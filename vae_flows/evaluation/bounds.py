@@ -10,23 +10,21 @@ Autoencoders").
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vae_flows.checks import checked
 from vae_flows.data.images import Images
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.evaluation.randomness import seeded
-from vae_flows.precision import placement
+from vae_flows.modules import in_mode, placement
+from vae_flows.randomness import seeded
 from vae_flows.vae import VAE
 
-__all__ = ["EvaluationResult", "Scores", "evaluate", "in_mode", "score"]
+__all__ = ["EvaluationResult", "Scores", "evaluate", "score"]
 
 
 @dataclass(frozen=True)
@@ -191,18 +189,6 @@ def score(
         if importance_samples:
             bound.append(vae.importance_weighted_bound(x, importance_samples, chunk_size=chunk_size))
     return Scores(_join(log_likelihood), _join(kl), _join(bound) if importance_samples else None, evaluations)
-
-
-@contextmanager
-def in_mode(module: nn.Module, *, training: bool) -> Iterator[None]:
-    """Put a module in training or evaluation mode for a block, and every part of it back in its own mode afterwards."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.train(training)
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 def _join(batches: list[Tensor]) -> Tensor:

@@ -13,14 +13,14 @@ from vae_flows.cnf.density import ContinuousNormalizingFlow
 from vae_flows.cnf.divergence import Divergence, Noise, divergence_from
 from vae_flows.cnf.dynamics import MLPDynamics
 from vae_flows.cnf.hooks import refuse_hooks
-from vae_flows.cnf.integrate import ODESolver
 from vae_flows.cnf.layers import TimeConditioning
 from vae_flows.cnf.regularization import Regularizer
 from vae_flows.errors import require_positive
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.registry import register_flow
+from vae_flows.ode.solver import ODESolver
+from vae_flows.ode.work import WorkCount
 from vae_flows.transforms.base import FusedTransform
-from vae_flows.work import WorkCount
 
 __all__ = ["FFJORD"]
 

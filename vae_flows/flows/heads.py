@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.precision import at_least_single
+from vae_flows.tensors.precision import at_least_single
 
 __all__ = ["Initialization", "LinearHeads", "require_initialization"]
 

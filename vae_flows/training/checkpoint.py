@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from vae_flows.errors import CheckpointError, complaint
-from vae_flows.files import checked_path, written_whole
-from vae_flows.weights import check_weights, kind_of, read_torch_file
+from vae_flows.persistence.files import checked_path, written_whole
+from vae_flows.persistence.weights import check_weights, kind_of, read_torch_file
 
 __all__ = ["load_checkpoint", "load_weights", "save_checkpoint"]
 

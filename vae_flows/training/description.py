@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vae_flows.configuration import CLASS, config_of, describe, to_plain
-from vae_flows.precision import placement
+from vae_flows.modules import placement
+from vae_flows.persistence.configuration import CLASS, config_of, describe, to_plain
 from vae_flows.protocols import name_of
 from vae_flows.training.settings import ComputeSettings, TrainingSettings
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from vae_flows.errors import CheckpointError, complaint
+from vae_flows.persistence.weights import kind_of
 from vae_flows.training.records import EpochRecord
-from vae_flows.weights import kind_of
 
 __all__ = ["checked_history", "checked_mapping", "checked_optimizer", "checked_precision", "require_entry"]
 

@@ -21,10 +21,10 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Adamax
 
 from vae_flows.errors import InvalidInputError, NonFiniteLossError, complaint
-from vae_flows.evaluation.bounds import in_mode, score
-from vae_flows.evaluation.randomness import derive_seed, seeded
-from vae_flows.precision import placement
+from vae_flows.evaluation.bounds import score
+from vae_flows.modules import in_mode, placement
 from vae_flows.protocols import name_of
+from vae_flows.randomness import derive_seed, seeded
 from vae_flows.training.entries import checked_mapping, checked_optimizer, checked_precision
 from vae_flows.training.progress import TrainingProgress
 from vae_flows.training.records import EpochRecord

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
-from vae_flows.configuration import to_plain
 from vae_flows.errors import CheckpointError, complaint
-from vae_flows.files import FolderLock, file_errors, sweep
+from vae_flows.persistence.configuration import to_plain
+from vae_flows.persistence.files import FolderLock, file_errors, sweep
+from vae_flows.persistence.weights import check_weights, kind_of
 from vae_flows.training.checkpoint import load_checkpoint, save_checkpoint
 from vae_flows.training.description import ADDED_LATER, differences
 from vae_flows.training.entries import checked_history, checked_mapping, require_entry
 from vae_flows.training.records import EpochRecord, best_record
-from vae_flows.weights import check_weights, kind_of
 
 if TYPE_CHECKING:
     from vae_flows.training.epoch import EpochRunner

@@ -12,7 +12,7 @@ from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
 
-from vae_flows.files import file_errors, written_whole
+from vae_flows.persistence.files import file_errors, written_whole
 from vae_flows.training.records import EpochRecord, History
 
 __all__ = ["RunLogs"]

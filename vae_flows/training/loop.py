@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vae_flows.checks import check_argument
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.files import checked_path, exclusive
+from vae_flows.persistence.files import checked_path, exclusive
 from vae_flows.training.description import describe_run
 from vae_flows.training.epoch import EpochRunner
 from vae_flows.training.folder import RunFolder, RunState

@@ -15,10 +15,10 @@ from torch.distributions.transforms import Transform
 
 from vae_flows.checks import checked, described, require_sample_shape
 from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint
-from vae_flows.graphs import BackwardMark
-from vae_flows.precision import full_precision
-from vae_flows.shapes import broadcast_batch, broadcast_latents, is_dense
-from vae_flows.tracing import all_finite
+from vae_flows.tensors.graphs import BackwardMark
+from vae_flows.tensors.precision import full_precision
+from vae_flows.tensors.shapes import broadcast_batch, broadcast_latents, is_dense
+from vae_flows.tensors.tracing import all_finite
 from vae_flows.transforms.memory import Memory
 from vae_flows.transforms.records import Evaluation
 from vae_flows.transforms.scores import evaluate_with_score as carry_score

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.precision import or_double
+from vae_flows.tensors.precision import or_double
 
 __all__ = ["solve_monotone"]
 

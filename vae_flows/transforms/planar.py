@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.precision import at_least_single
-from vae_flows.shapes import check_parameters, wrong_parameters
+from vae_flows.tensors.precision import at_least_single
+from vae_flows.tensors.shapes import check_parameters, wrong_parameters
 from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.double_inverse import invert_in_double
 from vae_flows.transforms.monotone import solve_monotone

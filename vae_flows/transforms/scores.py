@@ -19,7 +19,7 @@ from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import Node, get_gradient_edge
 
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.inference import differentiating
+from vae_flows.tensors.inference_mode import differentiating
 
 __all__ = ["evaluate_with_score", "gradient_at"]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vae_flows.inference import differentiating
-from vae_flows.precision import at_least_single
+from vae_flows.tensors.inference_mode import differentiating
+from vae_flows.tensors.precision import at_least_single
 
 __all__ = ["newton_inverse"]
 

@@ -14,7 +14,7 @@ from vae_flows.checks import checked
 from vae_flows.errors import require_positive, unknown_name
 from vae_flows.flows.adapters.foreign import AdaptedFlow, ForeignTransform, Orientation
 from vae_flows.flows.adapters.newton import newton_inverse
-from vae_flows.subclasses import plain
+from vae_flows.tensors.subclasses import plain
 from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.chain import ChainTransform
 from vae_flows.transforms.permutations import ReverseTransform

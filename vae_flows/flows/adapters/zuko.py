@@ -19,7 +19,7 @@ from vae_flows.checks import checked
 from vae_flows.errors import IntegrationError, InvalidInputError, complaint, unknown_name
 from vae_flows.flows.adapters.foreign import AdaptedFlow, ForeignTransform, Orientation
 from vae_flows.flows.adapters.newton import newton_inverse
-from vae_flows.subclasses import plain
+from vae_flows.tensors.subclasses import plain
 from vae_flows.transforms.base import FusedTransform
 
 __all__ = ["ZUKO_FAMILIES", "ZukoFlow", "require_zuko", "zuko_is_installed", "zuko_options"]

@@ -1,0 +1,503 @@
+"""Saved models come back as they were, from folders that are whole, and from nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+import vae_flows as vf
+from tests.seeds import reseed
+from tests.small_flows import FLOWS, NAMES
+from vae_flows.cnf import BottleneckDivergence, ContinuousNormalizingFlow, KineticEnergy, MLPDynamics
+from vae_flows.errors import CheckpointError, FileError, InvalidInputError
+from vae_flows.flows import AmortizedFlow, PlanarFlow
+from vae_flows.likelihoods import BernoulliLikelihood, CategoricalLikelihood
+from vae_flows.networks import MLPDecoder, MLPEncoder
+from vae_flows.persistence.configuration import register_class
+from vae_flows.persistence.saved_models import CONFIG_FILE, WEIGHTS_FILE
+
+FORKS = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")  # of newer Pythons
+D, C, SHAPE = 2, 6, (1, 2, 2)
+SOLVER = vf.ODESolver("rk4", options={"step_size": 0.25})
+OPTIONS: dict[str, dict[str, Any]] = {  # every kind of value that a description holds
+    "ffjord": {
+        "hidden_dims": (4, 5),
+        "num_blocks": 2,
+        "rank": 2,
+        "activation": "tanh",
+        "time_conditioning": "squash",
+        "integration_time": 0.75,
+        "train_integration_time": True,
+        "num_probes": 2,
+        "solver": SOLVER,
+        "eval_solver": vf.ODESolver(rtol=1e-3, atol=1e-3),
+        "regularizers": [KineticEnergy(0.1)],
+    },
+    "iaf": {"num_layers": 2, "hidden_dim": 5, "num_hidden": 2, "forget_bias": 0.5},
+}
+
+
+def make_vae(flow: str | AmortizedFlow = "planar", **parts: Any) -> vf.VAE:
+    options = FLOWS[flow].options_for(D, **OPTIONS.get(flow, {})) if isinstance(flow, str) else {}
+    default = {
+        "encoder": MLPEncoder(SHAPE, (4,), C),
+        "decoder": MLPDecoder(D, SHAPE, (4,)),
+        "posterior": vf.AmortizedPosterior(D, C, flow, variance_bounds=(0.01, 7.0), **options),
+        "likelihood": BernoulliLikelihood(),
+    }
+    vae = vf.VAE(**{**default, **parts})
+    with torch.no_grad():  # off any start at zero, which a fresh model would share
+        for parameter in vae.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return vae
+
+
+def flow_prior() -> vf.FlowPrior:
+    dynamics = [MLPDynamics(D, (3,), activation="swish"), MLPDynamics(D, (4,), time_conditioning="ignore")]
+    divergence = BottleneckDivergence("rademacher")
+    return vf.FlowPrior(ContinuousNormalizingFlow(dynamics, divergence=divergence, solver=SOLVER))
+
+
+def elbo(vae: vf.VAE, *, training: bool, dtype: torch.dtype = torch.float32) -> Tensor:
+    images = torch.linspace(0, 1, 12, dtype=dtype).reshape(3, *SHAPE)
+    reseed(7)
+    return vae.train(training).elbo(images).elbo
+
+
+def assert_same(vae: vf.VAE, other: vf.VAE, dtype: torch.dtype = torch.float32) -> None:
+    for training in (True, False):
+        expected = elbo(vae, training=training, dtype=dtype)
+        assert expected.dtype == dtype
+        assert torch.equal(elbo(other, training=training, dtype=dtype), expected)
+
+
+class OwnEncoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x.flatten(-3))
+
+
+class OwnFlow(PlanarFlow):
+    """Derived from a registered flow, and not registered itself."""
+
+
+@register_class("tests.OwnDecoder")
+class OwnDecoder(nn.Module):
+    def __init__(self, channels: Sequence[int], gain: float = 1.0) -> None:
+        super().__init__()
+        self.channels = channels
+        self.gain = gain
+        self.linear = nn.Linear(D, 4 * sum(channels))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.gain * self.linear(z).unflatten(-1, (sum(self.channels), 2, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("flow", NAMES)
+def test_every_flow_gives_the_same_bound_after_loading(flow: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    vae = make_vae(flow).to(dtype)
+    vae.save_pretrained(tmp_path / "model")
+    loaded = vf.VAE.from_pretrained(tmp_path / "model")
+    assert not loaded.training
+    assert_same(vae, loaded, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_learned_prior_comes_back(dtype: torch.dtype, tmp_path: Path) -> None:
+    vae = make_vae(prior=flow_prior()).to(dtype)
+    vae.save_pretrained(tmp_path)
+    assert_same(vae, vf.VAE.from_pretrained(tmp_path), dtype)
+
+
+def test_grey_levels_come_back(tmp_path: Path) -> None:
+    likelihood = CategoricalLikelihood(levels=4)
+    vae = make_vae(likelihood=likelihood, decoder=MLPDecoder(D, SHAPE, (4,), parameters_per_pixel=4))
+    vae.save_pretrained(tmp_path)
+    assert_same(vae, vf.VAE.from_pretrained(tmp_path))
+
+
+@pytest.mark.parametrize("flow", NAMES)
+def test_state_dicts_round_trip(flow: str, tmp_path: Path) -> None:
+    vae, other = make_vae(flow), make_vae(flow)
+    torch.save(vae.state_dict(), tmp_path / "weights.pt")
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    assert_same(vae, other)
+
+
+@pytest.mark.parametrize("flow", NAMES)
+def test_a_posterior_is_saved_by_itself(flow: str, tmp_path: Path) -> None:
+    posterior = make_vae(flow).posterior.double().eval()
+    posterior.save_pretrained(tmp_path)
+    loaded = vf.AmortizedPosterior.from_pretrained(str(tmp_path))
+    context = torch.randn(3, C, dtype=torch.float64)
+    z = torch.randn(3, D, dtype=torch.float64)
+    assert torch.equal(loaded(context).log_prob(z), posterior(context).log_prob(z))
+
+
+def test_the_description_is_readable(tmp_path: Path) -> None:
+    make_vae("ffjord").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / CONFIG_FILE).read_text(encoding="utf-8"))
+    assert (config["library"], config["version"], config["format"]) == ("vae-flows", vf.__version__, 1)
+    model = config["model"]
+    assert model["encoder"] == {"class": "MLPEncoder", "image_shape": [1, 2, 2], "hidden_dims": [4], "context_dim": 6}
+    assert model["posterior"]["flow"] == "ffjord"
+    assert model["posterior"]["integration_time"] == 0.75
+    assert model["posterior"]["solver"]["options"] == {"step_size": 0.25}
+    assert model["posterior"]["regularizers"] == [{"class": "KineticEnergy", "weight": 0.1}]
+    assert (model["likelihood"], model["prior"]) == ({"class": "BernoulliLikelihood", "event_dim": 3}, None)
+
+
+def test_settings_changed_after_construction_are_the_ones_saved(tmp_path: Path) -> None:
+    vae = make_vae("ffjord")
+    assert isinstance(vae.posterior.flow, vf.FFJORD)
+    vae.posterior.flow.cnf.eval_solver = vf.ODESolver(rtol=1e-7)
+    vae.save_pretrained(tmp_path)
+    flow = vf.VAE.from_pretrained(tmp_path).posterior.flow
+    assert isinstance(flow, vf.FFJORD)
+    assert flow.cnf.eval_solver == vf.ODESolver(rtol=1e-7)
+
+
+def test_loading_leaves_the_random_state_alone(tmp_path: Path) -> None:
+    make_vae("ffjord").save_pretrained(tmp_path)
+    before = torch.get_rng_state()
+    vf.VAE.from_pretrained(tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_parts_that_cannot_be_described_are_passed(tmp_path: Path) -> None:
+    vae = make_vae(OwnFlow(D, C), encoder=OwnEncoder())
+    vae.save_pretrained(tmp_path)
+    message = r"encoder of the saved model .*: expected encoder=…, .* got none of class OwnEncoder\. Pass an object"
+    with pytest.raises(CheckpointError, match=message):
+        vf.VAE.from_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"posterior of the saved model .*: expected posterior=…"):
+        vf.VAE.from_pretrained(tmp_path, encoder=OwnEncoder())
+    posterior = vf.AmortizedPosterior(D, C, OwnFlow(D, C), variance_bounds=(0.01, 7.0))
+    assert_same(vae, vf.VAE.from_pretrained(tmp_path, encoder=OwnEncoder(), posterior=posterior))
+    vae.posterior.save_pretrained(tmp_path / "posterior")
+    with pytest.raises(CheckpointError, match=r"flow of the saved model .*: expected flow=…"):
+        vf.AmortizedPosterior.from_pretrained(tmp_path / "posterior")
+    loaded = vf.AmortizedPosterior.from_pretrained(tmp_path / "posterior", flow=OwnFlow(D, C))
+    assert torch.equal(loaded.gaussian.weight, vae.posterior.gaussian.weight)
+    with pytest.raises(InvalidInputError, match="some of encoder, decoder, posterior, likelihood, prior, got encodr"):
+        vf.VAE.from_pretrained(tmp_path, encodr=OwnEncoder())
+
+
+def test_a_distribution_as_prior_is_passed(tmp_path: Path) -> None:
+    prior = torch.distributions.Independent(torch.distributions.Normal(torch.ones(D), torch.ones(D)), 1)
+    vae = make_vae(prior=prior)
+    vae.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"expected prior=….*got none of class Independent"):
+        vf.VAE.from_pretrained(tmp_path)
+    assert_same(vae, vf.VAE.from_pretrained(tmp_path, prior=prior))
+
+
+def test_registered_classes_are_built(tmp_path: Path) -> None:
+    vae = make_vae(decoder=OwnDecoder((1,), gain=0.5))
+    vae.save_pretrained(tmp_path)
+    assert_same(vae, vf.VAE.from_pretrained(tmp_path))
+
+
+def test_a_derived_model_is_loaded_by_its_class(tmp_path: Path) -> None:
+    class OwnVAE(vf.VAE):
+        pass
+
+    vae = make_vae()
+    OwnVAE(**vae.get_config()).save_pretrained(tmp_path)
+    assert type(OwnVAE.from_pretrained(tmp_path)) is OwnVAE
+    with pytest.raises(CheckpointError, match="expected class VAE, got class OwnVAE"):
+        vf.VAE.from_pretrained(tmp_path)
+
+
+def test_tied_buffered_and_uncontiguous_weights_come_back(tmp_path: Path) -> None:
+    class Tied(OwnEncoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.again = self.linear
+            self.register_buffer("count", torch.tensor(0))
+            self.register_buffer("mean", torch.zeros(3, 2, dtype=torch.float64).T)
+
+    vae = make_vae(encoder=Tied())
+    encoder = vae.encoder
+    encoder.count, encoder.mean = torch.tensor(5), torch.randn(3, 2, dtype=torch.float64).T
+    vae.save_pretrained(tmp_path)
+    loaded = vf.VAE.from_pretrained(tmp_path, encoder=Tied())
+    for name, tensor in vae.state_dict().items():
+        other = loaded.state_dict()[name]
+        assert other.dtype == tensor.dtype, name
+        assert torch.equal(other, tensor), name
+    assert loaded.encoder.again is loaded.encoder.linear
+    assert_same(vae, loaded)
+
+
+def test_parts_of_different_precision_keep_theirs(tmp_path: Path) -> None:
+    vae = make_vae("iaf")
+    vae.posterior.double()
+    vae.save_pretrained(tmp_path)
+    loaded = vf.VAE.from_pretrained(tmp_path)
+    dtypes = {name: tensor.dtype for name, tensor in vae.named_buffers()}
+    dtypes |= {name: tensor.dtype for name, tensor in vae.named_parameters()}
+    for name, tensor in [*loaded.named_parameters(), *loaded.named_buffers()]:
+        assert tensor.dtype == dtypes[name], name
+
+
+def test_the_device_is_chosen(tmp_path: Path) -> None:
+    make_vae().save_pretrained(tmp_path)
+    loaded = vf.VAE.from_pretrained(tmp_path, map_location="meta")
+    assert {parameter.device.type for parameter in loaded.parameters()} == {"meta"}
+    with pytest.raises(InvalidInputError, match="nowhere"):
+        vf.VAE.from_pretrained(tmp_path, map_location="nowhere")
+
+
+def test_saving_again_replaces(tmp_path: Path) -> None:
+    make_vae("iaf").save_pretrained(tmp_path)
+    vae = make_vae("planar")
+    vae.save_pretrained(tmp_path)
+    assert_same(vae, vf.VAE.from_pretrained(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == [CONFIG_FILE, WEIGHTS_FILE]
+
+
+@pytest.mark.parametrize("failing", range(3))
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, OSError])
+def test_an_interrupted_save_leaves_the_old_model_or_the_new_one(
+    failing: int, before: bool, kind: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, old, new = tmp_path / "model", make_vae(), make_vae()
+    if before:
+        old.save_pretrained(folder)
+    replace, calls = os.replace, 0
+
+    def interrupted(source: Path, target: Path) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == failing + 1:
+            raise kind
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", interrupted)
+        with pytest.raises(kind if kind is KeyboardInterrupt else FileError):
+            new.save_pretrained(folder)
+    assert not [name for name in os.listdir(folder) if name.startswith(".")]
+    if failing == 2:  # the description is in place, and the weights have a name of their own
+        assert_same(new, vf.VAE.from_pretrained(folder))
+    elif before:
+        assert_same(old, vf.VAE.from_pretrained(folder))
+        assert sorted(os.listdir(folder)) == [CONFIG_FILE, WEIGHTS_FILE]
+    else:
+        with pytest.raises(CheckpointError, match=r"expected a folder with config\.json"):
+            vf.VAE.from_pretrained(folder)
+    new.save_pretrained(folder)
+    assert_same(new, vf.VAE.from_pretrained(folder))
+    assert sorted(os.listdir(folder)) == [CONFIG_FILE, WEIGHTS_FILE]
+
+
+CALLS = ("open", "replace", "fsync", "unlink", "close", "mkdir", "stat", "fstat")
+KILLED = 9
+
+
+def killed_at_call(number: int, action: Callable[[], None]) -> bool:
+    """Run in a fork, which ends without any clean-up at the given call to the system; say whether it came so far."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == KILLED
+    calls = 0
+
+    def counted(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == number:
+                os._exit(KILLED)
+            return original(*arguments, **options)
+
+        return call
+
+    try:
+        for name in CALLS:
+            setattr(os, name, counted(getattr(os, name)))
+        action()
+    finally:
+        os._exit(0)
+
+
+def assert_one_of(folder: Path, models: Sequence[vf.AmortizedPosterior]) -> None:
+    loaded = vf.AmortizedPosterior.from_pretrained(folder)
+    assert any(torch.equal(loaded.gaussian.weight, model.gaussian.weight) for model in models)
+    assert loaded.flow_name in [model.flow_name for model in models]
+
+
+@pytest.fixture
+def posteriors() -> tuple[vf.AmortizedPosterior, vf.AmortizedPosterior]:
+    return vf.AmortizedPosterior(D, C, "planar", num_layers=1), vf.AmortizedPosterior(D, C, "none")
+
+
+@FORKS
+def test_a_save_that_is_killed_at_any_call_leaves_the_old_model_or_the_new_one(
+    posteriors: tuple[vf.AmortizedPosterior, vf.AmortizedPosterior], tmp_path: Path
+) -> None:
+    old, new = posteriors
+    number = 0
+    for number in range(1, 200):
+        old.save_pretrained(tmp_path)
+        assert sorted(os.listdir(tmp_path)) == [CONFIG_FILE, WEIGHTS_FILE]
+        killed = killed_at_call(number, lambda: new.save_pretrained(tmp_path))
+        assert_one_of(tmp_path, posteriors)
+        if not killed:
+            break
+    assert number > 15
+    assert_one_of(tmp_path, [new])
+
+
+@FORKS
+def test_savers_that_are_killed_at_any_time_leave_a_model(
+    posteriors: tuple[vf.AmortizedPosterior, vf.AmortizedPosterior], tmp_path: Path
+) -> None:
+    posteriors[0].save_pretrained(tmp_path)
+    for kill in range(40):
+        child = os.fork()
+        if not child:
+            while True:
+                for posterior in posteriors:
+                    posterior.save_pretrained(tmp_path)
+        time.sleep(0.005 + 0.0007 * kill)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert_one_of(tmp_path, posteriors)
+
+
+@FORKS
+def test_two_processes_that_save_at_once_leave_one_model(
+    posteriors: tuple[vf.AmortizedPosterior, vf.AmortizedPosterior], tmp_path: Path
+) -> None:
+    posteriors[0].save_pretrained(tmp_path)
+    children = []
+    for posterior in posteriors:
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                for _ in range(20):
+                    posterior.save_pretrained(tmp_path)
+                status = 0
+            finally:
+                os._exit(status)
+        children.append(child)
+    while children:
+        assert_one_of(tmp_path, posteriors)
+        done, status = os.waitpid(-1, os.WNOHANG)
+        if done:
+            children.remove(done)
+            assert status == 0
+    assert sorted(os.listdir(tmp_path)) == [CONFIG_FILE, WEIGHTS_FILE]
+
+
+@pytest.mark.parametrize("value", ["", None, 3, "nul\0"])
+def test_a_folder_is_a_path(value: Any) -> None:
+    with pytest.raises(InvalidInputError, match="folder of a saved model: expected a path, got"):
+        make_vae().save_pretrained(value)
+
+
+@pytest.mark.parametrize("kind", ["dangling link", "below a file", "long name", "no permission", "folder in the way"])
+def test_places_that_cannot_be_written_to_are_told_in_one_line(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    (tmp_path / "full" / WEIGHTS_FILE / "folder").mkdir(parents=True)
+    names = {"dangling link": "link", "below a file": "file/model", "long name": "n" * 300, "folder in the way": "full"}
+    folder = Path("/proc/model") if kind == "no permission" else tmp_path / names[kind]
+    with pytest.raises(FileError, match=r"expected a .* that can be written.*, got an error \(") as caught:
+        make_vae().save_pretrained(folder)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    vae = make_vae()
+    with torch.no_grad():
+        vae.posterior.gaussian.bias[0] = float("nan")
+    with pytest.raises(InvalidInputError, match=r"finite numbers, got NaN or infinity in posterior\.gaussian\.bias"):
+        vae.save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_parts_within_parts_of_foreign_classes_are_told_apart(tmp_path: Path) -> None:
+    make_vae(OwnFlow(D, C)).save_pretrained(tmp_path)
+    message = "as the class OwnFlow of a part of it is not registered, got none of class AmortizedPosterior"
+    with pytest.raises(CheckpointError, match=message):
+        vf.VAE.from_pretrained(tmp_path)
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    vae = make_vae(decoder=OwnDecoder((np.int64(1),), gain=np.float32(0.5)))  # pyright: ignore[reportArgumentType]
+    vae.save_pretrained(tmp_path)
+    assert_same(vae, vf.VAE.from_pretrained(tmp_path))
+
+
+def test_what_cannot_be_saved_leaves_no_files(tmp_path: Path) -> None:
+    class Stateful(OwnEncoder):
+        def get_extra_state(self) -> str:
+            return "state"
+
+    @register_class("tests.Forgetful")
+    class Forgetful(OwnEncoder):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+
+    @register_class("tests.Scaled")
+    class Scaled(OwnEncoder):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.factor = factor
+
+    folder = tmp_path / "model"
+    with pytest.raises(InvalidInputError, match=r"expected tensors alone, got encoder\._extra_state"):
+        make_vae(encoder=Stateful()).save_pretrained(folder)
+    with pytest.raises(InvalidInputError, match=r"configuration of .*Forgetful: .*got none for width"):
+        make_vae(encoder=Forgetful(3)).save_pretrained(folder)
+    with pytest.raises(InvalidInputError, match="expected finite numbers"):
+        make_vae(encoder=Scaled(float("inf"))).save_pretrained(folder)
+    assert not folder.exists()
+    folder.write_text("a file")
+    with pytest.raises(InvalidInputError, match="expected a folder, got a file"):
+        make_vae().save_pretrained(folder)
+
+
+def test_other_programs_read_the_weights(tmp_path: Path) -> None:
+    make_vae().save_pretrained(tmp_path)
+    weights = safetensors.torch.load_file(tmp_path / WEIGHTS_FILE)
+    assert weights.keys() == make_vae().state_dict().keys()
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_folder_is_read_without_a_network_and_its_client(
+    as_text: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_vae().save_pretrained(tmp_path)
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a network was asked for")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # whose import then fails
+    monkeypatch.setitem(sys.modules, "vae_flows.persistence.hub", None)
+    vf.VAE.from_pretrained(str(tmp_path) if as_text else tmp_path).save_pretrained(tmp_path)

@@ -1,0 +1,226 @@
+"""Solver settings and the choice of how a solve is made and differentiated."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from vae_flows.errors import IntegrationError, InvalidInputError, complaint, require_positive
+from vae_flows.ode.continuous_adjoint import solve_adjoint
+from vae_flows.ode.discrete_adjoint import solve_taped
+from vae_flows.ode.fields import AugmentedField, TapedField
+from vae_flows.ode.options import check_options, is_number, require_named
+from vae_flows.ode.progress import SolveProgress, WorkMeter
+from vae_flows.ode.stepping import SteppingSettings, integrate
+from vae_flows.ode.tableaus import TABLEAUS
+from vae_flows.ode.tapes import AutogradTape, derivative
+from vae_flows.ode.torchdiffeq_engine import solve_adjoint_by_torchdiffeq, solve_by_torchdiffeq
+from vae_flows.persistence.configuration import register_class
+from vae_flows.tensors.tracing import functorch_is_active
+
+__all__ = ["Gradient", "IntegrationWarning", "ODESolver", "solver_or_default"]
+
+Gradient = Literal["backprop", "recompute", "adjoint"]
+_GRADIENTS = ("backprop", "recompute", "adjoint")
+
+
+class IntegrationWarning(UserWarning):
+    """A solve failed and was made again with the settings given as `fallback`."""
+
+
+@register_class("ODESolver")
+@dataclass(frozen=True)
+class ODESolver:
+    """Settings of an ODE solve.
+
+    The explicit Runge-Kutta methods up to order 5 are stepped by this library; `dopri8`, the Adams methods,
+    `scipy_solver`, and options that only torchdiffeq knows are left to torchdiffeq.
+
+    Arguments:
+        method: A method of torchdiffeq, adaptive (`dopri5`, `bosh3`, …) or with fixed steps (`rk4`, …).
+        rtol: Relative tolerance of adaptive methods.
+        atol: Absolute tolerance of adaptive methods.
+        gradient: `backprop` differentiates the accepted steps, keeping their activations; `recompute` is the same
+            gradient in the memory of one step, for the price of evaluating it again; `adjoint` solves the continuous
+            adjoint backwards in time, in memory that does not grow with the number of steps, and with gradients as
+            exact as its tolerance where the path can be solved backwards; dynamics that contract too much for that
+            raise. Latents and their cotangents choose the steps, gradients of weights do not (the seminorm of Kidger
+            et al. 2021).
+        max_evaluations: Cap on evaluations of the dynamics in one solve, forward or backward.
+        options: Passed to the method, such as `{"step_size": 0.05}` for `rk4`.
+        fused: Whether `backprop` uses the backward pass written by hand where the dynamics have one. Without it,
+            gradients can be differentiated again.
+        fallback: Settings for another attempt when this solve fails, such as fixed steps, made with an
+            `IntegrationWarning`; none by default: the failure is raised.
+
+    Raises:
+        UnknownNameError: Unknown method or gradient, or an option that the method does not know.
+        InvalidInputError: A setting of another type or out of range, or a gradient that the method cannot give.
+
+    Example:
+        >>> ODESolver(method="rk4", options={"step_size": 0.1}).gradient
+        'backprop'
+    """
+
+    method: str = "dopri5"
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    gradient: Gradient = "backprop"
+    max_evaluations: int = 2000
+    options: Mapping[str, Any] = field(default_factory=dict)
+    fused: bool = True
+    fallback: ODESolver | None = None
+
+    def __post_init__(self) -> None:
+        require_named("gradient", self.gradient, _GRADIENTS)
+        check_options(self.method, self.options)
+        # A copy: what was checked is what stays.
+        object.__setattr__(self, "options", dict(self.options))
+        for name in ("rtol", "atol"):
+            value = getattr(self, name)
+            if not (is_number(value) and value > 0):
+                raise InvalidInputError(complaint(f"ODESolver {name}", "a positive number", repr(value)))
+        require_positive("ODESolver", max_evaluations=self.max_evaluations)
+        if not isinstance(self.fused, bool):
+            raise InvalidInputError(complaint("ODESolver fused", "True or False", repr(self.fused)))
+        if self.fallback is not None:
+            solver_or_default("ODESolver fallback", self.fallback)
+        self._check_gradient()
+
+    def _check_gradient(self) -> None:
+        """Check that the method can give gradients in the way that is asked for."""
+        offered = list(_GRADIENTS) if self._steps_here() else ["backprop", "adjoint"]
+        if self.method == "scipy_solver":
+            offered = ["adjoint"]  # SciPy's solves leave no graph
+        if self.gradient not in offered:
+            raise InvalidInputError(
+                complaint(
+                    "ODESolver gradient",
+                    f"{' or '.join(map(repr, offered))} for method {self.method!r} with options {sorted(self.options)}",
+                    repr(self.gradient),
+                )
+            )
+
+    def solve(
+        self, field: AugmentedField, z: Tensor, interval: tuple[float, float], work: WorkMeter | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Integrate f and the rates beside it over `interval`, in either direction.
+
+        Arguments:
+            field: What is integrated.
+            z: Latents at the start, `(…, D)`.
+            interval: Start and end time.
+            work: Counts what the solve costs, also when it fails.
+
+        Returns:
+            The latents at the end, and the K integrals, `(…, K)`.
+
+        Raises:
+            IntegrationError: The cap was met, a step underflowed, or a value is not finite.
+        """
+        work = WorkMeter() if work is None else work
+        try:
+            end = self._solve(field, z, interval, work)
+        except IntegrationError as error:
+            if self.fallback is None:
+                raise
+            warnings.warn(f"{error} Falling back to {self.fallback}.", IntegrationWarning, stacklevel=2)
+            end = self.fallback._solve(field, z, interval, work)
+        return end[..., : z.shape[-1]], end[..., z.shape[-1] :]
+
+    def _solve(self, field: AugmentedField, z: Tensor, interval: tuple[float, float], work: WorkMeter) -> Tensor:
+        """Return the state at the end, `(…, D + K)`."""
+        if torch.jit.is_tracing():
+            self._check_traceable()
+        progress = SolveProgress(work, self.max_evaluations)
+        state = torch.cat([z, z.new_zeros((*z.shape[:-1], field.num_integrals))], -1)
+        if self._steps_here():
+            end = self._step(field, state, z.shape[-1], interval, progress)
+        else:
+            end = self._delegate(field, (z, state[..., z.shape[-1] :]), interval, progress)
+        if not bool(torch.isfinite(end.detach()).all()):
+            raise progress.error("the state at the end is not finite")
+        progress.start_backward()
+        return end
+
+    def _check_traceable(self) -> None:
+        """Refuse what a recorded graph would repeat wrongly: steps chosen by the data it was recorded with."""
+        if not self._steps_here() or TABLEAUS[self.method].is_adaptive or self.gradient == "adjoint":
+            raise InvalidInputError(
+                complaint(
+                    "ODESolver under torch.jit.trace",
+                    "fixed steps, with gradient 'backprop' or 'recompute'",
+                    f"method {self.method!r} with gradient {self.gradient!r}",
+                    'Set solver=ODESolver(method="rk4", options={"step_size": 0.1}), say.',
+                )
+            )
+
+    def differentiates_by_hand(self, field: AugmentedField) -> bool:
+        """Return whether the backward pass of a solve would be one of its own, which gives first derivatives alone."""
+        if not torch.is_grad_enabled() or torch.jit.is_tracing():
+            return False  # the trace records the operations of the plain solve
+        if self.gradient != "backprop":
+            return True
+        return self.fused and self._steps_here() and field.has_pull_back and not functorch_is_active()
+
+    def _steps_here(self) -> bool:
+        """Whether this library steps the solve, and not torchdiffeq."""
+        if self.method not in TABLEAUS:
+            return False
+        adaptive = TABLEAUS[self.method].is_adaptive
+        known = SteppingSettings.ADAPTIVE_OPTIONS if adaptive else SteppingSettings.FIXED_OPTIONS
+        return set(self.options) <= known
+
+    def _step(
+        self,
+        field: AugmentedField,
+        state: Tensor,
+        latent_dim: int,
+        interval: tuple[float, float],
+        progress: SolveProgress,
+    ) -> Tensor:
+        # Latents and trace decide on the steps; regularisers do not.
+        settings = SteppingSettings(
+            TABLEAUS[self.method], self.rtol, self.atol, latent_dim, latent_dim + 1, self.options
+        )
+        if not self.differentiates_by_hand(field):
+            return integrate(derivative(field, latent_dim, progress), state, interval, settings, progress)
+        taped = field if isinstance(field, TapedField) else AutogradTape(field)
+        taped.check_captured()
+        if self.gradient == "adjoint" and not field.has_pull_back:
+            taped.record(interval[0], state[..., :latent_dim])  # for the check alone: this solve records nothing
+        if self.gradient == "adjoint":
+            return solve_adjoint(taped, state, interval, settings, progress)
+        return solve_taped(taped, state, interval, settings, progress, keep=self.gradient == "backprop")
+
+    def _delegate(
+        self,
+        field: AugmentedField,
+        states: tuple[Tensor, Tensor],
+        interval: tuple[float, float],
+        progress: SolveProgress,
+    ) -> Tensor:
+        """Have torchdiffeq make the solve."""
+        settings = {"method": self.method, "rtol": self.rtol, "atol": self.atol, "options": self.options}
+        if self.gradient != "adjoint":
+            return solve_by_torchdiffeq(field, states, interval, settings, progress)
+        check = self.differentiates_by_hand(field) and not field.has_pull_back
+        return solve_adjoint_by_torchdiffeq(field, states, interval, settings, progress, check_captured=check)
+
+
+def solver_or_default(subject: str, solver: object, default: ODESolver | None = None) -> ODESolver:
+    """Return the settings of a solver, or in place of `None` the default ones.
+
+    Raises:
+        InvalidInputError: It is something else; the message begins with `subject`.
+    """
+    if solver is None:
+        return default or ODESolver()
+    if not isinstance(solver, ODESolver):
+        raise InvalidInputError(complaint(subject, "an ODESolver, such as ODESolver(rtol=1e-3)", repr(solver)))
+    return solver
