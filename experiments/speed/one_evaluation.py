@@ -25,6 +25,7 @@ from vae_flows.cnf import (
     MLPDynamics,
     VectorField,
 )
+from vae_flows.ode.tapes import differentiable, taped
 
 __all__ = ["METHODS", "SCALING_THREADS", "make_evaluation", "make_field", "time_dimension", "time_products"]
 
@@ -96,10 +97,16 @@ def make_evaluation(method: str, field: VectorField, z: Tensor) -> tuple[Evaluat
         tensors = [jacobian, *(tensor for tensor in field.tensors() if tensor.requires_grad)]
         return lambda x: (field.value(_TIME, x), torch.linalg.slogdet(jacobian).logabsdet), tensors
     divergence = _DIVERGENCES[method]
-    # Isolated: gradients stop at what was prepared once a solve.
-    augmented = divergence.bind(field, divergence.draw_probes(field, z)).isolated()
-    tensors = [tensor for tensor in augmented.tensors() if tensor.requires_grad]
-    return lambda x: augmented.value_and_trace(_TIME, x), tensors
+    augmented = taped(divergence.bind(field, divergence.draw_probes(field, z)))
+    # Gradients stop at what was prepared once a solve.
+    tensors = [tensor.view_as(tensor) for tensor in augmented.tensors()]
+    evaluate = differentiable(augmented, tensors)
+
+    def value_and_trace(x: Tensor) -> tuple[Tensor, Tensor]:
+        value, integrals = evaluate(_TIME, x)
+        return value, integrals[..., 0]
+
+    return value_and_trace, [tensor for tensor in tensors if tensor.requires_grad]
 
 
 def make_field(dim: int, hidden_dims: tuple[int, ...], batch: int) -> VectorField:

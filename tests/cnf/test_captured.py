@@ -79,8 +79,6 @@ def test_gradients_that_go_by_graph_find_all(kind, direction):
     found = []
     features = [field.features] if isinstance(field, Holder) else []
     for solver in (*BY_GRAPH, *BY_TENSORS):
-        if features and solver.method == "dopri8" and solver.gradient == "adjoint":
-            continue  # of two tensors, one of which depends on the other, torchdiffeq counts one twice
         named = () if solver in BY_GRAPH else (*features, *tensors)
         transform = ContinuousTransform(field, parameters=named, divergence="exact", solver=solver)
         if direction == "forward":

@@ -11,7 +11,7 @@ from tests.cnf.small_solves import gradients, problem
 from tests.seeds import reseed
 from vae_flows.cnf import ContinuousTransform, ODESolver
 from vae_flows.errors import IntegrationError
-from vae_flows.ode.tapes import AutogradTape
+from vae_flows.ode.tapes import AutogradTapedField
 
 DISCRETIZATION = 1e-6  # what steps of 1/400, or a tolerance of 1e-10, leave
 METHODS = ["dopri5", "bosh3", "fehlberg2", "adaptive_heun", "midpoint", "heun3", "rk4"]
@@ -145,8 +145,16 @@ def test_each_pass_backward_has_the_cap_to_itself(gradient):
     assert work.accepted_steps * 6 < work.forward_evaluations + 6
 
 
-@pytest.mark.parametrize("gradient", ["backprop", "recompute", "adjoint"])
-def test_a_context_made_by_the_fields_own_module_is_differentiated_once(gradient):
+BY_TORCHDIFFEQ = {"method": "rk4", "options": {"step_size": 1 / 32, "interp": "linear"}}  # for the sake of `interp`
+EVERY_BACKWARD_PASS = [
+    *({"gradient": gradient} for gradient in ("backprop", "recompute", "adjoint")),
+    {"fused": False},
+    *({**BY_TORCHDIFFEQ, "gradient": gradient} for gradient in ("backprop", "adjoint")),
+]
+
+
+@pytest.mark.parametrize("settings", EVERY_BACKWARD_PASS, ids=str)
+def test_a_context_made_by_the_fields_own_module_is_differentiated_once(settings):
     class Field(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -158,7 +166,7 @@ def test_a_context_made_by_the_fields_own_module_is_differentiated_once(gradient
     reseed()
     field = Field()
     x, z = torch.randn(4, 3).double(), torch.randn(4, 2).double()
-    solver = ODESolver(gradient=gradient, rtol=1e-9, atol=1e-9)
+    solver = ODESolver(rtol=1e-9, atol=1e-9, **settings)
 
     def loss():
         transform = ContinuousTransform(
@@ -185,9 +193,51 @@ def test_a_context_made_by_the_fields_own_module_is_differentiated_once(gradient
             torch.testing.assert_close(parameter.grad.view(-1)[index], expected, rtol=0, atol=1e-6)
 
 
+class Named(torch.Tensor):
+    """A tensor of another class."""
+
+
+@pytest.mark.parametrize("settings", EVERY_BACKWARD_PASS, ids=str)
+def test_a_context_of_another_class_is_differentiated(settings):
+    context = torch.full((4, 2), 0.5, dtype=torch.float64, requires_grad=True)
+    transform = ContinuousTransform(
+        lambda t, z, c: c * z,
+        context=context.as_subclass(Named),
+        divergence="brute_force",
+        solver=ODESolver(rtol=1e-9, atol=1e-9, **settings),
+    )
+    z = torch.ones(4, 2, dtype=torch.float64)
+    y, log_det = transform.forward_with_log_det(z)
+    (gradient,) = torch.autograd.grad(y.sum() + log_det.sum(), context)
+    # y = z exp(c), log|det| = Σ c
+    expected = torch.full_like(context, math.exp(0.5) + 1)
+    torch.testing.assert_close(torch.Tensor(gradient), expected, rtol=0, atol=DISCRETIZATION)
+
+
+@pytest.mark.parametrize("settings", EVERY_BACKWARD_PASS, ids=str)
+@pytest.mark.parametrize("each", [False, True])
+def test_an_end_time_that_the_field_uses_too_is_differentiated_in_both_roles(settings, each):
+    time = torch.tensor(0.7, dtype=torch.float64)
+    time = (time.expand(4).clone() if each else time).requires_grad_()
+    rate = time.unsqueeze(-1) if each else time
+    transform = ContinuousTransform(
+        lambda t, z: rate * z,
+        integration_time=time,
+        parameters=[time, rate],
+        divergence="brute_force",
+        solver=ODESolver(rtol=1e-9, atol=1e-9, **settings),
+    )
+    z = torch.ones(4, 2, dtype=torch.float64)
+    y, _ = transform.forward_with_log_det(z)
+    (gradient,) = torch.autograd.grad(y.sum(), time)
+    # y = exp(T²) for each of two dimensions and four examples, of which a shared T has all
+    expected = torch.full_like(time, (1 if each else 4) * 2 * 2 * 0.7 * math.exp(0.49))
+    torch.testing.assert_close(gradient, expected, rtol=0, atol=DISCRETIZATION * 10)
+
+
 def test_tapes_do_not_outlive_their_step(monkeypatch):
     values, most = [], []
-    record = AutogradTape.record
+    record = AutogradTapedField.record
 
     def watched(self, t, z):
         rates, tape = record(self, t, z)
@@ -195,7 +245,7 @@ def test_tapes_do_not_outlive_their_step(monkeypatch):
         most.append(sum(value() is not None for value in values))
         return rates, tape
 
-    monkeypatch.setattr(AutogradTape, "record", watched)
+    monkeypatch.setattr(AutogradTapedField, "record", watched)
     gc.disable()
     try:
         z = latents().requires_grad_()

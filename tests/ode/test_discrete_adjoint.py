@@ -9,7 +9,7 @@ from vae_flows.ode.discrete_adjoint import solve_taped
 from vae_flows.ode.progress import SolveProgress, WorkMeter
 from vae_flows.ode.stepping import SteppingSettings
 from vae_flows.ode.tableaus import TABLEAUS
-from vae_flows.ode.tapes import AutogradTape
+from vae_flows.ode.tapes import AutogradTapedField
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -34,7 +34,7 @@ def test_gradients_of_tensors_that_need_none_are_zero():
     used, unused, frozen = (torch.randn(2, dtype=torch.float64) for _ in range(3))
     used.requires_grad_()
     unused.requires_grad_()
-    field = AutogradTape(FunctionField(lambda t, z: z * used * frozen, (used, unused, frozen)).with_trace())
+    field = AutogradTapedField(FunctionField(lambda t, z: z * used * frozen, (used, unused, frozen)).with_trace())
     (value, rates), tape = field.record(0.0, torch.ones(4, 2, dtype=torch.float64))
     field.pull_back(tape, torch.ones_like(value), torch.ones_like(rates))
     gradients = field.collect()

@@ -130,19 +130,20 @@ class FunctionField(VectorField, ConditionedDynamics):
         found = tuple(function.parameters()) if isinstance(function, nn.Module) else ()
         self._function = function
         arguments = () if context is None else (context,)
+        self._dependencies = (*found, *parameters, *arguments)
         self._arguments = tuple(map(plain, arguments))
-        self._origins = tuple(dict.fromkeys((*found, *parameters, *arguments)))
         self._captured: tuple[Tensor, ...] = ()
+        self._tensors = (*map(plain, (*found, *parameters)), *self._arguments)
 
     def prepare(self, shape: Size) -> VectorField:
         del shape
         return self
 
     def dependencies(self) -> Sequence[Tensor]:
-        return (*self._origins, *self._captured)
+        return (*self._dependencies, *self._captured)
 
     def tensors(self) -> Sequence[Tensor]:
-        return tuple(map(plain, self._origins))
+        return self._tensors
 
     def value(self, t: Time, z: Tensor) -> Tensor:
         dz = self._function(torch.as_tensor(t, dtype=z.dtype, device=z.device), z, *self._arguments)

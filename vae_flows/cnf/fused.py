@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from vae_flows.cnf.activations import Activation
-from vae_flows.cnf.layer_terms import Layer, TraceTerms, add_times, aliased
+from vae_flows.cnf.layer_terms import Layer, TraceTerms, add_times
 from vae_flows.ode.fields import TapedField, Time
 
 __all__ = ["FusedField"]
@@ -143,9 +143,6 @@ class FusedField(TapedField):
 
     def tensors(self) -> list[Tensor]:
         return [tensor for layer in self._layers for tensor in layer.tensors()] + self._terms.tensors()
-
-    def isolated(self) -> FusedField:
-        return FusedField([aliased(layer) for layer in self._layers], self._activation, aliased(self._terms))
 
     def evaluate(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
         if not torch.is_grad_enabled():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,9 +11,7 @@ from torch.nn import functional as F
 
 from vae_flows.ode.fields import Time
 
-__all__ = ["Layer", "TraceTerms", "add_times", "aliased"]
-
-Prepared = TypeVar("Prepared", "Layer", "TraceTerms")
+__all__ = ["Layer", "TraceTerms", "add_times"]
 
 
 class Layer(NamedTuple):
@@ -137,12 +135,6 @@ class TraceTerms(NamedTuple):
 def add_times(total: Tensor, t: Time, tensor: Tensor) -> Tensor:
     """Add t · tensor to `total` in place; one operation where t is a number, as it is in this library's own solves."""
     return total.add_(t * tensor) if isinstance(t, Tensor) else total.add_(tensor, alpha=t)
-
-
-def aliased(record: Prepared) -> Prepared:
-    """Return a record of views of the tensors, which are the same values but not the same nodes of the graph."""
-    views = {name: value.view_as(value) for name, value in record._asdict().items() if isinstance(value, Tensor)}
-    return record._replace(**views)
 
 
 def _plus_product(total: Tensor, left: Tensor, right: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vae_flows.ode.fields import AugmentedField, TapedField, Time
-from vae_flows.ode.tapes import AutogradTape
+from vae_flows.ode.tapes import taped
 
 __all__ = ["ScoredField"]
 
@@ -29,15 +29,12 @@ class ScoredField(TapedField):
     """
 
     def __init__(self, field: AugmentedField) -> None:
-        self._field = field if isinstance(field, TapedField) else AutogradTape(field)
+        self._field = taped(field)
         self.has_pull_back = field.has_pull_back
         self.num_integrals = field.num_integrals
 
     def tensors(self) -> Sequence[Tensor]:
         return self._field.tensors()
-
-    def isolated(self) -> ScoredField:
-        return ScoredField(self._field.isolated())
 
     def evaluate(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
@@ -60,8 +57,8 @@ class ScoredField(TapedField):
         of_latents = self._field.pull_back(tape, value.chunk(2, -1)[0], integrals, of_tensors=of_tensors)
         return torch.cat([of_latents, torch.zeros_like(of_latents)], -1)
 
-    def check_captured(self) -> None:
-        self._field.check_captured()
+    def check_tape(self, tape: object) -> None:
+        self._field.check_tape(tape)
 
     def collect(self) -> list[Tensor]:
         return self._field.collect()

@@ -50,6 +50,8 @@ def solve_adjoint(
         settings: Method, tolerances and options, of both solves.
         progress: Counts the work.
     """
+    if not field.has_pull_back:  # an evaluation for the check alone: this solve records none
+        field.check_tape(field.record(interval[0], state[..., : settings.latent_dim])[1])
     return _AdjointSolve.apply(Solve(field, interval, settings, progress), state, *field.tensors())
 
 

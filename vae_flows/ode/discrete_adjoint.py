@@ -52,6 +52,8 @@ class _TapedSolve(torch.autograd.Function):
 
         def evaluate(t: float, y: Tensor) -> Tensor:
             slope, tape = _record(solve, t, y)
+            if latest.count == 0:  # the others are made of the same tensors
+                solve.field.check_tape(tape)
             latest.add(tape if needed and keep else None)
             return slope
 

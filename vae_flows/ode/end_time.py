@@ -36,9 +36,6 @@ class RescaledField(AugmentedField):
     def tensors(self) -> Sequence[Tensor]:
         return [*self._field.tensors(), self._end_time]
 
-    def isolated(self) -> RescaledField:
-        return RescaledField(self._field.isolated(), self._end_time)
-
     def evaluate(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
         value, integrals = self._field.evaluate(t * self._end_time, z)
         return self._end_time * value, self._end_time * integrals

@@ -1,4 +1,10 @@
-"""What a solver integrates: f(t, z), and beside it the rates of integrals along the path."""
+"""What a solver integrates: f(t, z), and beside it the rates of integrals along the path.
+
+A field is a function of t, of z and of its `tensors()`, and of nothing else that has a gradient. All that differentiate
+a solve by a backward pass of their own rely on that one list: it is the list of inputs of their autograd functions, and
+gradients end there. So none is lost, and where one tensor was computed from another, the other's is counted once: what
+reaches it through the first is passed on by the graph outside of the solve.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +38,7 @@ class AugmentedField(ABC):
 
     @abstractmethod
     def tensors(self) -> Sequence[Tensor]:
-        """Return the tensors that f and the trace depend on, in the form in which they are used."""
-
-    def isolated(self) -> AugmentedField:
-        """Return a field none of whose tensors depends on another, for the continuous adjoint.
-
-        Where one tensor was computed from another, the adjoint would count the other's gradient twice.
-        """
-        return self
+        """Return the tensors that f and the rates depend on, in the form in which they are used."""
 
 
 class TapedField(AugmentedField):
@@ -55,8 +54,13 @@ class TapedField(AugmentedField):
     def pull_back(self, tape: object, value: Tensor, integrals: Tensor, *, of_tensors: bool = True) -> Tensor:
         """Return the cotangent of z for those of f and the rates; note what `collect` needs, unless told not to."""
 
-    def check_captured(self) -> None:
-        """Have the next evaluation refuse tensors with gradients that are not among `tensors()`."""
+    def check_tape(self, tape: object) -> None:
+        """Check that no tensor with a gradient beside z and `tensors()` went into an evaluation.
+
+        Raises:
+            InvalidInputError: One did, whose gradient would be lost.
+        """
+        del tape
 
     @abstractmethod
     def collect(self) -> list[Tensor]:

@@ -13,12 +13,12 @@ from torch import Tensor
 from vae_flows.errors import IntegrationError, InvalidInputError, complaint, require_positive
 from vae_flows.ode.continuous_adjoint import solve_adjoint
 from vae_flows.ode.discrete_adjoint import solve_taped
-from vae_flows.ode.fields import AugmentedField, TapedField
+from vae_flows.ode.fields import AugmentedField
 from vae_flows.ode.options import check_options, is_number, require_named
 from vae_flows.ode.progress import SolveProgress, WorkMeter
 from vae_flows.ode.stepping import SteppingSettings, integrate
 from vae_flows.ode.tableaus import TABLEAUS
-from vae_flows.ode.tapes import AutogradTape, derivative
+from vae_flows.ode.tapes import derivative, taped
 from vae_flows.ode.torchdiffeq_engine import solve_adjoint_by_torchdiffeq, solve_by_torchdiffeq
 from vae_flows.persistence.configuration import register_class
 from vae_flows.tensors.tracing import functorch_is_active
@@ -190,13 +190,9 @@ class ODESolver:
         )
         if not self.differentiates_by_hand(field):
             return integrate(derivative(field, latent_dim, progress), state, interval, settings, progress)
-        taped = field if isinstance(field, TapedField) else AutogradTape(field)
-        taped.check_captured()
-        if self.gradient == "adjoint" and not field.has_pull_back:
-            taped.record(interval[0], state[..., :latent_dim])  # for the check alone: this solve records nothing
         if self.gradient == "adjoint":
-            return solve_adjoint(taped, state, interval, settings, progress)
-        return solve_taped(taped, state, interval, settings, progress, keep=self.gradient == "backprop")
+            return solve_adjoint(taped(field), state, interval, settings, progress)
+        return solve_taped(taped(field), state, interval, settings, progress, keep=self.gradient == "backprop")
 
     def _delegate(
         self,
@@ -209,8 +205,7 @@ class ODESolver:
         settings = {"method": self.method, "rtol": self.rtol, "atol": self.atol, "options": self.options}
         if self.gradient != "adjoint":
             return solve_by_torchdiffeq(field, states, interval, settings, progress)
-        check = self.differentiates_by_hand(field) and not field.has_pull_back
-        return solve_adjoint_by_torchdiffeq(field, states, interval, settings, progress, check_captured=check)
+        return solve_adjoint_by_torchdiffeq(taped(field), states, interval, settings, progress)
 
 
 def solver_or_default(subject: str, solver: object, default: ODESolver | None = None) -> ODESolver:

@@ -14,10 +14,10 @@ from vae_flows.ode.fields import AugmentedField, TapedField, Time
 from vae_flows.ode.progress import SolveProgress
 from vae_flows.ode.stepping import Step, SteppingSettings
 from vae_flows.ode.tableaus import Tableau
-from vae_flows.tensors.derivatives import Refusal
+from vae_flows.tensors.derivatives import Refusal, first_order
 from vae_flows.tensors.inference_mode import differentiating, outside_inference_mode
 
-__all__ = ["SECOND_DERIVATIVES", "AutogradTape", "LatestTapes", "Solve", "derivative"]
+__all__ = ["SECOND_DERIVATIVES", "AutogradTapedField", "LatestTapes", "Solve", "derivative", "differentiable", "taped"]
 
 Tape = TypeVar("Tape")
 
@@ -52,12 +52,13 @@ class LatestTapes(Generic[Tape]):
     def __init__(self, tableau: Tableau) -> None:
         self._stages = tableau.solution_stages
         self._tapes: dict[int, Tape] = {}
-        self._count = 0
+        self.count = 0
+        """Evaluations so far."""
 
     def add(self, tape: Tape) -> None:
         """Keep the tape of the next evaluation."""
-        self._tapes[self._count] = tape
-        self._count += 1
+        self._tapes[self.count] = tape
+        self.count += 1
 
     def of_step(self, step: Step, accepted: bool) -> list[Tape]:
         """Return the tapes of a step that was tried, and let go all but the one that the next attempt starts with."""
@@ -67,16 +68,54 @@ class LatestTapes(Generic[Tape]):
         return tapes
 
 
-class AutogradTape(TapedField):
+def taped(field: AugmentedField) -> TapedField:
+    """Return the field as one that leaves tapes: itself, or by automatic differentiation."""
+    return field if isinstance(field, TapedField) else AutogradTapedField(field)
+
+
+def differentiable(field: TapedField, tensors: Sequence[Tensor]) -> Callable[[Time, Tensor], tuple[Tensor, Tensor]]:
+    """Return an evaluation of the field as a function of z and of stand-ins for its tensors.
+
+    For those who differentiate evaluations by automatic differentiation: gradients end at the stand-ins.
+
+    Arguments:
+        field: What is evaluated.
+        tensors: The stand-ins, views of `field.tensors()` in their order.
+    """
+
+    def evaluate(t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
+        if not torch.is_grad_enabled():
+            return field.evaluate(t, z)
+        return _Evaluation.apply(field, t, z, *tensors)
+
+    return evaluate
+
+
+class _Evaluation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, field: TapedField, t: Time, z: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        del tensors  # stand for those that the field has
+        ctx.field = field
+        rates, ctx.tape = field.record(t, z)
+        return rates
+
+    @staticmethod
+    @first_order(SECOND_DERIVATIVES)
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        of_z = ctx.field.pull_back(ctx.tape, *grad_outputs)
+        return None, None, of_z, *ctx.field.collect()
+
+
+class AutogradTapedField(TapedField):
     """Any augmented field as a taped one: the tape is the graph of one evaluation."""
 
     has_pull_back = False
 
     def __init__(self, field: AugmentedField) -> None:
         self._field = field
-        self._tensors = list(field.tensors())
+        # Each once: of a tensor that is named twice, each name would get the whole gradient.
+        self._tensors = list({id(tensor): tensor for tensor in field.tensors()}.values())
         self._sums: list[Tensor] | None = None
-        self._unchecked = False
         self.num_integrals = field.num_integrals
 
     def tensors(self) -> Sequence[Tensor]:
@@ -85,19 +124,14 @@ class AutogradTape(TapedField):
     def evaluate(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
         return self._field.evaluate(t, z)
 
-    def isolated(self) -> AutogradTape:
-        return AutogradTape(self._field.isolated())
-
-    def check_captured(self) -> None:
-        self._unchecked = True
+    def check_tape(self, tape: Any) -> None:
+        leaf, *outputs = tape
+        _require_named(outputs, [leaf, *self._tensors])
 
     def record(self, t: Time, z: Tensor) -> tuple[tuple[Tensor, Tensor], object]:
         with differentiating(z, *self._tensors):
             leaf = z.detach().requires_grad_()
             value, integrals = self._field.evaluate(t, leaf)
-        if self._unchecked:
-            _check_captured((value, integrals), [leaf, *self._tensors])
-            self._unchecked = False
         return (value.detach(), integrals.detach()), (leaf, value, integrals)
 
     def pull_back(self, tape: Any, value: Tensor, integrals: Tensor, *, of_tensors: bool = True) -> Tensor:
@@ -124,7 +158,7 @@ class AutogradTape(TapedField):
         return [next(sums) if tensor.requires_grad else torch.zeros_like(tensor) for tensor in self._tensors]
 
 
-def _check_captured(outputs: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
+def _require_named(outputs: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
     """Check that a graph begins at the tensors: the gradients of others that it leads to would be lost.
 
     Raises:

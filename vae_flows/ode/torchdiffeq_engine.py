@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -10,10 +10,10 @@ from torch import Tensor
 from torchdiffeq import odeint, odeint_adjoint
 from torchdiffeq._impl.odeint import SOLVERS
 
-from vae_flows.ode.fields import AugmentedField, TapedField
+from vae_flows.ode.fields import AugmentedField, TapedField, Time
 from vae_flows.ode.progress import SolveProgress
 from vae_flows.ode.stepping import fixed_steps
-from vae_flows.ode.tapes import SECOND_DERIVATIVES, AutogradTape
+from vae_flows.ode.tapes import SECOND_DERIVATIVES, differentiable
 from vae_flows.tensors.derivatives import first_order_only
 from vae_flows.tensors.precision import full_precision
 
@@ -42,7 +42,7 @@ def solve_by_torchdiffeq(
     Raises:
         IntegrationError: The cap was met, or torchdiffeq gave up.
     """
-    function, times, arguments = _prepare(field.isolated(), states, interval, settings, progress)
+    function, times, arguments = _prepare(field.evaluate, states, interval, settings, progress)
     try:
         found = cast(tuple[Tensor, Tensor], odeint(function, states, times, **arguments))
     except AssertionError as failure:
@@ -51,13 +51,11 @@ def solve_by_torchdiffeq(
 
 
 def solve_adjoint_by_torchdiffeq(
-    field: AugmentedField,
+    field: TapedField,
     states: tuple[Tensor, Tensor],
     interval: tuple[float, float],
     settings: Mapping[str, Any],
     progress: SolveProgress,
-    *,
-    check_captured: bool,
 ) -> Tensor:
     """Integrate as `solve_by_torchdiffeq` does, with gradients by torchdiffeq's continuous adjoint.
 
@@ -69,15 +67,17 @@ def solve_adjoint_by_torchdiffeq(
         interval: Start and end time.
         settings: torchdiffeq's `method`, `rtol`, `atol` and `options`.
         progress: Counts the work and keeps the cap.
-        check_captured: Whether to refuse fields that use tensors with gradients which they do not name.
+
+    Raises:
+        IntegrationError: The cap was met, or torchdiffeq gave up.
+        InvalidInputError: The field uses tensors with gradients that it does not name.
     """
-    field = field.isolated()
-    function, times, arguments = _prepare(field, states, interval, settings, progress)
-    if check_captured:
-        taped = field if isinstance(field, TapedField) else AutogradTape(field)
-        taped.check_captured()
-        taped.record(times[0], states[0])
-    arguments["adjoint_params"] = tuple(field.tensors())
+    # Views: torchdiffeq would pass gradients on from a tensor to others that it was computed from.
+    tensors = [tensor.view_as(tensor) for tensor in field.tensors()]
+    function, times, arguments = _prepare(differentiable(field, tensors), states, interval, settings, progress)
+    if torch.is_grad_enabled() and not field.has_pull_back:
+        field.check_tape(field.record(times[0], states[0])[1])
+    arguments["adjoint_params"] = tuple(tensors)
     arguments["adjoint_options"] = {**arguments["options"], "norm": "seminorm"}
     try:
         found = cast(tuple[Tensor, Tensor], odeint_adjoint(function, states, times, **arguments))
@@ -87,13 +87,13 @@ def solve_adjoint_by_torchdiffeq(
 
 
 def _prepare(
-    field: AugmentedField,
+    evaluate: Callable[[Time, Tensor], tuple[Tensor, Tensor]],
     states: tuple[Tensor, Tensor],
     interval: tuple[float, float],
     settings: Mapping[str, Any],
     progress: SolveProgress,
 ) -> tuple[_Function, Tensor, dict[str, Any]]:
-    function = _Function(field, settings["method"], progress)
+    function = _Function(evaluate, settings["method"], progress)
     times = torch.tensor(interval, dtype=states[0].dtype, device=states[0].device)
     return function, times, {**settings, "options": _capped(settings["options"], interval, progress)}
 
@@ -123,8 +123,10 @@ def _capped(options: Mapping[str, Any], interval: tuple[float, float], progress:
 class _Function:
     """The right-hand side as torchdiffeq calls it, with the callbacks by which it tells of its steps."""
 
-    def __init__(self, field: AugmentedField, method: str, progress: SolveProgress) -> None:
-        self._field = field
+    def __init__(
+        self, evaluate: Callable[[Time, Tensor], tuple[Tensor, Tensor]], method: str, progress: SolveProgress
+    ) -> None:
+        self._evaluate = evaluate
         self._progress = progress
         # torchdiffeq finds callbacks by attribute, and warns of those that the method does not call.
         callbacks = {
@@ -141,7 +143,7 @@ class _Function:
         self._progress.evaluate()
         # The backward pass of the adjoint may be called inside of automatic mixed precision.
         with full_precision(t):
-            return self._field.evaluate(t, states[0])
+            return self._evaluate(t, states[0])
 
     def _on_step(self, t: Tensor, state: object, step_size: Tensor) -> None:
         del state
