@@ -15,11 +15,12 @@ import pyro
 import pytest
 
 import vae_flows as vf
-from experiments.cell import METRICS, prepare_cell, run_cell
-from experiments.grid import plan_grid
-from experiments.presets import PRESETS
 from tests.seeds import reseed
+from vae_flows.benchmark.grid import plan_grid
+from vae_flows.benchmark.presets import PRESETS
 from vae_flows.flows import registry
+from vae_flows.runs.execution import execute
+from vae_flows.runs.folder import METRICS, prepare
 from vae_flows.testing import check_flow
 
 ROOT = Path(__file__).parents[1]
@@ -113,6 +114,6 @@ def test_the_templates_own_tests_pass(template: Path) -> None:
 def test_the_template_is_a_row_of_the_benchmark(template: Path) -> None:
     tiny = ["max_images=40", "training.batch_size=20", "training.max_epochs=1", "compute.accelerator=cpu"]
     (cell,) = plan_grid(PRESETS["smoke"], template / "runs", posteriors=["triangular"], overrides=tiny)
-    prepare_cell(cell.folder, cell.settings)
-    run_cell(cell.folder)
+    prepare(cell.folder, cell.settings)
+    execute(cell.folder)
     assert (cell.folder / METRICS).exists()

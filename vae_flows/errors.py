@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 
 __all__ = [
@@ -144,3 +145,25 @@ def require_positive(owner: str, **sizes: object) -> None:
     for argument, size in sizes.items():
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise InvalidInputError(complaint(f"{owner} {argument}", "a positive integer", repr(size)))
+
+
+def require_number(owner: str, name: str, value: object, *, above: float = -math.inf, least: float = -math.inf) -> None:
+    """Check that a value is a finite number, above one bound and at least the other.
+
+    Raises:
+        InvalidInputError: It is not; the message names it.
+
+    Example:
+        >>> require_number("settings", "rate", float("nan"), above=0.0)
+        Traceback (most recent call last):
+        vae_flows.errors.InvalidInputError: settings rate: expected a finite number above 0, got nan.
+    """
+    if (
+        not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or not math.isfinite(value)
+        or value <= above
+        or value < least
+    ):
+        bound = f"above {above:g}" if above > -math.inf else f"of at least {least:g}"
+        raise InvalidInputError(complaint(f"{owner} {name}", f"a finite number {bound}", repr(value)))

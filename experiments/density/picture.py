@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch.distributions import Distribution
 
 from experiments.density.fit import log_density
-from experiments.files import write_atomically
 from vae_flows.cnf import ContinuousNormalizingFlow, ODESolver
 from vae_flows.data import ToyDensity
 from vae_flows.errors import DataError, complaint
 from vae_flows.persistence.archives import read_npz
+from vae_flows.persistence.json_files import write_atomically
 from vae_flows.randomness import seeded
 
 __all__ = ["Array", "Picture", "read_picture", "take_picture", "write_picture"]

@@ -14,8 +14,9 @@ from experiments.density.plots import plot_trials
 from experiments.density.report import describe_setting, without_history
 from experiments.density.run import run_density
 from experiments.density.settings import DensitySettings
-from experiments.files import to_lines, to_png, write_files
+from vae_flows.persistence.json_files import to_lines, write_files
 from vae_flows.reporting import Estimate, Table
+from vae_flows.reporting.plots import to_png
 from vae_flows.reporting.tables import Entry, tables_to_markdown
 
 __all__ = ["TRIALS", "Trial", "TrialResult", "regularizer_tables", "run_trials", "write_trials"]

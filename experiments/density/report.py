@@ -9,8 +9,9 @@ from typing import Any
 from experiments.density.picture import read_picture
 from experiments.density.plots import plot_densities
 from experiments.density.run import ARRAYS, METRICS
-from experiments.files import read_json, to_lines, to_png, write_files
+from vae_flows.persistence.json_files import read_json, to_lines, write_files
 from vae_flows.reporting import Table
+from vae_flows.reporting.plots import to_png
 from vae_flows.reporting.tables import Entry
 
 __all__ = ["densities_table", "describe_setting", "without_history", "write_densities"]

@@ -14,12 +14,13 @@ from experiments.density.fit import Fit, Score, evaluate, fit
 from experiments.density.picture import take_picture, write_picture
 from experiments.density.plots import plot_density
 from experiments.density.settings import DensitySettings, build_flow
-from experiments.environment import describe_commit, describe_hardware, describe_versions
-from experiments.files import read_json, to_png, write_atomically, write_json
-from experiments.settings import to_plain
 from vae_flows.cnf import ContinuousNormalizingFlow
 from vae_flows.data import ToyDensity, toy_density
 from vae_flows.persistence.files import exclusive, sweep
+from vae_flows.persistence.json_files import read_json, write_atomically, write_json
+from vae_flows.persistence.records import to_plain
+from vae_flows.reporting.plots import to_png
+from vae_flows.runs.provenance import describe_commit, describe_hardware, describe_versions
 from vae_flows.training.checkpoint import save_checkpoint
 
 __all__ = ["ARRAYS", "METRICS", "PICTURE", "WEIGHTS", "run_density"]

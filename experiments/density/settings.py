@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
-from experiments.settings import require_number
 from vae_flows.cnf import ContinuousNormalizingFlow, JacobianNorm, KineticEnergy, MLPDynamics, ODESolver
 from vae_flows.cnf.divergence import Noise, divergence_from
 from vae_flows.cnf.layers import TimeConditioning
 from vae_flows.data import toy_density
 from vae_flows.data.images import is_integer
-from vae_flows.errors import InvalidInputError, complaint, require_positive
+from vae_flows.errors import InvalidInputError, complaint, require_number, require_positive
 
 __all__ = ["ALL", "DensitySettings", "build_flow"]
 

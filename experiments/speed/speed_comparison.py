@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from experiments.environment import describe_commit, describe_hardware, describe_versions
 from experiments.speed.competitors.roster import BASELINE, PEER_PACKAGES, PUBLISHED
 from experiments.speed.gradient_modes import METHOD, MODES, measure_mode_memory, time_modes
 from experiments.speed.meeting import Meeting, measure_memory, meeting_at, time_meeting
@@ -19,6 +18,7 @@ from experiments.speed.one_evaluation import SCALING_THREADS, time_dimension, ti
 from experiments.speed.problems import BIAS, INTEGRATION_TIME, SIZES, TINY_CONCAT, TINY_LOW_RANK, TOLERANCE, Size
 from experiments.speed.speed_records import Comparison, Measurement, SizeResult, StepsPoint
 from experiments.speed.worker import WorkerError, call_apart
+from vae_flows.runs.provenance import describe_commit, describe_hardware, describe_versions
 
 __all__ = ["FULL", "QUICK", "Plan", "compare"]
 

@@ -7,13 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
-from experiments.files import to_json, to_png, write_files
-from experiments.settings import to_plain
 from experiments.speed.competitors.roster import BASELINE, ZUKO
 from experiments.speed.gradient_modes import MODES
 from experiments.speed.speed_plot import plot_comparison
 from experiments.speed.speed_records import ASYMPTOTIC, Comparison, Measurement, SizeResult
 from experiments.speed.targets import GIGABYTE, judge
+from vae_flows.persistence.json_files import to_json, write_files
+from vae_flows.persistence.records import to_plain
+from vae_flows.reporting.plots import to_png
 from vae_flows.reporting.tables import Entry, Table, tables_to_markdown
 
 __all__ = ["make_tables", "write_comparison"]

@@ -5,7 +5,9 @@ import torch
 from torch import Tensor
 
 import vae_flows as vf
+from experiments.paper import PAPER
 from tests.small_flows import DISCRETE
+from vae_flows.benchmark.presets import PRESETS
 from vae_flows.errors import InvalidInputError, UnknownNameError
 from vae_flows.persistence.configuration import config_of
 
@@ -96,8 +98,7 @@ def test_advice_does_not_name_the_precision_that_is_in_use() -> None:
 
 @pytest.mark.parametrize("name", INITIALIZED)
 def test_the_preset_that_stands_beside_the_literature_takes_its_start(name: str) -> None:
-    presets = pytest.importorskip("experiments.presets").PRESETS
     for data in ("mnist-static", "frey-faces"):
-        assert presets["paper"].cell(data, name, 0).posterior_options["initialization"] == "published"
-        quick = presets["quick"].cell(data, name, 0).posterior_options
+        assert PAPER.settings(data, name, 0).posterior_options["initialization"] == "published"
+        quick = PRESETS["quick"].settings(data, name, 0).posterior_options
         assert ("initialization" in quick) is name.startswith("sylvester")

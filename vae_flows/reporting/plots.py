@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -237,3 +238,10 @@ def _bottom(cluster: Sequence[float], gap: float) -> float:
 
 def _top(cluster: Sequence[float], gap: float) -> float:
     return sum(cluster) / len(cluster) + gap * (len(cluster) - 1) / 2
+
+
+def to_png(figure: Figure) -> bytes:
+    """Return the PNG without the drawing library's version in it, so that the same figure gives the same bytes."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()

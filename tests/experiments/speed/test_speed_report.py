@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments.files import read_json
-from experiments.settings import from_plain
 from experiments.speed.competitors.roster import BASELINE, DIFFRAX, EXACT, PUBLISHED, ZUKO
 from experiments.speed.speed_records import Comparison, ScalingPoint, SizeResult, StepsPoint
 from experiments.speed.speed_report import make_tables, write_comparison
 from experiments.speed.targets import Target, judge
+from vae_flows.persistence.json_files import read_json
+from vae_flows.persistence.records import from_plain
 
 PUBLISHED_RESULTS = Path(__file__).parents[3] / "experiments" / "results" / "speed"
 

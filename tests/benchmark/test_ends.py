@@ -1,0 +1,115 @@
+"""Whatever ends a benchmark ends its workers, at once; the next command goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vae_flows.benchmark.presets import PRESETS
+from vae_flows.persistence.files import exclusive
+from vae_flows.runs.folder import prepare
+from vae_flows.runs.settings import override
+
+SECONDS = 60.0  # for a process to come up on a busy machine
+GONE = 2.0  # for a worker to end with its parent
+PARENT = """
+import sys, time
+from pathlib import Path
+from vae_flows.benchmark.local import LocalEngine
+runner = LocalEngine(1, 1, gpus_each=0)
+handle = runner.start(Path(sys.argv[1]))
+print(handle._process.pid, flush=True)
+{then}
+"""
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_until_gone(process: int, seconds: float) -> float:
+    start = time.monotonic()
+    while alive(process):
+        assert time.monotonic() - start < seconds
+        time.sleep(0.01)
+    return time.monotonic() - start
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A run that would take for ever."""
+    tiny = ["max_images=60", "training.max_epochs=1000000", "compute.accelerator=cpu", "training.patience=1000000"]
+    prepare(tmp_path / "run", override(PRESETS["smoke"].settings("caltech101-silhouettes", "none", 0), tiny))
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def worker(folder) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    script = PARENT.format(then="time.sleep(600)")
+    parent = subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    process = int(parent.stdout.readline())
+    yield parent, process
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    if alive(process):
+        os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=str)
+@pytest.mark.parametrize("trains", [True, False], ids=["in training", "while it starts"])
+def test_a_worker_ends_with_its_parent_whatever_ended_that(worker, folder, number, trains):
+    parent, process = worker
+    deadline = time.monotonic() + SECONDS
+    while trains and not (folder / "last.ckpt").exists():
+        assert time.monotonic() < deadline
+        assert alive(process)
+        time.sleep(0.05)
+    if not trains:
+        time.sleep(0.5)
+    parent.send_signal(number)
+    parent.wait()
+    wait_until_gone(process, GONE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=str)
+def test_a_benchmark_ends_its_runs_at_once_and_marks_none_as_failed(tmp_path, number):
+    sizes = ["--set", "max_images=60", "training.batch_size=30", "evaluation.importance_samples=0"]
+    long = [*sizes, "training.max_epochs=100000", "training.patience=100000"]
+    command = [sys.executable, "-m", "experiments", "benchmark", "--preset", "smoke", "--posteriors", "none"]
+    command += ["--folder", str(tmp_path), "--workers", "1", "--accelerator", "cpu"]
+    parent = subprocess.Popen([*command, *long], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    run = tmp_path / "caltech101-silhouettes" / "none" / "seed-0"
+    deadline = time.monotonic() + SECONDS
+    while not (run / "last.ckpt").exists():
+        assert time.monotonic() < deadline
+        assert parent.poll() is None
+        time.sleep(0.05)
+    (process,) = map(int, Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split())
+    parent.send_signal(number)
+    wait_until_gone(process, GONE)
+    with exclusive(run, wait=GONE):  # which the next command takes
+        pass
+    _, said = parent.communicate()
+    assert b"Traceback" not in said
+    assert not (run / "failure.json").exists()
+
+
+def test_a_worker_started_by_hand_has_no_parent_to_watch(monkeypatch):
+    from vae_flows.benchmark.parent import PIPE, end_with_parent
+
+    monkeypatch.delenv(PIPE, raising=False)
+    assert not end_with_parent()
+    monkeypatch.setenv(PIPE, "x")
+    assert not end_with_parent()

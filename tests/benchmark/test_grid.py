@@ -1,0 +1,232 @@
+"""The grid runs what is not finished, goes on after failures, and leaves nothing running."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vae_flows.benchmark import grid
+from vae_flows.benchmark.engine import RunExit
+from vae_flows.benchmark.grid import GridRun, RunOutcome, plan_grid, run_grid
+from vae_flows.benchmark.presets import PRESETS
+from vae_flows.errors import FileError, InvalidInputError, UnknownNameError
+from vae_flows.persistence.json_files import read_json, write_json
+from vae_flows.runs.folder import FAILURE, SETTINGS, load_settings
+
+SMOKE = PRESETS["smoke"]
+
+
+class StubHandle:
+    """A cell that ends at its second poll."""
+
+    def __init__(self, folder: Path, end: Callable[[Path], RunExit]) -> None:
+        self.folder, self.end, self.polls, self.stopped = folder, end, 0, False
+
+    def poll(self) -> RunExit | None:
+        self.polls += 1
+        return self.end(self.folder) if self.polls > 1 else None
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class StubRunner:
+    """Runs nothing; remembers what was started, and how many cells were under way at most."""
+
+    def __init__(self, end: Callable[[Path], RunExit], workers: int = 2) -> None:
+        self.end, self.workers = end, workers
+        self.handles: list[StubHandle] = []
+
+    def start(self, folder: Path) -> StubHandle:
+        self.handles.append(StubHandle(folder, self.end))
+        return self.handles[-1]
+
+    @property
+    def started(self) -> list[str]:
+        return [handle.folder.parent.name for handle in self.handles]
+
+
+class RecordingMonitor:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[RunOutcome] = []
+        self.most_at_once = 0
+
+    def started(self, cell: GridRun) -> None:
+        pass
+
+    def ended(self, outcome: RunOutcome) -> None:
+        self.outcomes.append(outcome)
+
+    def running(self, cells: Sequence[GridRun]) -> None:
+        self.most_at_once = max(self.most_at_once, len(cells))
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(grid, "POLL_SECONDS", 0.0)
+
+
+def make_cells(root: Path, *posteriors: str) -> tuple[GridRun, ...]:
+    return plan_grid(SMOKE, root, posteriors=posteriors)
+
+
+def test_a_plan_is_posteriors_by_data_by_seeds(tmp_path):
+    cells = plan_grid(SMOKE, tmp_path, posteriors=["none", "iaf"], data=["omniglot", "frey-faces"], seeds=[0, 3])
+    assert [str(cell.folder.relative_to(tmp_path)) for cell in cells] == [
+        "omniglot/none/seed-0",
+        "omniglot/none/seed-3",
+        "omniglot/iaf/seed-0",
+        "omniglot/iaf/seed-3",
+        "frey-faces/none/seed-0",
+        "frey-faces/none/seed-3",
+        "frey-faces/iaf/seed-0",
+        "frey-faces/iaf/seed-3",
+    ]
+    assert cells[1].settings.training.seed == 3
+    assert cells[1].label == "omniglot none seed 3"
+
+
+def test_a_plan_takes_overrides_and_drops_repeats(tmp_path):
+    (cell,) = plan_grid(SMOKE, tmp_path, posteriors=["none", "none"], overrides=["training.max_epochs=9"])
+    assert cell.settings == replace(cell.settings, training=replace(SMOKE.training, max_epochs=9))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"posteriors": ["plannar"]}, "flow: .*got 'plannar'. Did you mean 'planar'"),
+        ({"data": ["omniglott"]}, "data set: .*got 'omniglott'. Did you mean 'omniglot"),
+    ],
+)
+def test_unknown_names_are_refused_before_anything_is_written(tmp_path, names, message):
+    with pytest.raises(UnknownNameError, match=message):
+        plan_grid(SMOKE, tmp_path, **names)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_finished_cells_are_skipped_and_the_others_run(tmp_path, finish):
+    cells = make_cells(tmp_path, "none", "planar", "iaf")
+    finish(cells[1])
+    by_folder = {cell.folder: cell for cell in cells}
+
+    def end(folder: Path) -> RunExit:
+        finish(by_folder[folder])
+        return RunExit()
+
+    runner, monitor = StubRunner(end), RecordingMonitor()
+    outcomes = run_grid(cells, runner, monitor)
+    assert {outcome.cell.settings.posterior: outcome.status for outcome in outcomes} == {
+        "none": "finished",
+        "planar": "skipped",
+        "iaf": "finished",
+    }
+    assert runner.started == ["none", "iaf"]
+    assert tuple(monitor.outcomes) == outcomes
+    again = StubRunner(end)
+    assert {outcome.status for outcome in run_grid(cells, again, RecordingMonitor())} == {"skipped"}
+    assert again.handles == []
+
+
+def test_no_more_cells_are_under_way_than_the_runner_takes(tmp_path, finish):
+    cells = make_cells(tmp_path)
+    by_folder = {cell.folder: cell for cell in cells}
+
+    def end(folder: Path) -> RunExit:
+        finish(by_folder[folder])
+        return RunExit()
+
+    monitor = RecordingMonitor()
+    assert len(run_grid(cells, StubRunner(end, workers=3), monitor)) == 7
+    assert monitor.most_at_once == 3
+
+
+def test_a_run_that_another_process_works_on_is_not_marked_as_failed(tmp_path):
+    cells = make_cells(tmp_path, "none", "planar")
+    outcomes = run_grid(cells, StubRunner(lambda _: RunExit(in_use=True)), RecordingMonitor())
+    assert {outcome.status for outcome in outcomes} == {"elsewhere"}
+    assert not any((cell.folder / FAILURE).exists() for cell in cells)
+
+
+def test_a_run_that_another_process_finished_is_finished(tmp_path, finish):
+    (cell,) = make_cells(tmp_path, "none")
+
+    def end(_folder: Path) -> RunExit:
+        finish(cell)
+        return RunExit("ended by signal SIGKILL")
+
+    (outcome,) = run_grid([cell], StubRunner(end), RecordingMonitor())
+    assert outcome.status == "finished"
+    assert not (cell.folder / FAILURE).exists()
+
+
+def test_a_run_that_cannot_be_started_does_not_stop_the_others(tmp_path, finish):
+    cells = make_cells(tmp_path, "none", "planar")
+
+    def end(_folder: Path) -> RunExit:
+        finish(cells[1])
+        return RunExit()
+
+    class Runner(StubRunner):
+        def start(self, folder: Path) -> StubHandle:
+            if folder == cells[0].folder:
+                raise FileError("log.txt: no room")
+            return super().start(folder)
+
+    outcomes = run_grid(cells, Runner(end), RecordingMonitor())
+    assert [outcome.status for outcome in outcomes] == ["failed", "finished"]
+    assert outcomes[0].error == "could not be started: log.txt: no room"
+
+
+def test_a_failed_cell_is_told_of_and_does_not_stop_the_others(tmp_path, finish):
+    cells = make_cells(tmp_path, "none", "planar")
+    by_folder = {cell.folder: cell for cell in cells}
+
+    def end(folder: Path) -> RunExit:
+        if "none" in folder.parts:
+            return RunExit("ended with status 1\nerror: no memory")
+        finish(by_folder[folder])
+        return RunExit()
+
+    outcomes = run_grid(cells, StubRunner(end, workers=1), RecordingMonitor())
+    assert [outcome.status for outcome in outcomes] == ["failed", "finished"]
+    assert outcomes[0].error == "ended with status 1\nerror: no memory"
+    assert "no memory" in read_json(cells[0].folder / FAILURE)["error"]
+
+
+def test_a_cell_that_leaves_no_metrics_has_failed(tmp_path):
+    (outcome,) = run_grid(make_cells(tmp_path, "none"), StubRunner(lambda _: RunExit()), RecordingMonitor())
+    assert (outcome.status, outcome.error) == ("failed", "ended well but left no metrics.json")
+
+
+def test_other_settings_in_a_folder_are_refused_before_anything_starts(tmp_path, finish):
+    cells = make_cells(tmp_path, "none", "planar")
+    run_grid(cells[1:], StubRunner(lambda _: RunExit("stopped")), RecordingMonitor())
+    changed = plan_grid(SMOKE, tmp_path, posteriors=["none", "planar"], overrides=["latent_dim=7"])
+    runner = StubRunner(lambda _: RunExit())
+    with pytest.raises(InvalidInputError, match=r"planar/seed-0: .*latent_dim = 4 \(asked for: 7\).*--folder"):
+        run_grid(changed, runner, RecordingMonitor())
+    assert runner.handles == []
+    assert load_settings(cells[1].folder) == cells[1].settings
+
+
+def test_damaged_settings_are_not_written_over(tmp_path):
+    (cell,) = make_cells(tmp_path, "none")
+    write_json(cell.folder / SETTINGS, {"data": "omniglot", "surprise": 1})
+    with pytest.raises(InvalidInputError, match="got surprise"):
+        run_grid([cell], StubRunner(lambda _: RunExit()), RecordingMonitor())
+    assert read_json(cell.folder / SETTINGS)["surprise"] == 1
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, RuntimeError])
+def test_whatever_ends_the_grid_ends_its_cells(tmp_path, interruption):
+    class Interrupting(RecordingMonitor):
+        def running(self, cells: Sequence[GridRun]) -> None:
+            raise interruption
+
+    runner = StubRunner(lambda _: RunExit())
+    with pytest.raises(interruption):
+        run_grid(make_cells(tmp_path, "none", "planar", "iaf"), runner, Interrupting())
+    assert [handle.stopped for handle in runner.handles] == [True, True]

@@ -1,0 +1,178 @@
+"""The command line, from help to results."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import commands as project
+from experiments.cli import COMMANDS, main
+from vae_flows.benchmark.engine import RunExit
+from vae_flows.cli import commands
+from vae_flows.cli.main import INTERRUPTED
+from vae_flows.errors import VAEFlowsError
+from vae_flows.runs.execution import execute
+from vae_flows.runs.folder import METRICS
+
+TINY = ["max_images=60", "training.batch_size=30", "training.max_epochs=1", "evaluation.importance_samples=2"]
+SMOKE = ["--preset", "smoke", "--accelerator", "cpu", "--set", *TINY]
+
+
+class DoneHandle:
+    """A cell that ran while it was started."""
+
+    def __init__(self, end: RunExit) -> None:
+        self.end = end
+
+    def poll(self) -> RunExit:
+        return self.end
+
+    def stop(self) -> None:
+        pass
+
+
+class InProcessRunner:
+    """Runs cells one after the other in this process."""
+
+    workers = 1
+
+    def __init__(self, *_options: int | None, gpus_each: int) -> None:
+        pass
+
+    def start(self, folder: Path) -> DoneHandle:
+        try:
+            execute(folder)
+        except VAEFlowsError as error:
+            return DoneHandle(RunExit(f"error: {error}"))
+        return DoneHandle(RunExit())
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_every_command_has_help(command, capsys, no_colour):
+    with pytest.raises(SystemExit) as ended:
+        main([*([command] if command else []), "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert text.count("usage:") == 1
+    for name in [command] if command else COMMANDS:
+        assert name in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["benchmark", "--preset", "quik"], "error: preset: expected one of paper, quick, smoke, got 'quik'"),
+        (["benchmark", "--posteriors", "plannar"], "Did you mean 'planar'"),
+        (["benchmark", "--data", "mnist-statc"], "Did you mean 'mnist-static'"),
+        (["benchmark", "--set", "latents=3"], "error: setting: expected one of"),
+        (["train", "--preset", "quik"], "error: preset"),
+        (["train", "--devices", "0"], "error: ComputeSettings devices: expected"),
+        (["train", "--posterior", "plannar"], "Did you mean 'planar'"),
+        (["train", "--data", "mnist-statc"], "Did you mean 'mnist-static'"),
+        (["evaluate", "nowhere"], "expected a JSON file, got no file"),
+        (["report", "nowhere"], "expected the folder of a benchmark"),
+    ],
+)
+def test_wrong_names_are_one_line_and_write_nothing(arguments, message, capsys, no_colour):
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert list(no_colour.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "called", "told"),
+    [
+        (["train"], "find_preset", "the same command with --resume goes on from the last checkpoint"),
+        (["benchmark"], "plan_grid", "the same command goes on from the last checkpoints"),
+        (["density"], "run_density", "the same command keeps finished densities and begins the last one anew"),
+        (["regularizers"], "run_trials", "the same command keeps finished runs and begins the last one anew"),
+        (["run", "folder"], "execute", "the same command goes on from the last checkpoint"),
+        (["evaluate", "folder"], "load_settings", "the same command begins anew"),
+        (["report", "folder"], "write_report", "the same command begins anew"),
+        (["speed"], "compare", "the same command begins anew"),
+    ],
+)
+def test_an_interrupt_says_what_the_command_would_do_next(arguments, called, told, monkeypatch, capsys, no_colour):
+    def interrupted(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands if hasattr(commands, called) else project, called, interrupted)
+    assert main(arguments) == INTERRUPTED
+    assert capsys.readouterr().err == f"interrupted; {told}\n"
+
+
+def test_train_then_evaluate(no_colour, capsys):
+    folder = Path("run")
+    assert main(["train", "--posterior", "planar", "--folder", "run", *SMOKE]) == 0
+    assert "−log p(x)" in capsys.readouterr().out
+    assert main(["evaluate", "run", "--importance-samples", "3"]) == 0
+    assert "3 importance samples" in capsys.readouterr().out
+    stored = json.loads((folder / "evaluation-3-samples.json").read_text())
+    assert stored["negative_elbo"] == json.loads((folder / METRICS).read_text())["test"]["negative_elbo"]
+    assert main(["train", "--posterior", "planar", "--folder", "run", *SMOKE]) == 1
+    assert "a finished one. Choose another --folder." in capsys.readouterr().err
+
+
+def test_train_goes_on_only_when_told_to(no_colour, capsys, monkeypatch):
+    arguments = ["train", "--posterior", "none", *SMOKE]
+
+    def no_memory(*_arguments: object, **_options: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vae_flows.runs.execution.evaluate", no_memory)
+        with pytest.raises(MemoryError):
+            main(arguments)
+    assert main(arguments) == 1
+    assert "Pass --resume to go on" in capsys.readouterr().err
+    assert main([*arguments, "--resume"]) == 0
+    assert (Path("runs/train/caltech101-silhouettes/none/seed-0") / METRICS).exists()
+
+
+def test_benchmark_reports_and_publishes(no_colour, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "LocalEngine", InProcessRunner)
+    arguments = ["benchmark", "--posteriors", "none", "planar", *SMOKE]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "none seed 0: finished in" in out
+    assert "FFJORD paper, Table 3" in out
+    assert {"results.json", "table.md", "table.csv"} <= {path.name for path in Path("runs/smoke").iterdir()}
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.count("finished before") == 2
+    assert main(["report", "runs/smoke", "--publish", "published"]) == 0
+    assert Path("published/table.md").read_text() == Path("runs/smoke/table.md").read_text()
+    assert main(["benchmark", "--posteriors", "none", "--preset", "smoke"]) == 1
+    assert "training.max_epochs = 1 (asked for: 2)" in capsys.readouterr().err
+
+
+def test_a_posterior_that_fails_does_not_stop_the_others(no_colour, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "LocalEngine", InProcessRunner)
+    # Posteriors without a flow take no options.
+    assert main(["benchmark", "--posteriors", "none", "planar", *SMOKE, "posterior_options.num_layers=2"]) == 1
+    captured = capsys.readouterr()
+    assert "failed: caltech101-silhouettes none seed 0" in captured.err
+    assert "does not take these options" in captured.err
+    table = Path("runs/smoke/table.md").read_text()
+    assert "| none | failed | failed |" in table
+    assert "1 of 2 runs failed." in table
+
+
+@pytest.mark.slow
+def test_a_real_grid_of_processes(tmp_path):
+    def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "experiments", "benchmark", "--folder", str(tmp_path), "--workers", "2"]
+        return subprocess.run([*command, *SMOKE, *arguments], capture_output=True, text=True, check=False)
+
+    first = benchmark("posterior_options.num_layers=2", "--posteriors", "none", "planar")
+    assert first.returncode == 1
+    assert "ended with status 1" in first.stderr
+    assert "does not take these options" in first.stderr
+    again = benchmark("posterior_options.num_layers=2", "--posteriors", "none", "planar")
+    assert "planar seed 0: finished before" in again.stdout
+    assert "none seed 0: started" in again.stdout
+    log = tmp_path / "caltech101-silhouettes" / "none" / "seed-0" / "log.txt"
+    assert log.read_text().count("does not take these options") == 2

@@ -1,0 +1,161 @@
+"""The grid: plan its cells, run those that are not finished, and go on when one fails."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from vae_flows.benchmark.engine import Engine, RunExit, RunHandle
+from vae_flows.benchmark.presets import Preset
+from vae_flows.data import available_data_sets
+from vae_flows.errors import FileError, unknown_name
+from vae_flows.flows import find_flow
+from vae_flows.persistence.json_files import write_json
+from vae_flows.runs.folder import FAILURE, METRICS, folder_of, prepare
+from vae_flows.runs.settings import RunSettings, override
+from vae_flows.training import ComputeSettings
+
+__all__ = ["GridMonitor", "GridRun", "RunOutcome", "plan_grid", "run_grid"]
+
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class GridRun:
+    """One run of the grid and its folder."""
+
+    folder: Path
+    settings: RunSettings
+
+    @property
+    def label(self) -> str:
+        """Data set, posterior and seed, for people."""
+        return f"{self.settings.data} {self.settings.posterior} seed {self.settings.seed}"
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What became of a cell in this pass over the grid."""
+
+    cell: GridRun
+    status: Literal["finished", "skipped", "failed", "elsewhere"]
+    seconds: float = 0.0
+    error: str | None = None
+
+
+class GridMonitor(Protocol):
+    """What is told of a grid's progress."""
+
+    def started(self, cell: GridRun) -> None:
+        """A cell was started."""
+        ...
+
+    def ended(self, outcome: RunOutcome) -> None:
+        """A cell finished, failed, or was skipped because it is finished or another process works on it."""
+        ...
+
+    def running(self, cells: Sequence[GridRun]) -> None:
+        """These cells run; told again and again."""
+        ...
+
+
+def plan_grid(
+    preset: Preset,
+    root: Path,
+    *,
+    posteriors: Sequence[str] = (),
+    data: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    compute: ComputeSettings | None = None,
+    overrides: Sequence[str] = (),
+) -> tuple[GridRun, ...]:
+    """Return the cells of a preset's grid, those of one data set together, the seeds of one posterior together.
+
+    Arguments:
+        preset: Where settings come from.
+        root: Folder of the grid.
+        posteriors: Instead of the preset's.
+        data: Instead of the preset's.
+        seeds: Instead of the preset's.
+        compute: Device, precision, processes.
+        overrides: Settings to change in every cell, as `override` takes them.
+
+    Raises:
+        UnknownNameError: A posterior, a data set or a setting is not known.
+        InvalidInputError: A posterior's flow is in a package that is not installed.
+    """
+    chosen = (data or preset.data, posteriors or preset.posteriors, seeds or preset.seeds)
+    for name in chosen[0]:
+        if name not in available_data_sets():
+            raise unknown_name("data set", name, available_data_sets())
+    for name in chosen[1]:
+        find_flow(name)
+    grid = dict.fromkeys(itertools.product(*chosen))
+    settings = [override(preset.settings(*names, compute=compute), overrides) for names in grid]
+    return tuple(GridRun(folder_of(root, cell), cell) for cell in settings)
+
+
+def run_grid(cells: Sequence[GridRun], runner: Engine, monitor: GridMonitor) -> tuple[RunOutcome, ...]:
+    """Run the cells that are not finished, as many at once as the runner takes.
+
+    Whatever ends this function, an interrupt too, ends the cells under way; a later call takes their checkpoints up.
+
+    Raises:
+        InvalidInputError: A cell's folder holds a run with other settings. Nothing was started then.
+        FileError: A cell's folder cannot be made or written to; likewise.
+    """
+    for cell in cells:
+        prepare(cell.folder, cell.settings)
+    outcomes: list[RunOutcome] = []
+    waiting = list(reversed(cells))
+    under_way: dict[GridRun, tuple[RunHandle, float]] = {}
+
+    def end(outcome: RunOutcome) -> None:
+        outcomes.append(outcome)
+        monitor.ended(outcome)
+
+    try:
+        while waiting or under_way:
+            while waiting and len(under_way) < runner.workers:
+                cell = waiting.pop()
+                if (cell.folder / METRICS).exists():
+                    end(RunOutcome(cell, "skipped"))
+                    continue
+                try:
+                    handle = runner.start(cell.folder)
+                except FileError as error:
+                    end(_conclude(cell, RunExit(f"could not be started: {error}"), 0.0))
+                    continue
+                under_way[cell] = (handle, time.monotonic())
+                monitor.started(cell)
+            for cell, (handle, start) in list(under_way.items()):
+                if (exited := handle.poll()) is not None:
+                    del under_way[cell]
+                    end(_conclude(cell, exited, time.monotonic() - start))
+            monitor.running(list(under_way))
+            if under_way:
+                time.sleep(POLL_SECONDS)
+    finally:
+        # All at once, and to the end even when the user grows impatient: threads outlive a second interrupt.
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda running: running[0].stop(), under_way.values()))
+    return tuple(outcomes)
+
+
+def _conclude(cell: GridRun, exited: RunExit, seconds: float) -> RunOutcome:
+    """Tell what became of a cell; a run that has its results is finished, whichever process made them."""
+    if (cell.folder / METRICS).exists():
+        return RunOutcome(cell, "finished", seconds)
+    if exited.in_use:
+        return RunOutcome(cell, "elsewhere")
+    error = exited.error or f"ended well but left no {METRICS}"
+    try:
+        write_json(cell.folder / FAILURE, {"error": error})
+    except FileError as also:
+        error = f"{error}\n{also}"
+    return RunOutcome(cell, "failed", seconds, error)

@@ -1,0 +1,261 @@
+"""From the folder of a grid to its report: one file of results, tables, plots, and the table of the README."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from vae_flows.benchmark.presets import POSTERIORS
+from vae_flows.benchmark.published import PUBLISHED
+from vae_flows.data.images import is_integer
+from vae_flows.errors import DataError, complaint
+from vae_flows.flows import find_flow
+from vae_flows.persistence.archives import read_npz
+from vae_flows.persistence.json_files import read_json, to_lines, write_files
+from vae_flows.persistence.records import differences, from_plain
+from vae_flows.reporting import (
+    Reference,
+    Run,
+    Table,
+    image_grid,
+    plot_curves,
+    plot_results,
+    results_table,
+    summaries_to_csv,
+    summarize,
+)
+from vae_flows.reporting.plots import to_png
+from vae_flows.reporting.tables import tables_to_markdown
+from vae_flows.runs.folder import FAILURE, IMAGES, METRICS, SETTINGS, data_name, load_settings, run_folder
+from vae_flows.runs.settings import RunSettings
+
+__all__ = ["REPORT_FILES", "Results", "collect_results", "render_tables", "write_report"]
+
+REPORT_FILES = RESULTS, TABLE_MARKDOWN, TABLE_CSV = "results.json", "table.md", "table.csv"
+MAX_VALUES = 2**24
+"""Of the pictures that a run leaves: more would not be seen."""
+NOT_COMPARED = ("posterior", "training.seed", "split_seed", "data_path", "compute.", "evaluation.")
+"""Settings that say where and how often a run took place, not what it was."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a grid's cells reported: one record each, in the order of the grid.
+
+    A record of a finished cell is its `metrics.json`; of another it is data, posterior, seed and status.
+    """
+
+    cells: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """Read a `results.json`.
+
+        Raises:
+            DataError: The file is missing or damaged.
+        """
+        plain = read_json(path)
+        if not isinstance(plain, dict) or not isinstance(plain.get("cells"), list):
+            raise DataError(complaint(str(path), "results of a benchmark", "other JSON"))
+        return cls(tuple(plain["cells"]))
+
+    def to_json(self) -> str:
+        """Return JSON with one line a cell."""
+        return to_lines("cells", self.cells)
+
+    def runs(self) -> tuple[Run, ...]:
+        """Return what tables and plots are made of."""
+        return tuple(map(_to_run, self.cells))
+
+
+def collect_results(root: Path) -> Results:
+    """Gather the cells below `root`.
+
+    Raises:
+        DataError: There is no cell.
+    """
+    folders = [path.parent for path in root.glob(f"*/*/*/{SETTINGS}")]
+    if not folders:
+        raise DataError(complaint(str(root), "the folder of a benchmark", "one without a cell"))
+    cells = [_record(folder) for folder in folders]
+    order = {name: place for place, name in enumerate(POSTERIORS)}
+    cells.sort(
+        key=lambda cell: (cell["data"], order.get(cell["posterior"], len(order)), cell["posterior"], cell["seed"])
+    )
+    return Results(tuple(cells))
+
+
+def render_tables(results: Results) -> tuple[Table, ...]:
+    """Return one table a data set, beside the paper's numbers, with notes on what differs from the paper."""
+    references = _references()
+    return tuple(
+        results_table(summaries, references.get(data), _notes([c for c in results.cells if c["data"] == data]))
+        for data, summaries in summarize(results.runs()).items()
+    )
+
+
+def _references() -> dict[str, Reference]:
+    return {data: published.reference for data, published in PUBLISHED.items()}
+
+
+def write_report(root: Path, destination: Path | None = None) -> tuple[Results, tuple[Path, ...]]:
+    """Write `results.json`, `table.md`, `table.csv` and plots of the grid in `root`.
+
+    Arguments:
+        root: Folder of the grid.
+        destination: Where to write, the same folder by default.
+
+    Returns:
+        The results and the files written.
+    """
+    destination = destination or root
+    results = collect_results(root)
+    summaries = summarize(results.runs())
+    flat = [summary for group in summaries.values() for summary in group]
+    files: dict[str, bytes | str] = {
+        RESULTS: results.to_json(),
+        TABLE_MARKDOWN: tables_to_markdown(render_tables(results)),
+        TABLE_CSV: summaries_to_csv(flat, _references()),
+    }
+    for data in summaries:
+        figures = _draw(root, data, results)
+        files |= {f"{data}-{name}.png": to_png(figure) for name, figure in figures.items()}
+    return results, write_files(destination, files)
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """Read what a cell's folder tells, which is taken for what anyone may have written.
+
+    Raises:
+        DataError: It is not what a run writes, or of another run than the folder's.
+    """
+    if not (folder / METRICS).exists():
+        settings = load_settings(folder)
+        status = "failed" if (folder / FAILURE).exists() else "unfinished"
+        record = {"data": data_name(settings), "posterior": settings.posterior, "seed": settings.seed, "status": status}
+        _check_identity(folder / SETTINGS, record)
+        return record
+    path, plain = folder / METRICS, read_json(folder / METRICS)
+    try:
+        # Where a data file lies is the business of one machine.
+        record = plain | {"status": "finished", "settings": plain["settings"] | {"data_path": None}}
+        from_plain(RunSettings, record["settings"])
+        run = _to_run(record)
+        numbers = [run.negative_elbo, run.negative_log_likelihood, run.seconds_per_epoch, *run.curve]
+        if not all(math.isfinite(number) for number in numbers if number is not None):
+            raise ValueError("numbers that are not finite")
+        if not isinstance(run.unit, str) or not is_integer(run.parameters):
+            raise TypeError("another unit, or another number of parameters")
+        hash((record["commit"], record["dirty"]))
+    except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
+        told = f"others ({type(error).__name__}: {error})"
+        raise DataError(complaint(str(path), "the metrics of a finished run", told)) from error
+    _check_identity(path, record)
+    return record
+
+
+def _check_identity(path: Path, record: Mapping[str, Any]) -> None:
+    """Refuse a record that names another run than its folder: names become those of files."""
+    data, posterior, seed = record["data"], record["posterior"], record["seed"]
+    named = all(isinstance(name, str) for name in (data, posterior)) and is_integer(seed)
+    folder = path.parent
+    if not named or run_folder(folder.parents[2], data, posterior, seed) != folder or data != folder.parents[1].name:
+        got = f"data {data!r}, posterior {posterior!r}, seed {seed!r}"
+        raise DataError(complaint(str(path), "the run that its folder is named after", got, "Remove this folder."))
+
+
+def _to_run(cell: Mapping[str, Any]) -> Run:
+    identity = {"data": cell["data"], "posterior": cell["posterior"], "seed": cell["seed"]}
+    if cell["status"] != "finished":
+        return Run(**identity, status=cell["status"])
+    scale, test, history = cell["nats_per_unit"], cell["test"], cell["history"]
+    likelihood, seconds = test["negative_log_likelihood"], history["seconds"]
+    return Run(
+        **identity,
+        unit=cell["unit"],
+        negative_elbo=test["negative_elbo"] / scale,
+        negative_log_likelihood=None if likelihood is None else likelihood / scale,
+        evaluations_per_solve=test["evaluations_per_solve"],
+        seconds_per_epoch=sum(seconds) / len(seconds) if seconds else None,
+        parameters=cell["parameters"],
+        curve=tuple(bound / scale for bound in history["validation_negative_elbo"]),
+    )
+
+
+def _notes(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what a reader must know to compare these runs of one data set with the paper's and among themselves."""
+    finished = [cell for cell in cells if cell["status"] == "finished"]
+    unfinished = sum(cell["status"] == "unfinished" for cell in cells)
+    failed = len(cells) - len(finished) - unfinished
+    notes = [f"{failed} of {len(cells)} runs failed."] if failed else []
+    notes += [f"{unfinished} of {len(cells)} runs are not finished."] if unfinished else []
+    if len({(cell["commit"], cell["dirty"]) for cell in finished}) > 1:
+        notes.append("The runs come from different versions of the code.")
+    told = dict.fromkeys(note for cell in finished for note in _deviations(from_plain(RunSettings, cell["settings"])))
+    if told:
+        notes.append(f"Settings that differ from the paper's, in brackets: {'; '.join(told)}.")
+    return notes
+
+
+def _deviations(settings: RunSettings) -> list[str]:
+    """Word each setting that is not the paper's, with the paper's in brackets, where the paper has a number."""
+    published = PUBLISHED.get(settings.data)
+    if published is None or settings.posterior not in published.reference.negative_elbo:
+        return []
+    theirs = published.preset.settings(settings.data, settings.posterior, settings.seed)
+    found = differences(_with_defaults(settings), _with_defaults(theirs))
+    return [
+        f"{name.replace('posterior_options', settings.posterior)} {_word(ours)} ({_word(theirs)})"
+        for name, (ours, theirs) in found.items()
+        if not name.startswith(NOT_COMPARED) or name.startswith("posterior_options.")
+    ]
+
+
+def _with_defaults(settings: RunSettings) -> RunSettings:
+    """Name the options of the flow that were left at their defaults, where those are plain values."""
+    parameters = inspect.signature(find_flow(settings.posterior)).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and isinstance(p.default, str | int)}
+    return replace(settings, posterior_options={**defaults, **settings.posterior_options})
+
+
+def _word(value: Any) -> str:
+    if value is None or value == []:
+        return "none"
+    return "×".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _draw(root: Path, data: str, results: Results) -> dict[str, Figure]:
+    runs = [run for run in results.runs() if run.data == data]
+    figures: dict[str, Figure] = {}
+    if any(run.curve for run in runs):
+        figures["elbo-by-epoch"] = plot_curves(runs, title=f"{data}: mean and range of the seeds")
+    if any(run.negative_elbo is not None for run in runs):
+        title = f"{data}: mean ± std, seeds as circles"
+        figures["test-elbo"] = plot_results(runs, summarize(runs)[data], title=title)
+    images = {run.posterior: _read_images(root, run) for run in reversed(runs) if run.status == "finished"}
+    if images:
+        shown = dict(reversed(images.items()))
+        originals = next(iter(shown.values()))["originals"]
+        reconstructions = {"original": originals, **{name: rows["reconstructions"] for name, rows in shown.items()}}
+        figures["reconstructions"] = image_grid(reconstructions, title=f"{data}: test images and reconstructions")
+        samples = {name: rows["samples"] for name, rows in shown.items()}
+        figures["samples"] = image_grid(samples, title=f"{data}: samples from the prior, decoded")
+    return figures
+
+
+def _read_images(root: Path, run: Run) -> dict[str, NDArray[np.float64]]:
+    path = run_folder(root, run.data, run.posterior, run.seed) / IMAGES
+    stored = read_npz(path, ("originals", "reconstructions", "samples"))
+    for name, levels in stored.items():
+        if levels.dtype != np.uint8 or levels.ndim != 4 or levels.size > MAX_VALUES:
+            got = f"{levels.dtype} of shape {levels.shape}"
+            raise DataError(complaint(f"{path}, {name}", "levels (N, C, H, W) of a few images", got))
+    return {name: levels / 255.0 for name, levels in stored.items()}

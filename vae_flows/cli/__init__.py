@@ -1,0 +1,1 @@
+"""The command line: `vae-flows`, or `python -m vae_flows`."""

@@ -1,0 +1,99 @@
+"""Records of settings as plain values: to JSON and back, and what differs between two."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.persistence import configuration
+from vae_flows.persistence.configuration import without_lists
+
+__all__ = ["differences", "flatten", "from_plain", "to_plain"]
+
+Record = TypeVar("Record")
+
+
+def to_plain(value: Any) -> Any:
+    """Turn records into what JSON knows: dicts, lists, numbers, strings, `None`.
+
+    Example:
+        >>> from vae_flows.runs.settings import NetworkSettings
+        >>> to_plain(NetworkSettings("mlp", (300, 200), 64))
+        {'kind': 'mlp', 'hidden_dims': [300, 200], 'context_dim': 64}
+    """
+    return configuration.to_plain(value, _fields)
+
+
+def from_plain(kind: type[Record], plain: Any) -> Record:
+    """Build a record of class `kind` from what `to_plain` made; fields that are absent take their defaults.
+
+    Raises:
+        InvalidInputError: A field is unknown or a required one is missing.
+
+    Example:
+        >>> from vae_flows.runs.settings import NetworkSettings
+        >>> from_plain(NetworkSettings, {"kind": "mlp", "hidden_dims": [300]}).hidden_dims
+        (300,)
+    """
+    if not isinstance(plain, Mapping):
+        raise InvalidInputError(complaint(kind.__name__, "a mapping of its fields", repr(plain)))
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(plain) - set(hints))
+    if unknown:
+        remedy = "Was it written by another version?"
+        raise InvalidInputError(
+            complaint(kind.__name__, f"fields among {', '.join(hints)}", ", ".join(unknown), remedy)
+        )
+    try:
+        return kind(**{name: _restore(hints[name], value) for name, value in plain.items()})
+    except TypeError as error:
+        raise InvalidInputError(complaint(kind.__name__, "all of its required fields", str(error))) from None
+
+
+def differences(ours: Any, theirs: Any) -> dict[str, tuple[Any, Any]]:
+    """Return the settings in which two records differ, by dotted name, ours before theirs.
+
+    Example:
+        >>> from vae_flows.training import TrainingSettings
+        >>> differences(TrainingSettings(max_epochs=5), TrainingSettings())
+        {'max_epochs': (5, 2000)}
+    """
+    left, right = dict(flatten(to_plain(ours))), dict(flatten(to_plain(theirs)))
+    names = dict.fromkeys([*left, *right])
+    return {name: (left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)}
+
+
+def flatten(plain: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and the value of each entry that is no mapping itself.
+
+    Example:
+        >>> list(flatten({"training": {"seed": 0}}))
+        [('training.seed', 0)]
+    """
+    for name, value in plain.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _restore(hint: Any, value: Any) -> Any:
+    """Give a plain value the type that its field is annotated with, as far as JSON lost it."""
+    if value is None:
+        return None
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return from_plain(hint, value)
+    element, *_ = typing.get_args(hint) or (None,)
+    if typing.get_origin(hint) is tuple and isinstance(value, list) and dataclasses.is_dataclass(element):
+        return tuple(_restore(element, item) for item in value)
+    return without_lists(value)
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {entry.name: to_plain(getattr(record, entry.name)) for entry in dataclasses.fields(record)}

@@ -1,0 +1,1 @@
+"""A run is a thing: its settings, its folder, and what it does."""

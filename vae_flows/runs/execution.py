@@ -1,0 +1,186 @@
+"""What a run does: it trains, tests the best weights, draws pictures, and leaves its metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vae_flows.data import DataSet
+from vae_flows.errors import InvalidInputError, NonFiniteLossError, complaint
+from vae_flows.evaluation import EvaluationResult, evaluate
+from vae_flows.persistence.files import exclusive, sweep
+from vae_flows.persistence.json_files import write_atomically, write_json
+from vae_flows.persistence.records import to_plain
+from vae_flows.runs.build import build_data, build_vae
+from vae_flows.runs.folder import BEST, FAILURE, IMAGES, LAST, LOCK_SECONDS, METRICS, data_name, load_settings
+from vae_flows.runs.provenance import describe_commit, describe_hardware, describe_versions
+from vae_flows.runs.settings import EvaluationSettings, RunSettings
+from vae_flows.training import TrainingResult, load_weights, train
+from vae_flows.vae import VAE
+
+__all__ = ["evaluate_run", "execute", "is_main_process"]
+
+IMAGE_COUNT = 12
+
+
+def execute(folder: Path, *, progress: bool = False) -> dict[str, Any] | None:
+    """Train and test the run that `settings.json` in `folder` defines, from its checkpoint where it has one.
+
+    Arguments:
+        folder: The run's folder.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        What `metrics.json` holds, or `None` in the helper processes of a run that trains in several.
+
+    Raises:
+        FolderInUseError: Another process works on this run.
+        FileError: The folder cannot be written to, or was removed meanwhile.
+        NonFiniteLossError: Training or test met a number that is NaN or infinite.
+    """
+    settings = load_settings(folder)
+    if not is_main_process():
+        _train(folder, settings, progress=False)
+        return None
+    with exclusive(folder, wait=LOCK_SECONDS) as lock:
+        sweep(folder)
+        (folder / FAILURE).unlink(missing_ok=True)
+        start = time.perf_counter()
+        data, vae, trained = _train(folder, settings, progress=progress)
+        lock.require()
+        tested = _test(vae, data, settings)
+        lock.require()
+        write_atomically(folder / IMAGES, _draw_images(vae, data, settings.seed))
+        metrics = _metrics(settings, data, vae, trained, tested) | {"seconds": time.perf_counter() - start}
+        write_json(folder / METRICS, metrics)
+        (folder / FAILURE).unlink(missing_ok=True)
+    return metrics
+
+
+def evaluate_run(folder: Path, evaluation: EvaluationSettings, device: str = "cpu") -> EvaluationResult:
+    """Test the best weights of the run in `folder`, with other settings of the test if wanted.
+
+    Arguments:
+        folder: The run's folder.
+        evaluation: Settings of the test.
+        device: Name of a device, or `"auto"` for a GPU if there is one.
+
+    Raises:
+        CheckpointError: There is no checkpoint, it is damaged, or it belongs to another model.
+        InvalidInputError: There is no such device.
+        NonFiniteLossError: A number of the test is NaN or infinite.
+    """
+    settings = dataclasses.replace(load_settings(folder), evaluation=evaluation)
+    data = build_data(settings)
+    vae = build_vae(settings, data)
+    load_weights(vae, folder / BEST)
+    return _test(_move(vae, device), data, settings)
+
+
+def is_main_process() -> bool:
+    """Tell whether this is the process that the user started; the launcher of a parallel run numbers the others."""
+    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+
+
+def _train(folder: Path, settings: RunSettings, *, progress: bool) -> tuple[DataSet, VAE, TrainingResult]:
+    data = build_data(settings)
+    vae = build_vae(settings, data)
+    resume = (folder / LAST).exists()
+    trained = train(
+        vae, data, settings.training, folder=folder, compute=settings.compute, resume=resume, progress=progress
+    )
+    return data, vae, trained
+
+
+def _test(vae: VAE, data: DataSet, settings: RunSettings) -> EvaluationResult:
+    options = settings.evaluation
+    result = evaluate(
+        vae,
+        data.test,
+        batch_size=options.batch_size,
+        importance_samples=options.importance_samples,
+        chunk_size=options.chunk_size,
+        seed=settings.seed,
+    )
+    for name in ("negative_elbo", "negative_log_likelihood"):
+        value = getattr(result, name)
+        if value is not None and not math.isfinite(value):
+            subject = f"test of {settings.posterior} on {settings.data}, {name}"
+            remedy = "Are the weights finite? A checkpoint of an earlier epoch, or a smaller learning rate, may help."
+            raise NonFiniteLossError(complaint(subject, "a finite number", value, remedy))
+    return result
+
+
+def _move(vae: VAE, device: str) -> VAE:
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    try:
+        return vae.to(name)
+    except (RuntimeError, AssertionError) as error:
+        expected = "a device of this machine, such as cpu or cuda"
+        raise InvalidInputError(complaint("device", expected, repr(device), str(error).splitlines()[0])) from None
+
+
+def _draw_images(vae: VAE, data: DataSet, seed: int) -> bytes:
+    """Return originals, reconstructions and samples as a compressed `.npz` of grey levels in 0 … 255."""
+    device = next(vae.parameters()).device
+    vae.eval()
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        originals = data.test.take(IMAGE_COUNT).batch().to(device)
+        reconstructions, samples = vae.reconstruct(originals), vae.generate(IMAGE_COUNT)
+    stream = io.BytesIO()
+    np.savez_compressed(
+        stream, originals=_levels(originals), reconstructions=_levels(reconstructions), samples=_levels(samples)
+    )
+    return stream.getvalue()
+
+
+def _levels(images: Tensor) -> NDArray[np.uint8]:
+    return (images.clamp(0, 1) * 255).round().byte().cpu().numpy()
+
+
+def _metrics(
+    settings: RunSettings, data: DataSet, vae: VAE, trained: TrainingResult, tested: EvaluationResult
+) -> dict[str, Any]:
+    history = [dataclasses.asdict(epoch) for epoch in trained.history]
+    unit, scale = _unit(data)
+    return {
+        "data": data_name(settings),
+        "data_description": data.description,
+        "posterior": settings.posterior,
+        "seed": settings.seed,
+        "unit": unit,
+        "nats_per_unit": scale,
+        "test": dataclasses.asdict(tested),
+        "best_epoch": trained.best_epoch,
+        "best_validation_negative_elbo": trained.best_validation_negative_elbo,
+        "stopped_early": trained.stopped_early,
+        "training_seconds": trained.seconds,
+        "forward_evaluations": trained.forward_evaluations,
+        "parameters": _count(vae),
+        "posterior_parameters": _count(cast(torch.nn.Module, vae.posterior)),
+        "settings": to_plain(settings),
+        "versions": describe_versions(),
+        "hardware": describe_hardware(),
+        **describe_commit(),
+        "history": {name: [epoch[name] for epoch in history] for name in (history[0] if history else ())},
+    }
+
+
+def _unit(data: DataSet) -> tuple[str, float]:
+    """Return the unit in which the literature reports this kind of data, and how many nats it is."""
+    return ("nats", 1.0) if data.pixels == "binary" else ("bits/dim", math.prod(data.image_shape) * math.log(2.0))
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,86 @@
+"""The folder of a run: the settings that define it, and after it everything that came of it.
+
+`settings.json` defines the run, `last.ckpt` and `best.ckpt` are its checkpoints, `metrics.csv` has a row
+for each epoch, `log.txt` is what it printed, `images.npz` a few reconstructions and samples, `failure.json` why it
+failed. `metrics.json` comes last: with it the run is finished.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.persistence.files import exclusive
+from vae_flows.persistence.json_files import read_json, write_json
+from vae_flows.persistence.records import differences, from_plain, to_plain
+from vae_flows.runs.settings import RunSettings
+
+__all__ = [
+    "BEST",
+    "EPOCHS",
+    "FAILURE",
+    "IMAGES",
+    "LAST",
+    "LOCK_SECONDS",
+    "LOG",
+    "METRICS",
+    "SETTINGS",
+    "data_name",
+    "folder_of",
+    "load_settings",
+    "prepare",
+    "run_folder",
+]
+
+SETTINGS, METRICS, FAILURE, LOG, IMAGES = "settings.json", "metrics.json", "failure.json", "log.txt", "images.npz"
+LAST, BEST, EPOCHS = "last.ckpt", "best.ckpt", "metrics.csv"
+LOCK_SECONDS = 2.0
+"""How long a folder is waited for: a run whose parent was killed is about to end, too."""
+
+
+def folder_of(root: Path, settings: RunSettings) -> Path:
+    """Return the folder of a run below that of its grid: `<root>/<data>/<posterior>/seed-<n>`."""
+    return run_folder(root, data_name(settings), settings.posterior, settings.seed)
+
+
+def run_folder(root: Path, data: str, posterior: str, seed: int) -> Path:
+    """Return the folder of a run by its names; characters that some file system refuses become hyphens.
+
+    Example:
+        >>> run_folder(Path("runs"), "mnist-static", "zuko:NSF", 1).as_posix()
+        'runs/mnist-static/zuko-NSF/seed-1'
+    """
+    return root / data / re.sub(r"[^\w.-]", "-", posterior) / f"seed-{seed}"
+
+
+def data_name(settings: RunSettings) -> str:
+    """Return the data set's name; of a user's file or folder, its own name without where it lies."""
+    return Path(settings.data).stem
+
+
+def load_settings(folder: Path) -> RunSettings:
+    """Read the settings of the run in `folder`."""
+    return from_plain(RunSettings, read_json(folder / SETTINGS))
+
+
+def prepare(folder: Path, settings: RunSettings) -> None:
+    """Write the settings of a run to its folder, or check that they are those already there.
+
+    Raises:
+        InvalidInputError: The folder holds a run with other settings; results of two settings are never mixed. Only
+            those of the test may change, as long as the run is not finished.
+        FileError: The folder cannot be made or written to, or another process is at work in it.
+    """
+    if not (folder / SETTINGS).exists():
+        write_json(folder / SETTINGS, to_plain(settings))
+        return
+    found = differences(settings, load_settings(folder))
+    if found and not (folder / METRICS).exists() and all(name.startswith("evaluation.") for name in found):
+        with exclusive(folder, wait=LOCK_SECONDS):  # the test is still to come, and may be another
+            write_json(folder / SETTINGS, to_plain(settings))
+        return
+    if found:
+        told = ", ".join(f"{name} = {theirs!r} (asked for: {ours!r})" for name, (ours, theirs) in found.items())
+        remedy = "Choose another --folder, or remove this one."
+        raise InvalidInputError(complaint(str(folder), "a new folder or a run with the same settings", told, remedy))

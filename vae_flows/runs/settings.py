@@ -1,0 +1,190 @@
+"""Everything that defines one run, as frozen records that go to JSON and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from vae_flows.data.images import is_integer
+from vae_flows.errors import InvalidInputError, complaint, require_number, require_positive, unknown_name
+from vae_flows.persistence.configuration import without_lists
+from vae_flows.persistence.records import flatten, from_plain, to_plain
+from vae_flows.training import ComputeSettings, TrainingSettings
+
+__all__ = ["EvaluationSettings", "NetworkSettings", "RunSettings", "override"]
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Encoder and decoder.
+
+    Arguments:
+        kind: `"conv"`, the benchmark's gated convolutions, or `"mlp"`, gated dense layers.
+        hidden_dims: Widths of the encoder's hidden layers; the decoder has them in reverse. Only for `"mlp"`.
+        context_dim: Number of features that the encoder emits.
+    """
+
+    kind: Literal["conv", "mlp"] = "conv"
+    hidden_dims: tuple[int, ...] = ()
+    context_dim: int = 256
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("conv", "mlp"):
+            raise unknown_name("network kind", str(self.kind), ("conv", "mlp"))
+        require_positive("NetworkSettings", context_dim=self.context_dim)
+        if not isinstance(self.hidden_dims, tuple):
+            raise InvalidInputError(complaint("NetworkSettings hidden_dims", "widths", repr(self.hidden_dims)))
+        for width in self.hidden_dims:
+            require_positive("NetworkSettings hidden_dims", width=width)
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """The test.
+
+    Arguments:
+        importance_samples: Samples an image for −log p(x); 0 leaves it out.
+        chunk_size: Samples at once, `None` for all.
+        batch_size: Images at once.
+    """
+
+    importance_samples: int = 0
+    chunk_size: int | None = None
+    batch_size: int = 100
+
+    def __post_init__(self) -> None:
+        samples = self.importance_samples
+        if not is_integer(samples) or samples < 0:
+            expected = "an integer of at least 0"
+            raise InvalidInputError(complaint("EvaluationSettings importance_samples", expected, repr(samples)))
+        require_positive("EvaluationSettings", batch_size=self.batch_size)
+        if self.chunk_size is not None:
+            require_positive("EvaluationSettings", chunk_size=self.chunk_size)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """One cell of the grid: what to train, on what, how, and how to test it.
+
+    Arguments:
+        data: Name of the data set.
+        posterior: Name of the posterior's flow.
+        posterior_options: Options of the flow; a mapping under `"solver"` gives the fields of an `ODESolver`.
+        latent_dim: Size of the latent vectors.
+        variance_bounds: Least and greatest variance of the base Gaussian, or no bounds.
+        network: Encoder and decoder.
+        training: Training, its seed being the seed of the whole run.
+        compute: Device, precision, processes.
+        evaluation: The test.
+        split_seed: Seed of the split, for data sets without an official one.
+        pixels: `"binary"` or `"grey"`, or what the data set is by default.
+        data_path: The data file or folder, for data sets that do not come with the package.
+        max_images: Use only that many images of each split.
+    """
+
+    data: str
+    posterior: str
+    posterior_options: Mapping[str, Any] = field(default_factory=dict)
+    latent_dim: int = 64
+    variance_bounds: tuple[float, float] | None = None
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    split_seed: int | None = None
+    pixels: Literal["binary", "grey"] | None = None
+    data_path: str | None = None
+    max_images: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("data", "posterior"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise InvalidInputError(complaint(f"RunSettings {name}", "a name", repr(getattr(self, name))))
+        if not isinstance(self.posterior_options, Mapping):
+            expected = "a mapping of the flow's options"
+            raise InvalidInputError(complaint("RunSettings posterior_options", expected, repr(self.posterior_options)))
+        object.__setattr__(self, "posterior_options", without_lists(self.posterior_options))
+        parts = {
+            "network": NetworkSettings,
+            "training": TrainingSettings,
+            "compute": ComputeSettings,
+            "evaluation": EvaluationSettings,
+        }
+        for name, kind in parts.items():
+            if not isinstance(getattr(self, name), kind):
+                raise InvalidInputError(complaint(f"RunSettings {name}", kind.__name__, repr(getattr(self, name))))
+        require_positive("RunSettings", latent_dim=self.latent_dim)
+        if self.max_images is not None:
+            require_positive("RunSettings", max_images=self.max_images)
+        if self.split_seed is not None and not (is_integer(self.split_seed) and 0 <= self.split_seed < 2**32):
+            expected = "an integer from 0 to 2**32 - 1, or None"
+            raise InvalidInputError(complaint("RunSettings split_seed", expected, repr(self.split_seed)))
+        if self.pixels not in (None, "binary", "grey"):
+            raise InvalidInputError(complaint("RunSettings pixels", "'binary', 'grey' or None", repr(self.pixels)))
+        if self.data_path is not None and not isinstance(self.data_path, str):
+            raise InvalidInputError(complaint("RunSettings data_path", "a path or None", repr(self.data_path)))
+        self._check_variance_bounds()
+
+    def _check_variance_bounds(self) -> None:
+        bounds = self.variance_bounds
+        if bounds is None:
+            return
+        if not isinstance(bounds, tuple) or len(bounds) != 2:
+            raise InvalidInputError(complaint("RunSettings variance_bounds", "least and greatest", repr(bounds)))
+        least, greatest = bounds
+        require_number("RunSettings", "variance_bounds, the least", least, above=0.0)
+        require_number("RunSettings", "variance_bounds, the greatest", greatest, above=float(least))
+
+    @property
+    def seed(self) -> int:
+        """The seed of initial weights, batches and draws."""
+        return self.training.seed
+
+
+def override(settings: RunSettings, assignments: Iterable[str]) -> RunSettings:
+    """Change settings by assignments to their dotted names.
+
+    Arguments:
+        settings: What to start from.
+        assignments: `name=value`, the value being JSON or else taken as a word.
+
+    Raises:
+        InvalidInputError: An assignment has no `=`, or a record does not take the value.
+        UnknownNameError: There is no such setting.
+
+    Example:
+        >>> settings = RunSettings("mnist-static", "ffjord")
+        >>> settings = override(settings, ["network.kind=mlp", "network.hidden_dims=[300]", "posterior_options.rank=8"])
+        >>> settings.network.hidden_dims, settings.posterior_options
+        ((300,), {'rank': 8})
+    """
+    plain = to_plain(settings)
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise InvalidInputError(complaint("setting", "name=value", repr(assignment)))
+        _assign(plain, name, _parse(text))
+    return from_plain(RunSettings, plain)
+
+
+def _assign(plain: dict[str, Any], name: str, value: Any) -> None:
+    """Set the entry with this dotted name; only options of flows, which have names of their own, may be new."""
+    *outer, last = name.split(".")
+    may_be_new = outer[:1] == ["posterior_options"]
+    record: Any = plain
+    for key in outer:
+        record = record.setdefault(key, {}) if may_be_new else record.get(key)
+        if not isinstance(record, dict):
+            break
+    if not isinstance(record, dict) or (last not in record and not may_be_new):
+        raise unknown_name("setting", name, [known for known, _ in flatten(plain)])
+    record[last] = value
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        return text
