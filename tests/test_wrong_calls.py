@@ -21,7 +21,9 @@ PUBLIC = (
     "vae_flows.reporting", "vae_flows.testing", "vae_flows.training", "vae_flows.transforms",
 )  # fmt: skip
 
-INSTALLED = [name for name in VALID if "Zuko" not in name or find_spec("zuko") is not None]
+# What rows need beside the library itself.
+NEEDED = {"ZukoFlow": "zuko", "ZukoFlow.train": "zuko", "diagnose_weights": "arviz_stats"}
+INSTALLED = [name for name in VALID if name not in NEEDED or find_spec(NEEDED[name]) is not None]
 
 # How many wrong calls still end in errors of torch or Python. These numbers only ever fall.
 KNOWN: dict[str, int] = {
@@ -58,7 +60,8 @@ KNOWN: dict[str, int] = {
 
 # Results, which are made by the library and only read by others.
 RECORDS = {
-    "CalibrationResult", "Draw", "Draws", "ELBO", "EpochRecord", "Estimate", "EvaluationResult", "LayerUpdate",
+    "Bound", "CalibrationResult", "Draw", "Draws", "ELBO", "EpochRecord", "Estimate", "EvaluationResult",
+    "ImportanceBounds", "LayerUpdate", "LikelihoodProgress", "LikelihoodResult", "WeightDiagnostics",
     "PosteriorSummary", "Reference", "ScoredSample", "Table", "TrainingResult", "WorkCount", "WorkMeter",
 }  # fmt: skip
 # Base classes to be derived from.

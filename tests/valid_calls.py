@@ -309,6 +309,8 @@ VALID: dict[str, Callable[[], ValidCall]] = {
     "VAE.encode": lambda: ValidCall(vae().encode, {"x": images()}),
     "VAE.decode": lambda: ValidCall(vae().decode, {"z": latents()}),
     "VAE.prior": lambda: ValidCall(vae().prior, {"like": latents()}),
+    "VAE.log_likelihood": lambda: ValidCall(vae().log_likelihood, {"x": images(), "z": latents()}),
+    "VAE.log_prior": lambda: ValidCall(vae().log_prior, {"z": latents()}),
     "VAE.elbo": lambda: ValidCall(
         vae().elbo, {"x": images(), "num_particles": 2, "beta": 0.5, "gradient": "reparameterized"}
     ),
@@ -662,6 +664,30 @@ VALID: dict[str, Callable[[], ValidCall]] = {
             "seed": 0,
         },
     ),
+    "estimate_likelihood": lambda: ValidCall(
+        vf.evaluation.estimate_likelihood,
+        {
+            "vae": vae(),
+            "data": levels(),
+            "importance_samples": 4,
+            "particles": (2,),
+            "batch_size": 3,
+            "chunk_size": 6,
+            "seed": 0,
+            "folder": None,
+            "progress": lambda step: None,
+        },
+    ),
+    "importance_weighted_bounds": lambda: ValidCall(
+        vf.evaluation.importance_weighted_bounds,
+        {"log_joint": conditional, "q": density(), "particles": (2,), "num_samples": 4, "chunk_size": 3},
+    ),
+    "sample_log_weights": lambda: ValidCall(
+        vf.evaluation.sample_log_weights,
+        {"log_joint": conditional, "q": density(), "num_samples": 4, "chunk_size": 3},
+    ),
+    "effective_sample_size": lambda: ValidCall(vf.evaluation.effective_sample_size, {"log_weights": torch.randn(5, 2)}),
+    "diagnose_weights": lambda: ValidCall(vf.evaluation.diagnose_weights, {"log_weights": torch.randn(50, 2)}),
     "simulation_based_calibration": lambda: ValidCall(
         vf.evaluation.simulation_based_calibration,
         {

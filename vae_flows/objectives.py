@@ -182,8 +182,8 @@ def elbo(
         raise InvalidInputError(complaint("beta", "a finite number", repr(beta)))
     drawn = _draw(q, num_particles, gradient)
     z, log_q = drawn.z, drawn.log_q
-    reconstruction = _evaluate("log_likelihood", log_likelihood, z, log_q.shape).mean(0)
-    kl = (log_q - _evaluate("log_prior", log_prior, z, log_q.shape)).mean(0)
+    reconstruction = evaluate_log_density("log_likelihood", log_likelihood, z, log_q.shape).mean(0)
+    kl = (log_q - evaluate_log_density("log_prior", log_prior, z, log_q.shape)).mean(0)
     regularization = None if drawn.regularization is None else drawn.regularization.mean(0)
     return ELBO(reconstruction - beta * kl, reconstruction, kl, regularization, drawn.meters)
 
@@ -288,7 +288,7 @@ def renyi_bound(
         z, log_q = draw(q, particles.stop - start, gradient)
         if gradient == "path" and z.requires_grad:
             cotangent_scale.apply_to(z, particles)
-        parts.append(_evaluate("log_joint", log_joint, z, log_q.shape) - log_q)
+        parts.append(evaluate_log_density("log_joint", log_joint, z, log_q.shape) - log_q)
     log_weights = torch.cat(parts)
     # Each particle's part of the gradient comes with the factor w̃ from the average; these make it α w̃ + (1 − α) w̃².
     cotangent_scale.factors = alpha + (1 - alpha) * ((1 - alpha) * log_weights.detach()).softmax(0)
@@ -367,7 +367,8 @@ def _check_alpha(alpha: float) -> None:
         raise InvalidInputError(complaint("alpha", "a finite number", repr(alpha)))
 
 
-def _evaluate(name: str, log_density: LogDensity, z: Tensor, shape: Size) -> Tensor:
+def evaluate_log_density(name: str, log_density: LogDensity, z: Tensor, shape: Size) -> Tensor:
+    """Evaluate a log-density, called `name` in messages, at draws, once it gives one number for each of them."""
     value = log_density(z)
     if not isinstance(value, Tensor):
         raise InvalidInputError(complaint(name, f"a tensor of shape {tuple(shape)}", described(value)))

@@ -12,7 +12,7 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor, nn
 
 from vae_flows import objectives
-from vae_flows.checks import checked
+from vae_flows.checks import checked, described
 from vae_flows.distributions import DiagonalNormal, evaluate, is_regularized
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.likelihoods import Likelihood
@@ -21,6 +21,7 @@ from vae_flows.objectives import ELBO, GradientEstimator
 from vae_flows.persistence.savable import SavableModule
 from vae_flows.protocols import Posterior, Prior, condition_posterior, context_size_of, make_prior, size_of
 from vae_flows.pyro_modules import register_module
+from vae_flows.tensors.shapes import is_dense
 
 __all__ = ["ELBO", "VAE"]
 
@@ -130,6 +131,31 @@ class VAE(SavableModule):
         return make_prior(self.prior_model, like.shape[-1])
 
     @checked
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """Return log p(x | z) in nats, `(*sample, *batch)`, for images `(*batch, *event)` and latents.
+
+        The images are not checked here: `encode` does that, once, where they enter.
+
+        Arguments:
+            x: Images.
+            z: Latents `(*sample, *batch, latent_dim)`.
+
+        Raises:
+            InvalidInputError: Sizes that disagree.
+        """
+        return self.likelihood.log_prob(self._decoder_output(z), x)
+
+    @checked
+    def log_prior(self, z: Tensor) -> Tensor:
+        """Return log p(z) in nats, `(*batch)`, for latents `(*batch, latent_dim)`.
+
+        Raises:
+            InvalidInputError: The prior that was given has another shape than the latents.
+        """
+        self._check_latents(z)
+        return self.prior(z).log_prob(z)
+
+    @checked
     def elbo(
         self, x: Tensor, num_particles: int = 1, beta: float = 1.0, gradient: GradientEstimator = "reparameterized"
     ) -> ELBO:
@@ -147,7 +173,7 @@ class VAE(SavableModule):
         """
         q = self.encode(x)
         return objectives.elbo(
-            self._log_likelihood_of(x), self._log_prior, q, num_particles, beta=beta, gradient=gradient
+            self._log_likelihood_of(x), self.log_prior, q, num_particles, beta=beta, gradient=gradient
         )
 
     @checked
@@ -205,7 +231,7 @@ class VAE(SavableModule):
             UnknownNameError: There is no such gradient.
         """
         q, log_likelihood = self.encode(x), self._log_likelihood_of(x)
-        log_prior = self._log_prior
+        log_prior = self.log_prior
         if alpha != 1 and num_particles != 1 and self.prior_model is not None:
             log_prior = self._prior_for_nonlinear_bound
         return objectives.renyi_bound(
@@ -255,17 +281,18 @@ class VAE(SavableModule):
         return z
 
     def _decoder_output(self, z: Tensor) -> Tensor:
-        size = self._told_latent_dim() or self._drawn_latent_dim
-        if size not in (None, *z.shape[-1:]):
-            raise InvalidInputError(complaint("latents", f"shape (*batch, {size})", f"shape {tuple(z.shape)}"))
+        self._check_latents(z)
         parameters = self.decoder(z.reshape(-1, z.shape[-1]))
         return parameters.reshape(z.shape[:-1] + parameters.shape[1:])
 
-    def _log_likelihood_of(self, x: Tensor) -> Callable[[Tensor], Tensor]:
-        return lambda z: self.likelihood.log_prob(self._decoder_output(z), x)
+    def _check_latents(self, z: Tensor) -> None:
+        size = self._told_latent_dim() or self._drawn_latent_dim
+        if not is_dense(z) or not z.dim() or size not in (None, z.shape[-1]):
+            expected = f"a floating-point tensor of shape (*batch, {size or 'latent_dim'})"
+            raise InvalidInputError(complaint("latents", expected, described(z)))
 
-    def _log_prior(self, z: Tensor) -> Tensor:
-        return self.prior(z).log_prob(z)
+    def _log_likelihood_of(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda z: self.log_likelihood(x, z)
 
     def _prior_for_nonlinear_bound(self, z: Tensor) -> Tensor:
         return objectives.for_nonlinear_bound("log p(z)", self.prior(z)).log_prob(z)

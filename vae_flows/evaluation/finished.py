@@ -1,0 +1,176 @@
+"""Values of the examples that an evaluation has finished, in a small file from which it goes on after a kill."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from time import perf_counter
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from vae_flows.errors import CheckpointError, complaint
+from vae_flows.persistence.files import exclusive, read_file, sweep, written_whole
+
+__all__ = ["FinishedValues", "digest_of_examples", "digest_of_model", "finished_values"]
+
+SECONDS_BETWEEN_WRITES = 5.0
+REMEDY = "Give another folder, or delete the file to begin anew."
+
+
+class FinishedValues:
+    """Named numbers of each example, NaN where they are not known yet, and the file that they are kept in.
+
+    Arguments:
+        values: float64 tensors `(N, …)` by name.
+        digests: What each finished example was, integers `(N,)`.
+        done: Which examples are finished, booleans `(N,)`.
+        seconds: Time that the finished ones took.
+        key: What the values depend on beside the examples.
+        path: The file, `None` for none.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Tensor],
+        digests: Tensor,
+        done: Tensor,
+        seconds: float,
+        key: str,
+        path: Path | None,
+    ) -> None:
+        self.values = dict(values)
+        self.done = done
+        self.seconds = seconds
+        self._digests = digests
+        self._key = key
+        self._path = path
+        self._written = perf_counter()
+
+    def holds(self, indices: Tensor, digests: Tensor) -> bool:
+        """Return whether all these examples are finished.
+
+        Raises:
+            CheckpointError: They were other examples.
+        """
+        if not bool(self.done[indices].all()):
+            return False
+        if not torch.equal(self._digests[indices], digests):
+            got = f"others at positions {int(indices[0])} to {int(indices[-1])}"
+            raise CheckpointError(complaint(f"{self._path}", "values of the same examples", got, REMEDY))
+        return True
+
+    def put(self, indices: Tensor, digests: Tensor, values: Mapping[str, Tensor], seconds: float) -> None:
+        """Take the values of further examples, and write them all from time to time."""
+        for name, entries in values.items():
+            self.values[name][indices] = entries.detach().double().cpu()
+        self._digests[indices], self.done[indices] = digests, True
+        self.seconds += seconds
+        if perf_counter() - self._written > SECONDS_BETWEEN_WRITES:
+            self.write()
+
+    def write(self) -> None:
+        """Write what is finished, in whole."""
+        if self._path is None:
+            return
+        content = {
+            **{f"values.{name}": tensor.contiguous() for name, tensor in self.values.items()},
+            "digests": self._digests,
+            "done": self.done.to(torch.uint8),
+            "seconds": torch.tensor([self.seconds], dtype=torch.float64),
+            "key": torch.tensor(list(self._key.encode()), dtype=torch.uint8),
+        }
+        with written_whole(self._path) as file:
+            file.write(safetensors.torch.save(content))
+        self._written = perf_counter()
+
+
+@contextmanager
+def finished_values(
+    path: Path | None, count: int, shapes: Mapping[str, tuple[int, ...]], key: str
+) -> Iterator[FinishedValues]:
+    """Open the values of an evaluation, those that the file holds among them, and write them at the end, come what may.
+
+    Arguments:
+        path: The file, `None` to keep nothing; its folder belongs to this process meanwhile.
+        count: Examples, N.
+        shapes: Names of the values and the shape of those of one example.
+        key: What the values depend on beside the examples.
+
+    Raises:
+        CheckpointError: The file is damaged, or belongs to another model or other settings.
+        FolderInUseError: Another process works in the folder.
+    """
+    with ExitStack() as stack:
+        if path is not None:
+            stack.enter_context(exclusive(path.parent))
+            sweep(path.parent)
+        if path is not None and path.exists():
+            values = _read(path, count, shapes, key)
+        else:
+            empty = {
+                name: torch.full((count, *shape), torch.nan, dtype=torch.float64) for name, shape in shapes.items()
+            }
+            digests, done = torch.zeros(count, dtype=torch.int64), torch.zeros(count, dtype=torch.bool)
+            values = FinishedValues(empty, digests, done, 0.0, key, path)
+        try:
+            yield values
+        finally:
+            values.write()
+
+
+def digest_of_model(model: nn.Module, *settings: object) -> str:
+    """Return a digest of a model's weights and of settings.
+
+    Example:
+        >>> layer = nn.Linear(1, 1)
+        >>> before = digest_of_model(layer, 1)
+        >>> before == digest_of_model(layer, 1), before == digest_of_model(layer, 2)
+        (True, False)
+        >>> _ = layer.weight.data.add_(1)
+        >>> before == digest_of_model(layer, 1)
+        False
+    """
+    found = hashlib.blake2b(repr(settings).encode(), digest_size=16)
+    for name, tensor in sorted(model.state_dict().items()):
+        if isinstance(tensor, Tensor):  # modules may keep other state
+            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            found.update(_bytes_of(tensor))
+    return found.hexdigest()
+
+
+def digest_of_examples(x: Tensor) -> Tensor:
+    """Return a digest of each example of a batch, integers `(B,)`.
+
+    Example:
+        >>> first, second, third = digest_of_examples(torch.tensor([[0.0], [1.0], [0.0]]))
+        >>> bool(first == third), bool(first == second)
+        (True, False)
+    """
+    digests = [hashlib.blake2b(_bytes_of(example), digest_size=8).digest() for example in x.detach().cpu()]
+    return torch.tensor([int.from_bytes(digest, "big", signed=True) for digest in digests], dtype=torch.int64)
+
+
+def _bytes_of(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _read(path: Path, count: int, shapes: Mapping[str, tuple[int, ...]], key: str) -> FinishedValues:
+    try:
+        content = safetensors.torch.load(read_file(path))
+        kept = bytes(content["key"].tolist()).decode()
+        values = {name: content[f"values.{name}"] for name in shapes}
+        digests, done = content["digests"], content["done"].bool()
+        seconds = content["seconds"].item()
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        got = f"damage ({type(error).__name__})"
+        raise CheckpointError(complaint(f"{path}", "values of an evaluation", got, REMEDY)) from error
+    fits = all(values[name].shape == (count, *shape) for name, shape in shapes.items())
+    if kept != key or not fits or digests.shape != (count,) or done.shape != (count,):
+        expected, got = "values of the same model, examples and settings", "those of others"
+        raise CheckpointError(complaint(f"{path}", expected, got, REMEDY))
+    return FinishedValues(values, digests, done, float(seconds), key, path)
