@@ -10,6 +10,7 @@ conditional generative models". Here p(z) does not depend on y.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -65,7 +66,7 @@ def halves(images: Tensor) -> tuple[Tensor, Tensor]:
     return x.flatten(1), y.flatten(1)
 
 
-def train(vae: ConditionalVAE, images: vf.data.Images, epochs: int) -> None:
+def train(vae: ConditionalVAE, images: vf.data.Examples, epochs: int) -> None:
     """Maximise the ELBO by Adam."""
     optimizer = torch.optim.Adam(vae.parameters(), lr=1e-3)
     for epoch in range(1, epochs + 1):
@@ -80,7 +81,7 @@ def train(vae: ConditionalVAE, images: vf.data.Images, epochs: int) -> None:
 
 
 @torch.no_grad()
-def evaluate(vae: ConditionalVAE, images: vf.data.Images) -> Tensor:
+def evaluate(vae: ConditionalVAE, images: vf.data.Examples) -> Tensor:
     """Return the ELBO of each image, averaged over draws of z."""
     vae.eval()
     return torch.cat([vae.elbo(*halves(batch), TEST_DRAWS) for batch in images.batch().split(BATCH)])
@@ -97,7 +98,7 @@ def main(epochs: int = 15, latent_dim: int = 24, seed: int = 0, quick: bool = Fa
     """
     data = vf.data.load("omniglot")
     training, testing = (part.take(100 if quick else len(part)) for part in (data.train, data.test))
-    half = training.num_pixels // 2
+    half = math.prod(data.event_shape) // 2
     bounds = {}
     for name, options in POSTERIORS.items():
         print(name)

@@ -48,7 +48,7 @@ def make_vae(data: vf.data.DataSet, latent_dim: int, posterior: str, prior: vf.F
 
 
 @torch.no_grad()
-def evaluate(vae: vf.VAE, images: vf.data.Images) -> Tensor:
+def evaluate(vae: vf.VAE, images: vf.data.Examples) -> Tensor:
     """Return the ELBO of each image, averaged over draws of z."""
     vae.eval()  # traces are estimated in training mode, and exact in evaluation mode
     return torch.cat([vae.elbo(x, TEST_DRAWS).elbo for x in images.batch().split(BATCH)])

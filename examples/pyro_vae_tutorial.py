@@ -65,7 +65,7 @@ def flow_guide(latent_dim: int) -> vf.FlowGuide:
     return vf.FlowGuide(encoder, posterior, site="z")
 
 
-def train(model: Program, guide: Program, images: vf.data.Images, epochs: int) -> None:
+def train(model: Program, guide: Program, images: vf.data.Examples, epochs: int) -> None:
     """Train model and guide by stochastic variational inference."""
     svi = SVI(model, guide, PyroOptim(torch.optim.Adam, {"lr": 1e-3}), Trace_ELBO())
     for epoch in range(1, epochs + 1):

@@ -41,7 +41,6 @@ KNOWN: dict[str, int] = {
     "GreyLevels.log_prob": 3,
     "GreyLevels.sample": 1,
     "Images": 2,
-    "Images.batch": 1,
     "Run": 46,
     "ToyDensity.log_density": 1,
     "VAE": 4,
@@ -65,7 +64,9 @@ RECORDS = {
     "PosteriorSummary", "Reference", "ScoredSample", "Table", "TrainingResult", "WorkCount", "WorkMeter",
 }  # fmt: skip
 # Base classes to be derived from.
-EXTENDED = {"AugmentedField", "ConditionedDynamics", "Divergence", "FusedTransform", "Regularizer", "VectorField"}
+EXTENDED = {
+    "AugmentedField", "ConditionedDynamics", "Divergence", "Examples", "FusedTransform", "Regularizer", "VectorField",
+}  # fmt: skip
 # What derived classes write and the library calls, with arguments that it has made or checked itself.
 HOOKS = {
     "adopt", "exact", "renewed_by",

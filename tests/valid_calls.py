@@ -62,6 +62,10 @@ def levels() -> vf.data.Images:
     return vf.data.Images(torch.randint(256, (6, 16), dtype=torch.uint8), SHAPE)
 
 
+def rows() -> vf.data.TensorExamples:
+    return vf.data.TensorExamples(torch.randn(6, 2), torch.arange(6))
+
+
 def data_set() -> vf.data.DataSet:
     return vf.data.DataSet("small", levels(), levels(), levels(), "grey", "a small one")
 
@@ -621,8 +625,6 @@ VALID: dict[str, Callable[[], ValidCall]] = {
     "Images.batch": lambda: ValidCall(
         levels().batch, {"indices": torch.tensor([0, 1]), "generator": torch.Generator(), "dtype": torch.float32}
     ),
-    "Images.take": lambda: ValidCall(levels().take, {"count": 2}),
-    "Images.to": lambda: ValidCall(levels().to, {"device": "cpu"}),
     "DataSet": lambda: ValidCall(
         vf.data.DataSet,
         {
@@ -632,6 +634,39 @@ VALID: dict[str, Callable[[], ValidCall]] = {
             "test": levels(),
             "pixels": "grey",
             "description": "a small one",
+        },
+    ),
+    "TensorExamples": lambda: ValidCall(
+        vf.data.TensorExamples, {"storage": torch.randn(3, 2), "labels": torch.zeros(3, dtype=torch.int64)}
+    ),
+    "TensorExamples.batch": lambda: ValidCall(
+        rows().batch, {"indices": torch.tensor([0, 1]), "generator": torch.Generator(), "dtype": torch.float32}
+    ),
+    "TensorExamples.fingerprint": lambda: ValidCall(rows().fingerprint),
+    "Examples.batch": lambda: VALID["TensorExamples.batch"](),
+    "Examples.batches": lambda: ValidCall(
+        rows().batches,
+        {"indices": [torch.tensor([0, 1])], "generator": None, "dtype": torch.float64},
+        lambda made: list(made),
+    ),
+    "Examples.fingerprint": lambda: VALID["TensorExamples.fingerprint"](),
+    "Examples.select": lambda: ValidCall(rows().select, {"indices": torch.tensor([0, 1])}),
+    "Examples.take": lambda: ValidCall(rows().take, {"count": 2}),
+    "Examples.to": lambda: ValidCall(rows().to, {"device": "cpu"}),
+    "Images.fingerprint": lambda: ValidCall(levels().fingerprint),
+    "as_examples": lambda: ValidCall(
+        vf.data.as_examples, {"data": torch.randn(3, 2), "labels": torch.zeros(3, dtype=torch.int64)}
+    ),
+    "as_data_set": lambda: ValidCall(
+        vf.data.as_data_set,
+        {
+            "data": torch.randn(9, 2),
+            "validation": 0.2,
+            "test": 3,
+            "split_seed": 1,
+            "labels": torch.zeros(9, dtype=torch.int64),
+            "name": "mine",
+            "description": "made here",
         },
     ),
     "from_arrays": lambda: ValidCall(
@@ -657,7 +692,7 @@ VALID: dict[str, Callable[[], ValidCall]] = {
         vf.evaluation.evaluate,
         {
             "vae": vae(),
-            "images": levels(),
+            "data": levels(),
             "batch_size": 3,
             "importance_samples": 2,
             "chunk_size": 1,

@@ -12,6 +12,7 @@ __all__ = [
     "DataError",
     "FileError",
     "FolderInUseError",
+    "IndexOutOfRangeError",
     "IntegrationError",
     "InvalidInputError",
     "NonFiniteLossError",
@@ -34,6 +35,10 @@ class BiasedBoundWarning(UserWarning):
 
 class InvalidInputError(VAEFlowsError, ValueError):
     """An argument has a wrong shape, dtype, value or combination."""
+
+
+class IndexOutOfRangeError(InvalidInputError, IndexError):
+    """There is no example at a position; iteration over a sequence ends with it."""
 
 
 class UnknownNameError(VAEFlowsError, ValueError):

@@ -98,7 +98,7 @@ def test_npz_arrays_that_are_no_images_are_refused(tmp_path):
     with pytest.raises(InvalidInputError, match=r"mine train images: expected float64 values from 0 to 1, got 7 to 7"):
         load(path)
     np.savez(path, train=LEVELS, train_labels=np.arange(3), test=LEVELS)
-    with pytest.raises(InvalidInputError, match="train labels: expected one for each of 20 images"):
+    with pytest.raises(InvalidInputError, match="train labels: expected one for each of 20 examples"):
         load(path)
 
 

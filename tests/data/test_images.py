@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tests.seeds import numpy_generator, torch_generator
-from vae_flows.data import DataSet, Images
+from vae_flows.data import Images
 from vae_flows.errors import InvalidInputError
 
 STANDARD_ERRORS = 5.0  # false-alarm rate 6e-7 a comparison
@@ -135,11 +135,6 @@ def test_only_a_positive_number_of_images_is_taken(count):
         grey().take(count)
 
 
-def test_a_split_of_another_type_is_refused():
-    with pytest.raises(InvalidInputError, match=r"DataSet test: expected an Images, got a torch\.float32 tensor"):
-        DataSet("a", grey(), grey(), torch.zeros(3), "grey", "")  # pyright: ignore[reportArgumentType]
-
-
 def test_integer_batches_are_refused():
     with pytest.raises(InvalidInputError, match=r"Images.batch dtype: expected a floating-point type, got torch.int64"):
         grey().batch(dtype=torch.int64)
@@ -243,15 +238,3 @@ def test_storage_that_does_not_fit_is_refused(storage, options, message):
 
 def test_a_representation_is_short():
     assert len(repr(grey(count=6))) < 100
-
-
-def test_a_data_set_holds_one_kind_of_image():
-    bits = packed(random_bits(6, (1, 4, 4)))
-    data = DataSet("toy", grey(dynamic_binarization=True), bits, bits, pixels="binary", description="")
-    assert data.image_shape == (1, 4, 4)
-    with pytest.raises(InvalidInputError, match=r"data set 'toy', test: expected images of shape \(1, 4, 4\)"):
-        DataSet("toy", bits, bits, packed(random_bits(6, (1, 4, 5))), pixels="binary", description="")
-    with pytest.raises(InvalidInputError, match=r"validation: expected binary pixels, got Images\(6 of 1×4×4, grey"):
-        DataSet("toy", bits, grey(), bits, pixels="binary", description="")
-    with pytest.raises(InvalidInputError, match=r"train: expected grey pixels"):
-        DataSet("toy", bits, grey(), grey(), pixels="grey", description="")

@@ -27,7 +27,7 @@ def test_the_default_seed_is_fixed():
 @pytest.mark.parametrize(
     ("sizes", "seed", "message"),
     [
-        ((5, 5), 0, r"toy split: expected sizes of at least 1 that leave some of 10 images.*got \(5, 5\) held out"),
+        ((5, 5), 0, r"toy split: expected sizes of at least 1 that leave some of 10 examples.*got \(5, 5\) held out"),
         ((0,), 0, r"got \(0,\) held out"),
         ((-1, 3), 0, r"got \(-1, 3\) held out"),
         ((1,), -1, r"toy split_seed: expected an integer from 0"),
@@ -72,7 +72,7 @@ def test_a_given_test_set_stays_as_it_is():
         ),
         (("train", "validation", "test"), {"validation_size": 1}, "got validation_size"),
         (("train", "test"), {"test_size": 2}, "got test_size"),
-        (("train",), {"test_size": 9}, r"leave some of 10 images"),
+        (("train",), {"test_size": 9}, r"leave some of 10 examples"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(given, options, message):
@@ -80,9 +80,8 @@ def test_options_that_do_not_fit_are_refused(given, options, message):
         complete_splits("toy", {name: rows(10) for name in given}, fraction=0.1, **{**NOTHING, **options})
 
 
-def test_labels_are_one_an_image():
-    given = {"train": Rows(np.zeros((4, 2)), np.zeros(3, np.int64))}
+def test_labels_are_one_per_example():
     with pytest.raises(
-        InvalidInputError, match=r"toy train labels: expected one for each of 4 images, got shape \(3,\)"
+        InvalidInputError, match=r"toy train labels: expected one for each of 4 examples, got shape \(3,\)"
     ):
-        complete_splits("toy", given, fraction=0.3, **NOTHING)
+        Rows(np.zeros((4, 2)), np.zeros(3, np.int64), "toy train")

@@ -137,7 +137,7 @@ def test_missing_and_damaged_files_are_refused(root, tmp_path):
 
 
 def test_options_that_do_not_fit_are_refused(root):
-    with pytest.raises(InvalidInputError, match=r"mnist split: expected sizes.*leave some of 30 images"):
+    with pytest.raises(InvalidInputError, match=r"mnist split: expected sizes.*leave some of 30 examples"):
         load("mnist", root=root, validation_size=30)
     with pytest.raises(InvalidInputError, match=r"data set 'mnist': expected options among .*got test_size"):
         load("mnist", root=root, test_size=3)

@@ -11,7 +11,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from vae_flows.data.images import TOP_LEVEL, DataSet, Images, ImageShape, Pixels, require_image_shape
+from vae_flows.data.conversion import as_label_tensor
+from vae_flows.data.data_set import DataSet
+from vae_flows.data.images import TOP_LEVEL, Images, ImageShape, Pixels, require_image_shape
 from vae_flows.data.splits import SPLITS
 from vae_flows.errors import InvalidInputError, complaint
 
@@ -84,7 +86,7 @@ def from_arrays(
     if chosen == "binary":
         levels[1:] = _binarize_grey(levels[1:])
     splits = [
-        _images(split, shape, chosen, _as_labels(subject, label))
+        _images(split, shape, chosen, as_label_tensor(subject, label))
         for subject, split, label in zip(subjects, levels, labels, strict=True)
     ]
     return DataSet(name, *splits, pixels=chosen, description=description)
@@ -255,15 +257,3 @@ def _images(levels: np.ndarray, image_shape: ImageShape, pixels: Pixels, labels:
         dynamic_binarization=pixels == "binary" and not packed,
         labels=labels,
     )
-
-
-def _as_labels(subject: str, labels: ArrayLike | Tensor | None) -> Tensor | None:
-    if labels is None:
-        return None
-    try:
-        array = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InvalidInputError(complaint(f"labels of {subject}", "integers", f"{error}")) from error
-    if array.dtype.kind not in "ui":
-        raise InvalidInputError(complaint(f"labels of {subject}", "integers", f"dtype {array.dtype}"))
-    return torch.from_numpy(array.astype(np.int64))

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vae_flows.data.arrays import from_arrays
-from vae_flows.data.images import DataSet, ImageShape, Pixels
+from vae_flows.data.data_set import DataSet
+from vae_flows.data.images import ImageShape, Pixels
 from vae_flows.data.pictures import Channels, decode
-from vae_flows.data.splits import SPLITS, Rows, complete_splits
+from vae_flows.data.splits import SPLITS, Rows, Size, complete_splits
 from vae_flows.errors import DataError, complaint
 from vae_flows.persistence.archives import read_npz
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["image_folder", "npz_file"]
 
-HELD_OUT_FRACTION = 0.1
 SPLIT_NAMES = {
     "train": ("train",),
     "validation": ("validation", "val", "valid"),
@@ -38,8 +38,8 @@ def npz_file(
     *,
     pixels: Pixels | None = None,
     split_seed: int | None = None,
-    validation_size: int | None = None,
-    test_size: int | None = None,
+    validation_size: Size | None = None,
+    test_size: Size | None = None,
     image_shape: ImageShape | None = None,
     white: float | None = None,
 ) -> DataSet:
@@ -52,8 +52,8 @@ def npz_file(
         path: The file.
         pixels: `"binary"` or `"grey"`; by default binary only where the values are.
         split_seed: Of the shuffle that holds splits out.
-        validation_size: Number of validation images that are held out.
-        test_size: Number of test images that are held out.
+        validation_size: Number or fraction of validation examples that are held out.
+        test_size: Number or fraction of test examples that are held out.
         image_shape: `(C, H, W)` of flat images `(N, P)`.
         white: The value of white, as in `from_arrays`.
 
@@ -69,7 +69,7 @@ def npz_file(
         for name in names:
             if name in arrays:
                 labels = arrays.get("labels" if split == "whole" else f"{name}_labels")
-                given[split] = Rows(arrays[name], labels)
+                given[split] = Rows(arrays[name], labels, f"{path} {name}")
     return _build(
         path,
         given,
@@ -87,8 +87,8 @@ def image_folder(
     *,
     pixels: Pixels | None = None,
     split_seed: int | None = None,
-    validation_size: int | None = None,
-    test_size: int | None = None,
+    validation_size: Size | None = None,
+    test_size: Size | None = None,
     image_size: int | tuple[int, int] | None = None,
     channels: Channels | None = None,
 ) -> DataSet:
@@ -101,8 +101,8 @@ def image_folder(
         path: The folder; pictures may lie in sub-folders of a split.
         pixels: `"binary"` or `"grey"`; by default binary only where the pictures are black and white.
         split_seed: Of the shuffle that holds splits out.
-        validation_size: Number of validation images that are held out.
-        test_size: Number of test images that are held out.
+        validation_size: Number or fraction of validation examples that are held out.
+        test_size: Number or fraction of test examples that are held out.
         image_size: Side, or `(height, width)`, to which all pictures are resized.
         channels: 1 or 3, to convert all pictures to grey or colour.
 
@@ -133,7 +133,9 @@ def _build(
     pixels: Pixels | None,
     image_shape: ImageShape | None = None,
     white: float | None = None,
-    **held_out: int | None,
+    split_seed: int | None,
+    validation_size: Size | None,
+    test_size: Size | None,
 ) -> DataSet:
     if set(given) not in ({"whole"}, {"train", "test"}, set(SPLITS)):
         raise DataError(
@@ -146,7 +148,9 @@ def _build(
     described = f"{path.name}, {'its own splits' if set(given) == set(SPLITS) else 'split by seed'}"
     if "whole" in given:
         given = {"train": given["whole"]}
-    splits = complete_splits(str(path), given, fraction=HELD_OUT_FRACTION, **held_out)
+    splits = complete_splits(
+        str(path), given, split_seed=split_seed, validation_size=validation_size, test_size=test_size
+    )
     train, validation, test = (splits[split] for split in SPLITS)
     return from_arrays(
         train.values,

@@ -1,34 +1,36 @@
-"""Images as they stay in memory, packed bits or grey levels, and the data set of three such splits."""
+"""Images as they stay in memory: packed bits or grey levels."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
-from typing import Literal, TypeGuard
+from typing import Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from vae_flows.checks import checked, require_device
+from vae_flows.data.examples import (
+    Indices,
+    StoredExamples,
+    is_integer,
+    require_floating_point,
+    require_labels,
+)
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.tensors.checksum import checksum
 
-__all__ = ["DataSet", "ImageShape", "Images", "Pixels", "is_integer", "require_image_shape"]
+__all__ = ["ImageShape", "Images", "Pixels", "is_integer", "require_image_shape"]
 
 ImageShape = tuple[int, int, int]
 Pixels = Literal["binary", "grey"]
 
 TOP_LEVEL = 255
-INTEGER_TYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-Indices = Tensor | slice | Sequence[int] | NDArray[np.integer]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Images:
+class Images(StoredExamples):
     r"""One split of a data set: compact in memory, floating point only as a batch, on the device of its storage.
 
     Binary images are bits, eight to a byte, the first pixel in the highest bit (the order of `numpy.packbits`). Grey
@@ -81,17 +83,7 @@ class Images:
             )
         if self.packed and self.dynamic_binarization:
             raise InvalidInputError(complaint("Images", "grey levels for dynamic binarisation", "packed bits"))
-        labels = self.labels
-        if labels is None:
-            return
-        if not isinstance(labels, Tensor) or labels.dtype not in INTEGER_TYPES:
-            got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-            raise InvalidInputError(complaint("Images labels", "a tensor of integers", got))
-        if labels.shape != (len(self),):
-            raise InvalidInputError(complaint("Images labels", f"shape ({len(self)},)", tuple(labels.shape)))
-
-    def __len__(self) -> int:
-        return len(self.storage)
+        require_labels("Images labels", self.labels, len(self))
 
     def __repr__(self) -> str:
         kind = "packed bits" if self.packed else "grey levels"
@@ -103,21 +95,14 @@ class Images:
         """P = C·H·W, the number of values of an image."""
         return math.prod(self.image_shape)
 
-    def to(self, device: torch.device | str) -> Images:
-        """Return these images with storage and labels on `device`."""
-        device = require_device("Images.to device", device)
-        labels = None if self.labels is None else self.labels.to(device)
-        return replace(self, storage=self.storage.to(device), labels=labels)
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """`(C, H, W)`, the shape of one image."""
+        return self.image_shape
 
-    def take(self, count: int) -> Images:
-        """Return the first `count` images, or all where there are fewer; memory is shared.
-
-        Raises:
-            InvalidInputError: `count` is not positive.
-        """
-        if not is_integer(count) or count < 1:
-            raise InvalidInputError(complaint("Images.take count", "a positive number", repr(count)))
-        return replace(self, storage=self.storage[:count], labels=None if self.labels is None else self.labels[:count])
+    def fingerprint(self) -> str:
+        """Return number, shape and checksum of the images."""
+        return f"{len(self)} of shape {self.image_shape}, checksum {checksum(self.storage)}"
 
     def batch(
         self,
@@ -140,9 +125,8 @@ class Images:
         Raises:
             InvalidInputError: The indices, the generator's device or the dtype do not fit.
         """
-        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-            raise InvalidInputError(complaint("Images.batch dtype", "a floating-point type", dtype))
-        rows = self._rows(indices)
+        require_floating_point("Images.batch dtype", dtype)
+        rows = self._rows(self.storage, indices)
         if self.packed:
             pixels = _unpack_bits(rows, dtype)[:, : self.num_pixels]
         elif self.dynamic_binarization:
@@ -150,30 +134,6 @@ class Images:
         else:
             pixels = rows.to(dtype) / TOP_LEVEL
         return pixels.reshape(-1, *self.image_shape)
-
-    def _rows(self, indices: Indices | None) -> Tensor:
-        if indices is None:
-            return self.storage
-        try:
-            if isinstance(indices, slice):
-                return self.storage[indices]
-            return self.storage.index_select(0, _as_indices(indices).to(self.storage.device))
-        except (IndexError, TypeError, ValueError) as error:
-            if isinstance(error, InvalidInputError):
-                raise
-            raise InvalidInputError(
-                complaint("Images.batch indices", f"values from 0 to {len(self) - 1}", f"others ({error})")
-            ) from error
-
-
-def is_integer(value: object) -> TypeGuard[int]:
-    """Tell whether a value is a whole number, which `True` is not meant to be.
-
-    Example:
-        >>> is_integer(3), is_integer(True), is_integer(3.0)
-        (True, False, False)
-    """
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def require_image_shape(subject: str, shape: object) -> ImageShape:
@@ -190,65 +150,6 @@ def require_image_shape(subject: str, shape: object) -> ImageShape:
     if len(sizes) != 3 or not all(is_integer(size) and size > 0 for size in sizes):
         raise InvalidInputError(complaint(f"{subject} image_shape", "(channels, height, width)", repr(shape)))
     return sizes[0], sizes[1], sizes[2]
-
-
-@checked
-@dataclass(frozen=True)
-class DataSet:
-    """Three splits of images and what their pixels are.
-
-    Arguments:
-        name: The name it was loaded by.
-        train: Images to fit.
-        validation: Images to stop and choose by.
-        test: Images to report.
-        pixels: What the likelihood must be: `"binary"` for Bernoulli, `"grey"` for 256 levels.
-        description: Origin and split; says so where the split is not the literature's.
-
-    Raises:
-        InvalidInputError: The splits differ in image shape, or hold other pixels than `pixels` says.
-    """
-
-    name: str
-    train: Images
-    validation: Images
-    test: Images
-    pixels: Pixels
-    description: str
-
-    def __post_init__(self) -> None:
-        splits = {"train": self.train, "validation": self.validation, "test": self.test}
-        for split, images in splits.items():
-            if not isinstance(images, Images):
-                raise InvalidInputError(complaint(f"data set, {split}", "Images", type(images).__name__))
-        for split, images in splits.items():
-            subject = f"data set {self.name!r}, {split}"
-            if images.image_shape != self.image_shape:
-                raise InvalidInputError(complaint(subject, f"images of shape {self.image_shape}", images.image_shape))
-            if (images.packed or images.dynamic_binarization) != (self.pixels == "binary"):
-                raise InvalidInputError(complaint(subject, f"{self.pixels} pixels", images))
-
-    @property
-    def image_shape(self) -> ImageShape:
-        """`(C, H, W)` of every image."""
-        return self.train.image_shape
-
-
-def _as_indices(indices: Tensor | Sequence[int] | NDArray[np.integer]) -> Tensor:
-    """Return `(B,)` integers that `index_select` takes."""
-    given = indices
-    if isinstance(indices, np.ndarray | range | list | tuple):
-        try:
-            array = np.asarray(indices)
-            # An empty list has no type of its own. torch knows no uint16, uint32 and uint64.
-            indices = torch.from_numpy(array.astype(np.int64) if array.dtype.kind in "iu" or not array.size else array)
-        except (TypeError, ValueError, OverflowError):
-            indices = given
-    if isinstance(indices, Tensor) and indices.dim() == 1 and indices.dtype in INTEGER_TYPES:
-        return indices if indices.dtype in (torch.int32, torch.int64) else indices.long()
-    got = f"{indices.dtype} {tuple(indices.shape)}" if isinstance(indices, Tensor) else repr(given)
-    remedy = "Give one image as [index], and those of a mask as mask.nonzero().flatten()."
-    raise InvalidInputError(complaint("Images.batch indices", "integers of shape (B,) or a slice", got, remedy))
 
 
 def _unpack_bits(rows: Tensor, dtype: torch.dtype) -> Tensor:

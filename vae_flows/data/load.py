@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from vae_flows.data.custom import image_folder, npz_file
-from vae_flows.data.images import DataSet, ImageShape, Pixels
+from vae_flows.data.data_set import DataSet
+from vae_flows.data.images import ImageShape, Pixels
 from vae_flows.data.omniglot import omniglot_iwae
 from vae_flows.data.pictures import Channels
 from vae_flows.data.shipped import caltech101_silhouettes, frey_faces, mnist_static, omniglot
+from vae_flows.data.splits import Size
 from vae_flows.data.vision import torchvision_data_set, torchvision_names
 from vae_flows.errors import DataError, InvalidInputError, complaint, unknown_name
 
@@ -47,8 +49,8 @@ def load(
     pixels: Pixels | None = None,
     split_seed: int | None = None,
     download: bool = True,
-    validation_size: int | None = None,
-    test_size: int | None = None,
+    validation_size: Size | None = None,
+    test_size: Size | None = None,
     image_shape: ImageShape | None = None,
     image_size: int | tuple[int, int] | None = None,
     channels: Channels | None = None,
@@ -65,8 +67,9 @@ def load(
         pixels: `"binary"` or `"grey"`; grey levels taken as binary pixels are binarised dynamically.
         split_seed: Of the shuffle that holds images out, for data sets without an official split.
         download: Whether files that are not there may be fetched.
-        validation_size: Number of images to hold out for validation, for torchvision's data sets and the user's own.
-        test_size: Number of images to hold out for the test, for the user's own.
+        validation_size: Number of examples to hold out for validation, or their fraction, for torchvision's data sets
+            and the user's own.
+        test_size: Number of examples to hold out for the test, or their fraction, for the user's own.
         image_shape: `(C, H, W)` of flat images in an `.npz` file.
         image_size: Side, or `(height, width)`, to resize pictures to, for torchvision's data sets and folders.
         channels: 1 or 3, to convert pictures to grey or colour, for torchvision's data sets and folders.

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from vae_flows.data.arrays import fixed_binarization, from_arrays, require_binary
-from vae_flows.data.images import TOP_LEVEL, DataSet, Pixels
+from vae_flows.data.data_set import DataSet
+from vae_flows.data.images import TOP_LEVEL, Pixels
 from vae_flows.data.sources import MAX_FILE_BYTES, cache_folder, check_digest, fetch
 from vae_flows.data.splits import hold_out
 from vae_flows.errors import DataError, FileError, complaint

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from vae_flows.data.arrays import from_arrays, require_binary
-from vae_flows.data.images import DataSet, Images, Pixels
+from vae_flows.data.data_set import DataSet
+from vae_flows.data.images import Images, Pixels
 from vae_flows.data.sources import check_digest
 from vae_flows.data.splits import Rows, hold_out
 from vae_flows.errors import DataError, complaint
@@ -60,8 +61,8 @@ def caltech101_silhouettes(*, pixels: Pixels | None = None) -> DataSet:
 def frey_faces(*, pixels: Pixels | None = None, split_seed: int | None = None) -> DataSet:
     """Load Frey Faces: 1,565 / 200 / 200 grey images of 28 × 20, shuffled with seed 123 unless another is given."""
     faces = Rows(_read("freyfaces.npz")["data"])
-    parts = hold_out("frey-faces", len(faces.values), FREY_HELD_OUT, split_seed)
-    train, validation, test = (faces.take(part).values for part in parts)
+    parts = hold_out("frey-faces", len(faces), FREY_HELD_OUT, split_seed)
+    train, validation, test = (faces.select(part).values for part in parts)
     return from_arrays(
         train,
         validation,
@@ -77,8 +78,8 @@ def omniglot(*, pixels: Pixels | None = None, split_seed: int | None = None) -> 
     """Load OMNIGLOT: 23,000 / 1,345 / 8,115 images of 28 × 28 grey levels, binarised dynamically by default."""
     arrays = _read("omniglot_28.npz")
     drawings = Rows(arrays["train"], arrays["train_labels"])
-    parts = hold_out("omniglot", len(drawings.values), (OMNIGLOT_VALIDATION,), split_seed)
-    train, validation = (drawings.take(part) for part in parts)
+    parts = hold_out("omniglot", len(drawings), (OMNIGLOT_VALIDATION,), split_seed)
+    train, validation = (drawings.select(part) for part in parts)
     return from_arrays(
         train.values,
         validation.values,

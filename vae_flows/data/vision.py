@@ -11,10 +11,11 @@ import numpy as np
 from torch import Tensor
 
 from vae_flows.data.arrays import channels_first, from_arrays
-from vae_flows.data.images import DataSet, Pixels
+from vae_flows.data.data_set import DataSet
+from vae_flows.data.images import Pixels
 from vae_flows.data.pictures import Channels, decode
 from vae_flows.data.sources import cache_folder, network_timeout
-from vae_flows.data.splits import SPLITS, Rows, complete_splits
+from vae_flows.data.splits import SPLITS, Rows, Size, complete_splits
 from vae_flows.errors import DataError, complaint
 
 __all__ = ["torchvision_data_set", "torchvision_names"]
@@ -37,7 +38,7 @@ def torchvision_data_set(
     pixels: Pixels | None = None,
     split_seed: int | None = None,
     download: bool = True,
-    validation_size: int | None = None,
+    validation_size: Size | None = None,
     image_size: int | tuple[int, int] | None = None,
     channels: Channels | None = None,
 ) -> DataSet:
@@ -49,7 +50,7 @@ def torchvision_data_set(
         pixels: `"binary"` (dynamic binarisation) by default for grey images, `"grey"` for colour.
         split_seed: Of the shuffle that chooses the validation images.
         download: Whether torchvision may fetch what is not there.
-        validation_size: Number of validation images; by default a sixth of training.
+        validation_size: Number or fraction of validation images; by default a sixth of training.
         image_size: Side, or `(height, width)`, to which all images are resized.
         channels: 1 or 3, to convert all images to grey or colour.
 
@@ -71,7 +72,6 @@ def torchvision_data_set(
         fraction=VALIDATION_FRACTION,
         split_seed=split_seed,
         validation_size=validation_size,
-        test_size=None,
     )
     train, validation, test = (splits[split] for split in SPLITS)
     return from_arrays(
@@ -81,7 +81,7 @@ def torchvision_data_set(
         pixels=pixels or ("binary" if train.values.shape[1] == 1 else "grey"),
         labels=(train.labels, validation.labels, test.labels),
         name=name,
-        description=f"torchvision's {source_class.__name__}; validation: {len(validation.values)} of its training "
+        description=f"torchvision's {source_class.__name__}; validation: {len(validation)} of its training "
         "images, chosen by seed",
     )
 

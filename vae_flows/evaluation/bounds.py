@@ -1,6 +1,6 @@
-r"""The negative ELBO of images, and an importance-sampling estimate of their negative log-likelihood.
+r"""The negative ELBO of examples, and an importance-sampling estimate of their negative log-likelihood.
 
-The benchmark reports the test negative ELBO with the exact trace, one sample an image, in nats, and for Frey Faces in
+The benchmark reports the test negative ELBO with the exact trace, one sample per image, in nats, and for Frey Faces in
 bits a dimension (Grathwohl et al. 2019, "FFJORD", Table 3, with the settings of van den Berg et al. 2018, "Sylvester
 Normalizing Flows for Variational Inference"). The tighter estimate is
 :math:`-\log p(x) \approx -\log \frac1K \sum_k p(x, z_k) / q(z_k | x)` (Burda et al. 2016, "Importance Weighted
@@ -12,14 +12,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from vae_flows.checks import checked
-from vae_flows.data.images import Images
+from vae_flows.data import Examples
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.evaluation.batches import examples_for
 from vae_flows.modules import in_mode, placement
 from vae_flows.randomness import seeded
 from vae_flows.vae import VAE
@@ -29,18 +30,18 @@ __all__ = ["EvaluationResult", "Scores", "evaluate", "score"]
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Averages over images, in nats an image, with their standard errors over images.
+    """Averages over examples, in nats per example, with their standard errors over examples.
 
     Arguments:
         negative_elbo: E_q[−log p(x | z)] + KL, an upper bound of −log p(x) in expectation.
-        negative_elbo_standard_error: Its standard error; NaN for a single image.
+        negative_elbo_standard_error: Its standard error; NaN for a single example.
         negative_log_likelihood_term: The reconstruction part, E_q[−log p(x | z)].
         kl: The other part, E_q[log q(z | x) − log p(z)].
         negative_log_likelihood: The importance-sampling estimate of −log p(x), `None` where it was not asked for.
         negative_log_likelihood_standard_error: Its standard error.
-        importance_samples: Samples an image of that estimate.
-        num_images: Images averaged over.
-        num_pixels: Values of an image, C·H·W.
+        importance_samples: Samples per example of that estimate.
+        num_images: Examples averaged over.
+        num_pixels: Values of an example, C·H·W of an image.
         evaluations_per_solve: Evaluations of a flow's dynamics for one ELBO of a batch, `None` for discrete flows.
         seconds: Wall-clock time.
     """
@@ -59,12 +60,12 @@ class EvaluationResult:
 
     @property
     def bits_per_dim_elbo(self) -> float:
-        """The negative ELBO in bits a pixel, which is the unit for Frey Faces."""
+        """The negative ELBO in bits per value, such as a pixel, which is the unit for Frey Faces."""
         return self.negative_elbo / (self.num_pixels * math.log(2))
 
     @property
     def bits_per_dim(self) -> float | None:
-        """The negative log-likelihood in bits a pixel."""
+        """The negative log-likelihood in bits per value."""
         value = self.negative_log_likelihood
         return None if value is None else value / (self.num_pixels * math.log(2))
 
@@ -72,30 +73,33 @@ class EvaluationResult:
 @checked
 def evaluate(
     vae: VAE,
-    images: Images,
+    data: Any,
     *,
     batch_size: int = 100,
     importance_samples: int = 0,
     chunk_size: int | None = None,
     seed: int = 0,
 ) -> EvaluationResult:
-    """Bound the log-likelihood of images in evaluation mode, where traces are exact, without gradients.
+    """Bound the log-likelihood of examples in evaluation mode, where traces are exact, without gradients.
 
-    The images are scored on the device of the model. The model's mode and the global random numbers stay as they were.
+    The examples are scored on the device and in the floating-point type of the model. The model's mode and the global
+    random numbers stay as they were.
 
     Arguments:
         vae: The model.
-        images: The images, such as `data.test`.
-        batch_size: Images scored at once.
-        importance_samples: Samples an image for −log p(x), 0 for the ELBO alone; the literature takes 2,000 to 5,000.
+        data: Images or other examples, such as `data.test`, or a tensor or array `(N, *event)`, or a map-style data set
+            of torch, whose labels are left alone. Of a `DataSet` the test split is taken.
+        batch_size: Examples scored at once.
+        importance_samples: Samples per example for −log p(x), 0 for the ELBO alone; the literature takes 2,000 to
+            5,000.
         chunk_size: Samples computed at once, all by default: memory grows with batch_size · chunk_size.
         seed: The same seed gives the same result.
 
     Returns:
-        Averages over the images, with standard errors.
+        Averages over the examples, with standard errors.
 
     Raises:
-        InvalidInputError: A size is out of range, or the images do not fit the model.
+        InvalidInputError: A size is out of range, or the examples do not fit the model.
         IntegrationError: A solve of a continuous flow failed.
 
     Example:
@@ -117,12 +121,12 @@ def evaluate(
             raise InvalidInputError(complaint(f"evaluate {name}", f"an integer of at least {least}", repr(value)))
     started = perf_counter()
     device, _ = placement(vae)
-    images = images.to(device)
+    examples = examples_for(vae, data)
     with in_mode(vae, training=False), seeded(device, seed, "evaluate") as generator:
         scores = score(
             vae,
-            images,
-            torch.arange(len(images)),
+            examples,
+            torch.arange(len(examples)),
             batch_size=batch_size,
             generator=generator,
             importance_samples=importance_samples,
@@ -139,15 +143,15 @@ def evaluate(
         negative_log_likelihood=bound,
         negative_log_likelihood_standard_error=bound_error,
         importance_samples=importance_samples,
-        num_images=len(images),
-        num_pixels=math.prod(images.image_shape),
+        num_images=len(examples),
+        num_pixels=math.prod(examples.event_shape),
         evaluations_per_solve=sum(solves) / len(solves) if solves else None,
         seconds=perf_counter() - started,
     )
 
 
 class Scores(NamedTuple):
-    """What `score` found: float64 tensors on the CPU, one entry an image, and the work of each batch's solve."""
+    """What `score` found: float64 tensors on the CPU, one entry per example, and the work of each batch's solve."""
 
     log_likelihood: Tensor
     kl: Tensor
@@ -158,7 +162,7 @@ class Scores(NamedTuple):
 @torch.no_grad()
 def score(
     vae: VAE,
-    images: Images,
+    examples: Examples,
     indices: Tensor,
     *,
     batch_size: int,
@@ -166,21 +170,20 @@ def score(
     importance_samples: int = 0,
     chunk_size: int | None = None,
 ) -> Scores:
-    """Score the images at `indices (N,)` batch by batch, one sample an image for the ELBO.
+    """Score the examples at `indices (N,)` batch by batch, one sample per example for the ELBO.
 
     Arguments:
         vae: The model, in the mode wanted.
-        images: Images on the model's device.
+        examples: Images or other examples on the model's device.
         indices: Which of them.
-        batch_size: Images scored at once.
-        generator: Source of dynamic binarisation, on the device of the images.
-        importance_samples: Samples an image for the importance-weighted bound, 0 for none.
+        batch_size: Examples scored at once.
+        generator: Source of their draws, such as of dynamic binarisation, on the device of the examples.
+        importance_samples: Samples per example for the importance-weighted bound, 0 for none.
         chunk_size: Samples computed at once.
     """
     _, dtype = placement(vae)
     log_likelihood, kl, bound, evaluations = [], [], [], []
-    for batch in indices.split(batch_size):
-        x = images.batch(batch, generator=generator, dtype=dtype)
+    for x in examples.batches(indices.split(batch_size), generator=generator, dtype=dtype):
         terms = vae.elbo(x)
         log_likelihood.append(terms.log_likelihood)
         kl.append(terms.kl)

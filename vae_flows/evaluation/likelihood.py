@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from vae_flows.checks import checked
 from vae_flows.distributions import draw_from
 from vae_flows.errors import InvalidInputError, complaint, require_positive
-from vae_flows.evaluation.batches import batch_of, examples_for, size_of_example
+from vae_flows.evaluation.batches import examples_for
 from vae_flows.evaluation.finished import FinishedValues, digest_of_examples, digest_of_model, finished_values
 from vae_flows.evaluation.importance import BoundSums, bound_sizes
 from vae_flows.modules import in_mode, placement
@@ -169,7 +169,7 @@ def estimate_likelihood(
 
     Arguments:
         vae: The model.
-        data: The images, such as `data.test`.
+        data: Images or other examples, such as `data.test`, or whatever else `evaluate` takes.
         importance_samples: Draws per image, S.
         particles: Further K; the bound of each averages over ⌊S / K⌋ disjoint groups of the draws. 1 and S are always
             there.
@@ -205,7 +205,7 @@ def estimate_likelihood(
     examples = examples_for(vae, data)
     with in_mode(vae, training=False):
         with seeded(device, "measure"):
-            rows = chunk_size or _rows_at_once(vae, batch_of(examples, slice(0, 1), dtype=dtype))
+            rows = chunk_size or _rows_at_once(vae, examples.batch(slice(0, 1), dtype=dtype))
         require_positive("estimate_likelihood", chunk_size=rows)
         batch_size = batch_size or min(max(rows // importance_samples, FEWEST_IMAGES), MOST_IMAGES)
         require_positive("estimate_likelihood", batch_size=batch_size)
@@ -217,7 +217,7 @@ def estimate_likelihood(
             for indices in torch.arange(len(examples)).split(batch_size):
                 started = perf_counter()
                 with seeded(device, seed, "likelihood", int(indices[0])) as generator:
-                    x = batch_of(examples, indices, generator=generator, dtype=dtype)
+                    x = examples.batch(indices, generator=generator, dtype=dtype)
                     digests = digest_of_examples(x)
                     if not finished.holds(indices, digests):
                         values = _score(vae, x, sizes, max(rows // len(x), 1))
@@ -227,7 +227,7 @@ def estimate_likelihood(
         sizes,
         **finished.values,
         importance_samples=importance_samples,
-        num_dimensions=size_of_example(examples),
+        num_dimensions=math.prod(examples.event_shape),
         seconds=finished.seconds,
     )
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vae_flows.modules import placement
 from vae_flows.persistence.configuration import CLASS, config_of, describe, to_plain
 from vae_flows.protocols import name_of
+from vae_flows.tensors.checksum import checksum
 from vae_flows.training.settings import ComputeSettings, TrainingSettings
 
 if TYPE_CHECKING:
-    from vae_flows.data import DataSet, Images
+    from vae_flows.data import DataSet
     from vae_flows.vae import VAE
 
 __all__ = ["ADDED_LATER", "describe_model", "describe_run", "differences"]
@@ -50,8 +49,8 @@ def describe_run(
         "precision": compute.precision,
         "processes": processes,
         "data set": data.name,
-        "training images": _describe_images(data.train),
-        "validation images": _describe_images(data.validation),
+        "training images": data.train.fingerprint(),
+        "validation images": data.validation.fingerprint(),
         "model": describe_model(vae),
     }
 
@@ -89,7 +88,7 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator
 def _describe_foreign(value: Any) -> Any:
     kind = {CLASS: type(value).__qualname__}
     if isinstance(value, Tensor):
-        return {**kind, "tensor": _kind_of(value), "checksum": _checksum(value)}
+        return {**kind, "tensor": _kind_of(value), "checksum": checksum(value)}
     if isinstance(value, nn.Module):
         modules = {
             name or "itself": f"{type(part).__qualname__}({_lasting(part.extra_repr())})"
@@ -115,16 +114,6 @@ def _kind_of(tensor: Tensor) -> str:
     return f"{tensor.dtype} {tuple(tensor.shape)}".removeprefix("torch.")
 
 
-def _checksum(tensor: Tensor) -> str:
-    content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return f"{zlib.crc32(content.numpy().data):08x}"
-
-
 def _lasting(text: str) -> str:
     """Leave out addresses in memory, which another process has elsewhere."""
     return _ADDRESS.sub("", text)
-
-
-def _describe_images(images: Images) -> str:
-    checksum = zlib.crc32(images.storage.cpu().contiguous().numpy().data)
-    return f"{len(images)} of shape {images.image_shape}, checksum {checksum:08x}"

@@ -1,8 +1,8 @@
-"""One epoch: a pass over the training images, then the bound on the validation images.
+"""One epoch: a pass over the training examples, then the bound on the validation examples.
 
 Every random draw depends on the seed, the epoch and the process alone, never on what was drawn before: the order of the
-images, dynamic binarisation, the samples of the posterior and the noise of trace estimates. That is why a run which was
-interrupted continues with the same numbers, and why the global random numbers of the caller stay as they were.
+examples, dynamic binarisation, the samples of the posterior and the noise of trace estimates. That is why a run which
+was interrupted continues with the same numbers, and why the global random numbers of the caller stay as they were.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Objective(nn.Module):
         self.settings = settings
 
     def forward(self, x: Tensor, beta: float) -> tuple[Tensor, int | None]:
-        """Return the sums over images of loss, log-likelihood and KL term, and the evaluations of the solves."""
+        """Return the sums over examples of loss, log-likelihood and KL term, and the evaluations of the solves."""
         terms = self.vae.elbo(x, self.settings.num_particles, beta, self.settings.gradient)
         evaluations = None if terms.work is None else terms.work.forward_evaluations
         columns = torch.stack([-terms.objective, terms.log_likelihood, terms.kl])
@@ -59,7 +59,7 @@ class _Objective(nn.Module):
 class _Totals:
     """Sums over the steps of an epoch, of all processes."""
 
-    images: int = 0
+    examples: int = 0
     log_likelihood: float = 0.0
     kl: float = 0.0
     evaluations: int = 0
@@ -72,17 +72,17 @@ class EpochRunner:
     Arguments:
         fabric: A launched Fabric.
         vae: The model, moved to the Fabric's device.
-        data: Images to fit, and to validate with.
+        data: Examples to fit, and to validate with.
         settings: Optimiser, schedule and seed.
 
     Raises:
-        InvalidInputError: There are fewer images in a batch than processes.
+        InvalidInputError: There are fewer examples in a batch than processes.
     """
 
     def __init__(self, fabric: Fabric, vae: VAE, data: DataSet, settings: TrainingSettings) -> None:
         processes = fabric.world_size
         if min(settings.batch_size, len(data.train)) < processes:
-            message = complaint("images in a batch", f"one for each of {processes} processes", settings.batch_size)
+            message = complaint("examples in a batch", f"one for each of {processes} processes", settings.batch_size)
             raise InvalidInputError(message)
         self.fabric = fabric
         self.vae = vae
@@ -92,8 +92,8 @@ class EpochRunner:
         self.parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
         self.optimizer = Adamax(self.parameters, lr=settings.learning_rate, eps=settings.optimizer_epsilon)
         self.module, self.stepper = fabric.setup(_Objective(vae, settings), self.optimizer)
-        self.train_images = data.train.to(fabric.device)
-        self.validation_images = data.validation.to(fabric.device)
+        self.train_examples = data.train.to(fabric.device)
+        self.validation_examples = data.validation.to(fabric.device)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what, beside the model's weights, decides how training goes on."""
@@ -140,12 +140,12 @@ class EpochRunner:
         return EpochRecord(
             epoch=epoch,
             beta=beta,
-            train_negative_elbo=(totals.kl - totals.log_likelihood) / totals.images,
-            train_kl=totals.kl / totals.images,
+            train_negative_elbo=(totals.kl - totals.log_likelihood) / totals.examples,
+            train_kl=totals.kl / totals.examples,
             validation_negative_elbo=self._validate(epoch),
             evaluations_per_solve=totals.evaluations / totals.solves if totals.solves else None,
             forward_evaluations=totals.evaluations if totals.solves else None,
-            examples_per_second=totals.images / (trained - started),
+            examples_per_second=totals.examples / (trained - started),
             seconds=perf_counter() - started,
         )
 
@@ -157,11 +157,12 @@ class EpochRunner:
         totals, started = _Totals(), perf_counter()
         bars.start_epoch(len(batches))
         with in_mode(self.vae, training=True), seeded(fabric.device, seed, epoch, rank, "train") as generator:
+            own = [batch[rank::processes] for batch in batches]
+            read = iter(self.train_examples.batches(own, generator=generator, dtype=dtype))
             for number, batch in enumerate(batches, 1):
                 with self._located(f"epoch {epoch}, batch {number}") as place:
-                    x = self.train_images.batch(batch[rank::processes], generator=generator, dtype=dtype)
-                    log_likelihood, kl, evaluations = self._step(x, beta, len(batch), place)
-                totals.images += len(batch)
+                    log_likelihood, kl, evaluations = self._step(next(read), beta, len(batch), place)
+                totals.examples += len(batch)
                 totals.log_likelihood += log_likelihood
                 totals.kl += kl
                 if evaluations is not None:
@@ -171,7 +172,7 @@ class EpochRunner:
                     (kl - log_likelihood) / len(batch),
                     kl / len(batch),
                     evaluations,
-                    totals.images / (perf_counter() - started),
+                    totals.examples / (perf_counter() - started),
                 )
         evaluations, solves = self._summed([totals.evaluations, totals.solves])
         totals.evaluations, totals.solves = round(evaluations), round(solves)
@@ -202,7 +203,7 @@ class EpochRunner:
         return 0.0 if self.scaled else cast(Tensor, norm).item()
 
     def _validate(self, epoch: int) -> float:
-        fabric, images = self.fabric, self.validation_images
+        fabric, examples = self.fabric, self.validation_examples
         rank = fabric.global_rank
         with (
             in_mode(self.vae, training=False),
@@ -212,21 +213,21 @@ class EpochRunner:
         ):
             scores = score(
                 self.vae,
-                images,
-                torch.arange(len(images))[rank :: fabric.world_size],
+                examples,
+                torch.arange(len(examples))[rank :: fabric.world_size],
                 batch_size=self.settings.evaluation_batch_size,
                 generator=generator,
             )
             (total,) = self._summed([(scores.kl - scores.log_likelihood).sum().item()])
-            self._require_finite("negative ELBO", total / len(images), place)
-        return total / len(images)
+            self._require_finite("negative ELBO", total / len(examples), place)
+        return total / len(examples)
 
     def _batches(self, epoch: int) -> Sequence[Tensor]:
-        """Return the images of each step, in an order that the seed and the epoch decide."""
+        """Return the examples of each step, in an order that the seed and the epoch decide."""
         generator = torch.Generator().manual_seed(derive_seed(self.settings.seed, epoch, "order"))
-        order = torch.randperm(len(self.train_images), generator=generator).to(self.fabric.device)
+        order = torch.randperm(len(self.train_examples), generator=generator).to(self.fabric.device)
         batches = order.split(self.settings.batch_size)
-        # A last batch with fewer images than processes cannot be shared.
+        # A last batch with fewer examples than processes cannot be shared.
         return batches if len(batches[-1]) >= self.fabric.world_size else batches[:-1]
 
     def _summed(self, values: Sequence[float]) -> Sequence[float]:

@@ -7,7 +7,7 @@ import warnings
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -25,7 +25,6 @@ from vae_flows.training.settings import ComputeSettings, TrainingSettings, requi
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from vae_flows.data import DataSet
     from vae_flows.vae import VAE
 
 __all__ = ["train"]
@@ -35,7 +34,7 @@ ONE_DEVICE = ComputeSettings()
 
 def train(
     vae: VAE,
-    data: DataSet,
+    data: Any,
     settings: TrainingSettings,
     *,
     folder: Path | str | None = None,
@@ -46,7 +45,7 @@ def train(
 ) -> TrainingResult:
     """Train a model and leave it with the weights of its best epoch, on the device it was trained on.
 
-    After each epoch the validation images are scored in evaluation mode, where traces are exact, with β = 1 and with
+    After each epoch the validation examples are scored in evaluation mode, where traces are exact, with β = 1 and with
     the same random draws in each epoch, so that two epochs differ by the weights alone. With a folder, each epoch
     writes `last.ckpt`, `best.ckpt` where it is the best so far, `metrics.csv` and TensorBoard events.
 
@@ -55,7 +54,9 @@ def train(
 
     Arguments:
         vae: The model; its initial weights are the caller's.
-        data: Images to fit, and to validate with.
+        data: A `DataSet`, of which the training split is fit and the validation split decides when to stop; or a tensor
+            or array `(N, *event)`, or a map-style data set of torch, whose splits `as_data_set` holds out. Labels are
+            left alone. Values may be whatever the likelihood has a probability for.
         settings: Optimiser, schedule and seed.
         folder: Where checkpoints and logs go, `None` for nowhere.
         compute: Device, precision and number of processes.
@@ -69,8 +70,8 @@ def train(
 
     Raises:
         CheckpointError: The folder holds a run and `resume` is not set, or one of other settings, data or model.
-        InvalidInputError: An argument is of another type, Fabric cannot provide `compute`, or there are fewer images in
-            a batch than processes.
+        InvalidInputError: An argument is of another type, Fabric cannot provide `compute`, or there are fewer
+            examples in a batch than processes.
         NonFiniteLossError: The loss, its gradient or the validation bound is NaN or infinite. The step is not taken;
             checkpoints are those of the last whole epoch.
         IntegrationError: A solve of a continuous flow failed; a note names epoch, batch and posterior.
@@ -91,11 +92,11 @@ def train(
         [1, 2]
     """
     # Imported here: models bring Pyro, and data sets their readers, which a caller of this has already.
-    from vae_flows.data import DataSet
+    from vae_flows.data import as_data_set
     from vae_flows.vae import VAE
 
     check_argument("train vae", vae, VAE)
-    check_argument("train data", data, DataSet)
+    data = as_data_set(data)
     require_settings("settings", settings, TrainingSettings)
     require_settings("compute", compute, ComputeSettings)
     path = None if folder is None else checked_path(folder, "folder of train")

@@ -1,0 +1,164 @@
+"""Anyone's data as examples: the one place where tensors, arrays and torch's data sets enter the library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from vae_flows.checks import check_argument, described
+from vae_flows.data.data_set import DataSet
+from vae_flows.data.examples import INTEGER_TYPES, Examples, TensorExamples
+from vae_flows.data.images import Images, Pixels
+from vae_flows.data.splits import HELD_OUT_FRACTION, SPLITS, complete_splits
+from vae_flows.errors import InvalidInputError, complaint
+
+__all__ = ["as_data_set", "as_examples", "as_label_tensor", "as_tensor"]
+
+
+def as_examples(data: Any, *, labels: Any = None) -> Examples:
+    """Return data of any kind as examples.
+
+    Arguments:
+        data: Examples, or a tensor or array `(N, *event)` of real numbers, integers or booleans, or a `TensorDataset`
+            of such a tensor, perhaps with integer labels `(N,)` as the next.
+        labels: Integers `(N,)`, for a tensor or array.
+
+    Returns:
+        Examples of the same numbers; memory is shared where it can be.
+
+    Raises:
+        InvalidInputError: It is nothing of this kind, has no examples, or values that are NaN or infinite, or the
+            labels are of another length.
+
+    Example:
+        >>> as_examples(np.eye(3), labels=[0, 1, 1])
+        TensorExamples(3 of shape (3,), torch.float64, cpu)
+    """
+    if isinstance(data, Tensor | np.ndarray):
+        return TensorExamples(as_tensor("data", data), as_label_tensor("data", labels))
+    if labels is not None:
+        expected = "None, as data other than tensors and arrays bring their own"
+        raise InvalidInputError(complaint("labels", expected, described(labels)))
+    if isinstance(data, TensorDataset):
+        values, *others = data.tensors
+        labelled = bool(others) and others[0].dim() == 1 and others[0].dtype in INTEGER_TYPES
+        return TensorExamples(values, others[0] if labelled else None)
+    if isinstance(data, Examples):
+        return data
+    expected = "a tensor or an array, a map-style data set of torch, or examples of vae_flows.data"
+    raise InvalidInputError(complaint("data", expected, described(data), _remedy_for(data)))
+
+
+def as_data_set(
+    data: Any,
+    *,
+    validation: Any = HELD_OUT_FRACTION,
+    test: Any = HELD_OUT_FRACTION,
+    split_seed: int | None = None,
+    labels: Any = None,
+    name: str = "data",
+    description: str = "given in memory",
+) -> DataSet:
+    """Return data of any kind as a data set, with splits that are given or held out by seed.
+
+    A `DataSet` is returned as it is. `vae_flows.training.train` calls this with its defaults for other data, so that
+    `as_data_set(x).test` are examples that a model trained on x has never seen.
+
+    Arguments:
+        data: What to fit, and to hold the other splits out of; as in `as_examples`.
+        validation: The number of examples to hold out for validation, or their fraction below 1, or the examples.
+        test: The same for the test.
+        split_seed: Of the shuffle that holds examples out, 0 ≤ seed < 2³²; `None` takes 123.
+        labels: Integers `(N,)`, for a tensor or array `data`.
+        name: Name of the data set.
+        description: Its origin.
+
+    Raises:
+        InvalidInputError: It is no such data, a split would be empty or leave nothing to fit, the splits differ in the
+            shape of examples, or the labels are of another length.
+
+    Example:
+        >>> data = as_data_set(torch.randn(100, 5), validation=0.2, test=10, split_seed=1)
+        >>> len(data.train), len(data.validation), len(data.test), data.event_shape
+        (70, 20, 10, (5,))
+    """
+    if isinstance(data, DataSet):
+        return data
+    for argument, value in (("name", name), ("description", description)):
+        check_argument(f"as_data_set {argument}", value, str)
+    held_out = {"validation": validation, "test": test}
+    sizes = {split: value for split, value in held_out.items() if isinstance(value, int | float)}
+    given = {split: as_examples(value) for split, value in held_out.items() if split not in sizes}
+    splits = complete_splits(
+        name,
+        {"train": as_examples(data, labels=labels), **given},
+        split_seed=split_seed,
+        validation_size=sizes.get("validation"),
+        test_size=sizes.get("test"),
+    )
+    train, held, tested = (splits[split] for split in SPLITS)
+    return DataSet(name, train, held, tested, pixels=_pixels_of(train), description=description)
+
+
+def as_tensor(subject: str, values: Tensor | np.ndarray) -> Tensor:
+    """Return an array as a tensor of a type that torch computes with; memory is shared where it can be.
+
+    Raises:
+        InvalidInputError: The array holds no numbers.
+
+    Example:
+        >>> as_tensor("counts", np.array([1, 2], np.uint16))
+        tensor([1, 2], dtype=torch.int32)
+    """
+    if isinstance(values, Tensor):
+        return values
+    if values.dtype.kind not in "bufi" or values.dtype.itemsize > 8:
+        expected = "booleans, integers or floating point of at most 64 bits"
+        raise InvalidInputError(complaint(subject, expected, f"dtype {values.dtype}"))
+    # torch computes with no unsigned type but that of 8 bits, in the machine's own order of bytes.
+    wider = {("u", 2): np.int32, ("u", 4): np.int64, ("u", 8): np.int64}
+    dtype = wider.get((values.dtype.kind, values.dtype.itemsize), values.dtype.newbyteorder("="))
+    if values.dtype == np.uint64 and values.size and values.max() > np.iinfo(np.int64).max:
+        raise InvalidInputError(complaint(subject, "integers of at most 63 bits", f"{values.max()}"))
+    values = np.ascontiguousarray(values, dtype)
+    return torch.from_numpy(values if values.flags.writeable else values.copy())
+
+
+def as_label_tensor(subject: str, labels: Any) -> Tensor | None:
+    """Return labels of any kind as integers, and `None` where there are none.
+
+    Raises:
+        InvalidInputError: They are no integers.
+    """
+    if labels is None:
+        return None
+    try:
+        array = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidInputError(complaint(f"labels of {subject}", "integers", f"{error}")) from error
+    if array.dtype.kind not in "ui":
+        raise InvalidInputError(complaint(f"labels of {subject}", "integers", f"dtype {array.dtype}"))
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def _pixels_of(examples: Examples) -> Pixels | None:
+    """Return what the likelihood of images must be, of other examples `None`."""
+    if not isinstance(examples, Images):
+        return None
+    return "binary" if examples.packed or examples.dynamic_binarization else "grey"
+
+
+def _remedy_for(data: object) -> str:
+    if isinstance(data, DataSet):
+        return "Take one of its splits, such as data.test."
+    if isinstance(data, DataLoader):
+        return "Pass its data set; the settings have the size of a batch."
+    if isinstance(data, IterableDataset):
+        return "Each epoch needs all examples in another order: give a data set with __len__ and __getitem__."
+    if isinstance(data, list | tuple):
+        return "Make it an array, as np.asarray(x); give labels as TensorDataset(x, labels)."
+    return "Data frames have to_numpy()."
