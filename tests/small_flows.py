@@ -77,8 +77,10 @@ def library(name: str, **options: Any) -> SmallFlow:
 
 def ffjord(**options: Any) -> SmallFlow:
     """A FFJORD flow that is solved closely enough for finite differences."""
-    solver = vf.ODESolver(**{**CLOSE, **options.pop("solver", {})})
-    return SmallFlow("ffjord", {"hidden_dims": (6,), "rank": 2, "solver": solver, **options}, tolerance=SOLVER)
+    settings = options.pop("solver", {})
+    solver = vf.ODESolver(**(settings if "method" in settings else {**CLOSE, **settings}))
+    rank = {} if "amortization" in options else {"rank": 2}
+    return SmallFlow("ffjord", {"hidden_dims": (6,), **rank, "solver": solver, **options}, tolerance=SOLVER)
 
 
 def pyro(

@@ -78,7 +78,8 @@ HOOKS = {
 # Without arguments of their own, or with those of another library; checked by their derived classes' rows; and what
 # reads files, whose own tests damage those.
 ELSEWHERE = {
-    "activation", "extra_repr", "get_config", "unbind", "push_to_hub", "Likelihood.forward", "load_weights",
+    "activation", "extra_repr", "get_config", "upgrade_config", "unbind", "push_to_hub", "Likelihood.forward",
+    "load_weights",
     # Called with a distribution that an objective has checked already.
     "exact_where_cheap", "for_nonlinear_bound", "is_estimated", "is_regularized",
 }  # fmt: skip

@@ -514,12 +514,12 @@ VALID: dict[str, Callable[[], ValidCall]] = {
     "ODESolver": lambda: ValidCall(
         vf.ODESolver,
         {
-            "method": "rk4",
+            "method": "dopri5",
             "rtol": 1e-3,
             "atol": 1e-3,
             "gradient": "backprop",
             "max_evaluations": 100,
-            "options": {"step_size": 0.25},
+            "options": {"first_step": 0.25},
             "fused": True,
             "fallback": vf.ODESolver(),
         },
@@ -537,10 +537,14 @@ VALID: dict[str, Callable[[], ValidCall]] = {
             "regularizers": (KineticEnergy(0.1),),
             "context": torch.rand(BATCH, CONTEXT),
             "parameters": (torch.zeros(1),),
-            "probes": torch.ones(1, BATCH, LATENT),
             "on_solve": lambda work: None,
             "cache_size": 1,
         },
+        applied,
+    ),
+    "ContinuousTransform with given probes": lambda: ValidCall(
+        ContinuousTransform,
+        {"vector_field": lambda t, z: -z, "num_probes": 1, "probes": torch.ones(1, BATCH, LATENT), "solver": SOLVER},
         applied,
     ),
     "ContinuousNormalizingFlow": lambda: ValidCall(
@@ -548,7 +552,7 @@ VALID: dict[str, Callable[[], ValidCall]] = {
         {
             "dynamics": [MLPDynamics(LATENT, (4,))],
             "context_dim": CONTEXT,
-            "amortization": "bias",
+            "amortization": "low_rank",
             "rank": 1,
             "integration_time": 0.5,
             "train_integration_time": False,

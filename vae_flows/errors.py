@@ -20,6 +20,7 @@ __all__ = [
     "VAEFlowsError",
     "complaint",
     "did_you_mean",
+    "refuse_unused",
     "require_positive",
     "unknown_name",
 ]
@@ -134,6 +135,28 @@ def did_you_mean(name: object, available: Sequence[str]) -> str:
     """
     near = difflib.get_close_matches(name, available, n=3, cutoff=0.5) if isinstance(name, str) else []
     return f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def refuse_unused(owner: str, beside: str, **options: object) -> None:
+    """Check that options that would have no effect are not given, which is that they are `None`.
+
+    Arguments:
+        owner: Whose options they are.
+        beside: What leaves them without an effect.
+        **options: Their values.
+
+    Raises:
+        InvalidInputError: One is given; the message names it.
+
+    Example:
+        >>> refuse_unused("FFJORD", "amortization='bias'", rank=8)
+        Traceback (most recent call last):
+        vae_flows.errors.InvalidInputError: FFJORD rank: expected none beside amortization='bias', got 8. Leave it out.
+    """
+    for option, value in options.items():
+        if value is not None:
+            subject, expected = f"{owner} {option}", f"none beside {beside}"
+            raise InvalidInputError(complaint(subject, expected, repr(value), "Leave it out."))
 
 
 def require_positive(owner: str, **sizes: object) -> None:

@@ -15,7 +15,7 @@ from vae_flows.checks import checked, described
 from vae_flows.distributions import DiagonalNormal, FlowDistribution, RenewedNormal
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.flows.base import AmortizedFlow
-from vae_flows.flows.registry import make_flow, registered_name
+from vae_flows.flows.registry import make_flow, registered_name, upgraded_options
 from vae_flows.ode.work import WorkCount
 from vae_flows.persistence.configuration import config_of, register_class
 from vae_flows.persistence.savable import SavableModule
@@ -102,6 +102,11 @@ class AmortizedPosterior(SavableModule):
             "variance_bounds": self.variance_bounds,
         }
         return {**config, **config_of(self.flow)} if name else config
+
+    @classmethod
+    def upgrade_config(cls, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the configuration that an earlier release wrote as this one would, the flow's options included."""
+        return upgraded_options(config["flow"], config) if isinstance(config.get("flow"), str) else config
 
     @property
     def last_solve(self) -> WorkCount | None:

@@ -158,7 +158,7 @@ def make_problem(size: Size) -> Problem:
             hidden_dims=size.hidden_dims,
             num_blocks=size.num_blocks,
             amortization=size.amortization,
-            rank=max(size.rank, 1),
+            rank=size.rank or None,
             integration_time=INTEGRATION_TIME,
         )
         for amortization in flow.cnf.amortizations:

@@ -208,7 +208,7 @@ def test_regularisers_count_in_training():
 
 @pytest.mark.parametrize("amortization", ["concat", "bias", "low_rank", "last_layer", "hyper"])
 def test_every_amortisation_starts_as_the_shared_density_and_learns(amortization):
-    flow = ContinuousNormalizingFlow([dynamics(), dynamics()], context_dim=3, amortization=amortization, rank=2)
+    flow = ContinuousNormalizingFlow([dynamics(), dynamics()], context_dim=3, amortization=amortization)
     flow = flow.double().eval()
     x, context = torch.randn(5, 2, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
     log_p = flow(context).log_prob(x)

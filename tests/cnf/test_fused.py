@@ -45,7 +45,7 @@ def test_every_method_stepped_here(method):
     dynamics, updates = problem()
     z = torch.randn(4, 3, dtype=torch.float64)
     adaptive = method in {"dopri5", "bosh3", "fehlberg2", "adaptive_heun"}
-    settings = {"method": method, "rtol": 1e-3, "atol": 1e-3, "options": {} if adaptive else {"step_size": 0.1}}
+    settings = {"method": method, **({"rtol": 1e-3, "atol": 1e-3} if adaptive else {"options": {"step_size": 0.1}})}
     expected, _ = gradients(dynamics, updates, z, ODESolver(fused=False, **settings))
     for gradient in ("backprop", "recompute"):
         got, _ = gradients(dynamics, updates, z, ODESolver(gradient=gradient, **settings))

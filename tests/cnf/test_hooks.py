@@ -49,7 +49,7 @@ def linear_parts(flow):
 
 
 def make(change, time_conditioning="concat", amortization="bias"):
-    options = {"hidden_dims": (6,), "amortization": amortization, "time_conditioning": time_conditioning, "rank": 2}
+    options = {"hidden_dims": (6,), "amortization": amortization, "time_conditioning": time_conditioning}
     posterior = vf.AmortizedPosterior(3, 5, flow="ffjord", **options).double()
     with torch.no_grad():
         for parameter in posterior.parameters():

@@ -191,7 +191,8 @@ def test_end_time_can_be_learned():
 @pytest.mark.parametrize("amortization", ["concat", "bias", "low_rank", "last_layer", "hyper"])
 def test_a_fresh_flow_moves_latents_alike_and_little_whatever_the_size_of_the_context(amortization):
     reseed()
-    flow = FFJORD(16, 32, hidden_dims=(64, 64), amortization=amortization, rank=5).eval()
+    rank = 5 if amortization == "low_rank" else None
+    flow = FFJORD(16, 32, hidden_dims=(64, 64), amortization=amortization, rank=rank).eval()
     z, h = torch.randn(20, 16), torch.randn(20, 32)
     moved = [(flow(scale * h)(z) - z).detach() for scale in (0.0, 1.0, 1e3)]
     for values in moved[1:]:

@@ -86,7 +86,7 @@ def test_options_of_adaptive_methods_are_of_their_type_and_range(method, name, v
         ({"options": [("first_step", 0.1)]}, "a mapping"),
         ({"options": {3: 0.1}}, "a name"),
         ({"rtol": "1e-3"}, "rtol"),
-        ({"rtol": None}, "rtol"),
+        ({"rtol": 0}, "rtol"),
         ({"rtol": True}, "rtol"),
         ({"atol": NAN}, "atol"),
         ({"atol": -1e-3}, "atol"),

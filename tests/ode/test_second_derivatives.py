@@ -16,7 +16,6 @@ REFUSING = [
     ODESolver(gradient="recompute"),
     ODESolver(gradient="adjoint"),
     ODESolver(method="dopri8", gradient="adjoint"),
-    ODESolver(gradient="recompute", fused=False),
 ]
 RIGHT = [ODESolver(fused=False, **TIGHT), ODESolver(method="dopri8", **TIGHT)]
 

@@ -48,8 +48,8 @@ def test_solving_back_returns_to_the_start(method):
         return torch.stack([z[..., 1], -torch.sin(z[..., 0]) + t], -1)
 
     start = torch.tensor([[1.0, 2.0], [0.0, -1.0]], dtype=torch.float64)
-    options = {"step_size": 0.01} if method == "rk4" else {}
-    settings = {"rtol": 1e-9, "atol": 1e-9, "method": method, "options": options}
+    close = {"options": {"step_size": 0.01}} if method == "rk4" else {"rtol": 1e-9, "atol": 1e-9}
+    settings = {"method": method, **close}
     end, _, _ = solve(pendulum, start, **settings)
     back, _, _ = solve(pendulum, end.detach(), (1.0, 0.0), **settings)
     torch.testing.assert_close(back.detach(), start, rtol=0, atol=3e-6)  # dopri8's interpolation; others 1e-8
@@ -63,10 +63,9 @@ def test_this_librarys_steps_and_torchdiffeqs_agree(method, options):
     if options and ("dtype" in options) != adaptive:
         pytest.skip("not an option of this kind of method")
     size = {} if adaptive else {"step_size": 0.1}
-    y, integral, _ = solve(lambda t, z: torch.sin(3 * z) + t, ONE, method=method, rtol=1e-8, atol=1e-8, options=size)
-    expected = solve(
-        lambda t, z: torch.sin(3 * z) + t, ONE, method=method, rtol=1e-8, atol=1e-8, options={**size, **options}
-    )
+    settings = {"method": method, **({"rtol": 1e-8, "atol": 1e-8} if adaptive else {})}
+    y, integral, _ = solve(lambda t, z: torch.sin(3 * z) + t, ONE, options=size, **settings)
+    expected = solve(lambda t, z: torch.sin(3 * z) + t, ONE, options={**size, **options}, **settings)
     tolerance = 1e-6 if adaptive else 1e-12  # the same steps, or steps of the same tolerance
     torch.testing.assert_close(y, expected[0], rtol=0, atol=tolerance)
     torch.testing.assert_close(integral, expected[1], rtol=0, atol=tolerance)

@@ -28,6 +28,7 @@ from vae_flows.likelihoods import BernoulliLikelihood, CategoricalLikelihood
 from vae_flows.networks import MLPDecoder, MLPEncoder
 from vae_flows.persistence.configuration import register_class
 from vae_flows.persistence.saved_models import CONFIG_FILE, WEIGHTS_FILE
+from vae_flows.training.description import describe_model
 
 FORKS = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")  # of newer Pythons
 D, C, SHAPE = 2, 6, (1, 2, 2)
@@ -172,6 +173,35 @@ def test_settings_changed_after_construction_are_the_ones_saved(tmp_path: Path) 
     flow = vf.VAE.from_pretrained(tmp_path).posterior.flow
     assert isinstance(flow, vf.FFJORD)
     assert flow.cnf.eval_solver == vf.ODESolver(rtol=1e-7)
+
+
+def earlier(description: Any) -> Any:
+    """Return a description as releases wrote it when every setting had a value, also those without effect."""
+    if isinstance(description, list):
+        return [earlier(item) for item in description]
+    if not isinstance(description, dict):
+        return description
+    values = {"rank": 20, "rtol": 1e-5, "atol": 1e-5, "amortization": "bias"}
+    written = {name: earlier(value) for name, value in description.items()}
+    return {name: values.get(name) if value is None else value for name, value in written.items()}
+
+
+@pytest.mark.parametrize("amortization", ["concat", "bias", "low_rank"])
+@pytest.mark.parametrize("alone", [False, True])
+def test_settings_without_effect_of_earlier_files_are_passed_over(
+    amortization: str, alone: bool, tmp_path: Path
+) -> None:
+    posterior = vf.AmortizedPosterior(D, C, "ffjord", hidden_dims=(4,), amortization=amortization, solver=SOLVER)
+    prior = ContinuousNormalizingFlow(MLPDynamics(D, (4,)), solver=SOLVER)
+    model = posterior if alone else make_vae(posterior=posterior, prior=prior)
+    model.save_pretrained(tmp_path)
+    path = tmp_path / CONFIG_FILE
+    config = json.loads(path.read_text())
+    config["model"] = earlier(config["model"])
+    assert (config["model"] if alone else config["model"]["posterior"])["rank"] == 20
+    path.write_text(json.dumps(config))
+    loaded = type(model).from_pretrained(tmp_path)
+    assert describe_model(loaded) == describe_model(model)
 
 
 def test_loading_leaves_the_random_state_alone(tmp_path: Path) -> None:

@@ -16,15 +16,15 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from vae_flows.cnf.layers import LayerUpdate
-from vae_flows.errors import require_positive, unknown_name
+from vae_flows.errors import refuse_unused, require_positive, unknown_name
 
 __all__ = [
     "Amortization",
@@ -34,9 +34,13 @@ __all__ = [
     "DenseAmortization",
     "LowRankAmortization",
     "make_amortization",
+    "rank_of",
+    "upgraded_rank",
 ]
 
 AmortizationName = Literal["concat", "bias", "low_rank", "last_layer", "hyper"]
+
+_RANK = 20
 
 
 class Amortization(nn.Module):
@@ -163,11 +167,44 @@ class LowRankAmortization(Amortization):
                 bias.zero_()
 
 
-def make_amortization(name: str, widths: Sequence[int], context_dim: int, rank: int) -> Amortization:
-    """Return the amortisation called `name`; `rank` is used by `low_rank` alone.
+def rank_of(owner: str, amortization: str, rank: int | None) -> int | None:
+    """Return the rank of an amortisation's updates: what is given, by default 20, or `None` where they have no rank.
+
+    Raises:
+        InvalidInputError: One is given to an amortisation without; the message begins with `owner`.
+
+    Example:
+        >>> rank_of("FFJORD", "low_rank", None), rank_of("FFJORD", "bias", None)
+        (20, None)
+    """
+    if amortization == "low_rank":
+        return _RANK if rank is None else rank
+    refuse_unused(owner, f"amortization={amortization!r}", rank=rank)
+    return None
+
+
+def upgraded_rank(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a configuration without the rank that earlier releases gave to every amortisation.
+
+    Example:
+        >>> upgraded_rank({"amortization": "bias", "rank": 20})
+        {'amortization': 'bias', 'rank': None}
+    """
+    return config if config.get("amortization", "low_rank") == "low_rank" else {**config, "rank": None}
+
+
+def make_amortization(name: str, widths: Sequence[int], context_dim: int, rank: int | None = None) -> Amortization:
+    """Return the amortisation called `name`.
+
+    Arguments:
+        name: `concat`, `bias`, `low_rank`, `last_layer` or `hyper`.
+        widths: Widths of the dynamics' layers, from the latent dimension to the latent dimension.
+        context_dim: C.
+        rank: r, for `low_rank` alone; 20 by default.
 
     Raises:
         UnknownNameError: There is no such amortisation.
+        InvalidInputError: A rank for another one, or one that is not positive.
 
     Example:
         >>> updates = make_amortization("low_rank", (2, 16, 2), context_dim=8, rank=3)(torch.zeros(5, 8))
@@ -177,10 +214,11 @@ def make_amortization(name: str, widths: Sequence[int], context_dim: int, rank: 
     makers: dict[str, Callable[[], Amortization]] = {
         "concat": lambda: ConcatAmortization(widths, context_dim),
         "bias": lambda: BiasAmortization(widths, context_dim),
-        "low_rank": lambda: LowRankAmortization(widths, context_dim, rank),
+        "low_rank": lambda: LowRankAmortization(widths, context_dim, _RANK if rank is None else rank),
         "last_layer": lambda: DenseAmortization(widths, context_dim, last_only=True),
         "hyper": lambda: DenseAmortization(widths, context_dim, last_only=False),
     }
     if name not in makers:
         raise unknown_name("amortization", name, makers)
+    rank = rank_of("make_amortization", name, rank)
     return makers[name]()

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import accumulate
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from vae_flows.checks import checked
-from vae_flows.cnf.amortization import AmortizationName, make_amortization
+from vae_flows.cnf.amortization import AmortizationName, make_amortization, rank_of, upgraded_rank
 from vae_flows.cnf.divergence import Divergence, divergence_from
 from vae_flows.cnf.dynamics import ConditionedMLP, MLPDynamics
 from vae_flows.cnf.regularization import Regularizer, check_regularizers
 from vae_flows.cnf.transform import ContinuousTransform, check_integration_time
-from vae_flows.errors import InvalidInputError, complaint, require_positive
+from vae_flows.errors import InvalidInputError, complaint, refuse_unused, require_positive
 from vae_flows.ode.solver import ODESolver, solver_or_default
 from vae_flows.ode.work import WorkCount, WorkMeter, total_work
 from vae_flows.persistence.configuration import register_class
@@ -47,8 +47,9 @@ class ContinuousNormalizingFlow(nn.Module):
     Arguments:
         dynamics: The vector field, or several, which then follow each other, each for a time of its own.
         context_dim: Size of the context vectors of a conditional density, C; `None` for an unconditional one.
-        amortization: What a context sets in the dynamics, by the names of `make_amortization`.
-        rank: Rank of the update where the amortisation has one.
+        amortization: What a context sets in the dynamics, by the names of `make_amortization`; `bias` by default, and
+            none without a context.
+        rank: Rank of the update of `low_rank` amortisation, 20 by default.
         integration_time: T, of each of the dynamics.
         train_integration_time: Whether each T is learned, starting at `integration_time`.
         end_time_jitter: b: in training, T is drawn uniformly from (T − b, T + b) for each transform (STEER).
@@ -77,8 +78,8 @@ class ContinuousNormalizingFlow(nn.Module):
         dynamics: MLPDynamics | Sequence[MLPDynamics],
         *,
         context_dim: int | None = None,
-        amortization: AmortizationName = "bias",
-        rank: int = 20,
+        amortization: AmortizationName | None = None,
+        rank: int | None = None,
         integration_time: float = 1.0,
         train_integration_time: bool = False,
         end_time_jitter: float = 0.0,
@@ -103,8 +104,12 @@ class ContinuousNormalizingFlow(nn.Module):
         self.context_dim = context_dim
         self.dynamics = nn.ModuleList(blocks)
         self.amortizations = nn.ModuleList()
-        if context_dim is not None:
+        if context_dim is None:
+            refuse_unused("ContinuousNormalizingFlow", "no context_dim", amortization=amortization, rank=rank)
+        else:
             require_positive("ContinuousNormalizingFlow", context_dim=context_dim)
+            amortization = "bias" if amortization is None else amortization
+            rank = rank_of("ContinuousNormalizingFlow", amortization, rank)
             self.amortizations.extend(make_amortization(amortization, b.widths, context_dim, rank) for b in blocks)
         self.amortization = amortization
         self.rank = rank
@@ -120,6 +125,13 @@ class ContinuousNormalizingFlow(nn.Module):
         self.eval_solver = solver_or_default("ContinuousNormalizingFlow eval_solver", eval_solver, self.solver)
         self.regularizers = check_regularizers("ContinuousNormalizingFlow regularizers", regularizers)
         self._meters: list[WorkMeter | None] = [None] * len(blocks)
+
+    @classmethod
+    def upgrade_config(cls, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the configuration that an earlier release wrote as this one would."""
+        if config.get("context_dim") is None:
+            return {**config, "amortization": None, "rank": None}
+        return upgraded_rank(config)
 
     @property
     def last_solve(self) -> WorkCount | None:

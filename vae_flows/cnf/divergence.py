@@ -27,16 +27,16 @@ fresh layers (one network, 4,000 draws; a test repeats it):
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
 from vae_flows.checks import checked
 from vae_flows.cnf.fields import ProductsField, VectorField
-from vae_flows.errors import InvalidInputError, complaint, require_positive
+from vae_flows.errors import InvalidInputError, complaint, refuse_unused, require_positive
 from vae_flows.ode.fields import AugmentedField
 from vae_flows.ode.options import require_named
 from vae_flows.persistence.configuration import register_class
@@ -49,11 +49,11 @@ __all__ = [
     "HutchinsonDivergence",
     "Noise",
     "divergence_from",
+    "takes_noise",
 ]
 
 Noise = Literal["gaussian", "rademacher"]
 _NOISES = ("gaussian", "rademacher")
-_DIVERGENCES = ("exact", "hutchinson", "bottleneck", "brute_force")
 
 
 class Divergence(ABC):
@@ -181,19 +181,43 @@ class BottleneckDivergence(HutchinsonDivergence):
         return field.bottleneck_width()
 
 
-def divergence_from(name: str | Divergence, noise: Noise = "gaussian", num_probes: int = 1) -> Divergence:
+_WITHOUT_NOISE: Mapping[str, type[Divergence]] = {"exact": ExactDivergence, "brute_force": BruteForceDivergence}
+_ESTIMATES: Mapping[str, type[HutchinsonDivergence]] = {
+    "hutchinson": HutchinsonDivergence,
+    "bottleneck": BottleneckDivergence,
+}
+
+
+def takes_noise(name: str | Divergence) -> bool:
+    """Return whether `noise` and `num_probes` say more of a divergence: of an estimate that is given by name.
+
+    Example:
+        >>> takes_noise("hutchinson"), takes_noise("exact"), takes_noise(HutchinsonDivergence())
+        (True, False, False)
+    """
+    return isinstance(name, str) and name in _ESTIMATES
+
+
+def divergence_from(name: str | Divergence, noise: Noise | None = None, num_probes: int | None = None) -> Divergence:
     """Return the divergence called `name`, or `name` itself where it is one already.
+
+    Arguments:
+        name: `exact`, `hutchinson`, `bottleneck`, `brute_force` or a `Divergence`.
+        noise: `gaussian` or `rademacher`, for estimates given by name; Gaussian by default.
+        num_probes: Draws of noise averaged in an estimate; one by default.
+
+    Raises:
+        UnknownNameError: Another name.
+        InvalidInputError: Noise or probes for what has none, or has its own.
 
     Example:
         >>> divergence_from("hutchinson", noise="rademacher")
         HutchinsonDivergence(noise='rademacher', num_probes=1)
     """
-    if isinstance(name, Divergence):
-        return name
-    require_named("divergence", name, _DIVERGENCES)
-    if name == "exact":
-        return ExactDivergence()
-    if name == "brute_force":
-        return BruteForceDivergence()
-    kind = HutchinsonDivergence if name == "hutchinson" else BottleneckDivergence
-    return kind(noise, num_probes)
+    if not isinstance(name, Divergence):
+        require_named("divergence", name, (*_WITHOUT_NOISE, *_ESTIMATES))
+    if takes_noise(name):
+        given = {"noise": noise, "num_probes": num_probes}
+        return _ESTIMATES[cast(str, name)](**{option: value for option, value in given.items() if value is not None})
+    refuse_unused("divergence", f"divergence={name!r}", noise=noise, num_probes=num_probes)
+    return name if isinstance(name, Divergence) else _WITHOUT_NOISE[name]()

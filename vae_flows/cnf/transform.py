@@ -13,7 +13,7 @@ from vae_flows.cnf.divergence import Divergence, ExactDivergence, Noise, diverge
 from vae_flows.cnf.fields import ConditionedDynamics, FunctionField, VectorField
 from vae_flows.cnf.regularization import RegularizedField, Regularizer, check_regularizers
 from vae_flows.cnf.score import ScoredField
-from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.errors import InvalidInputError, complaint, refuse_unused
 from vae_flows.ode.end_time import RescaledField, moved_end
 from vae_flows.ode.fields import AugmentedField
 from vae_flows.ode.options import is_number
@@ -45,8 +45,8 @@ class ContinuousTransform(FusedTransform):
         integration_time: T; as a tensor it may be trained, and differ between examples, `(*batch,)`. Of a T for each
             example, a callable gets t as a tensor that broadcasts with z, `(*sample, *batch, 1)`.
         divergence: `exact`, `hutchinson`, `bottleneck`, `brute_force` or a `Divergence`.
-        noise: `gaussian` or `rademacher`, for Hutchinson's estimate.
-        num_probes: Draws of noise averaged in an estimate.
+        noise: `gaussian`, the default, or `rademacher`, of an estimate that is given by name and draws its noise.
+        num_probes: Draws of noise averaged in an estimate that is given by name, 1 by default.
         solver: The solver's settings.
         regularizers: Rates to integrate beside the trace; their weighted integrals are the `regularization` of an
             evaluation.
@@ -58,9 +58,9 @@ class ContinuousTransform(FusedTransform):
         cache_size: 0 or 1.
 
     Raises:
-        InvalidInputError: An argument is of another type or out of range, latents have a wrong shape, or
-            `torch.func.vmap` hides a dimension of theirs: a solver looks at values to choose and check its steps, which
-            vmap refuses.
+        InvalidInputError: An argument is of another type, out of range or without effect beside the others, latents
+            have a wrong shape, or `torch.func.vmap` hides a dimension of theirs: a solver looks at values to choose and
+            check its steps, which vmap refuses.
         IntegrationError: Raised by a solve; says where and what to try.
 
     Example:
@@ -80,8 +80,8 @@ class ContinuousTransform(FusedTransform):
         *,
         integration_time: float | Tensor = 1.0,
         divergence: str | Divergence = "hutchinson",
-        noise: Noise = "gaussian",
-        num_probes: int = 1,
+        noise: Noise | None = None,
+        num_probes: int | None = None,
         solver: ODESolver | None = None,
         regularizers: Sequence[Regularizer] = (),
         context: Tensor | None = None,
@@ -93,7 +93,11 @@ class ContinuousTransform(FusedTransform):
         check_integration_time(integration_time)
         if probes is not None and not is_dense(probes):
             raise InvalidInputError(complaint("probes", "a floating-point tensor", described(probes)))
+        if probes is not None:
+            refuse_unused("ContinuousTransform", "probes, which are the noise", noise=noise)
         if isinstance(vector_field, ConditionedDynamics):
+            beside = f"{type(vector_field).__name__}, which has its own"
+            refuse_unused("ContinuousTransform", beside, context=context, parameters=parameters or None)
             self._dynamics = vector_field
         else:
             self._dynamics = FunctionField(vector_field, parameters, context)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from vae_flows.checks import checked
-from vae_flows.cnf.amortization import AmortizationName
+from vae_flows.cnf.amortization import AmortizationName, rank_of, upgraded_rank
 from vae_flows.cnf.density import ContinuousNormalizingFlow
-from vae_flows.cnf.divergence import Divergence, Noise, divergence_from
+from vae_flows.cnf.divergence import Divergence, Noise, divergence_from, takes_noise
 from vae_flows.cnf.dynamics import MLPDynamics
 from vae_flows.cnf.hooks import refuse_hooks
 from vae_flows.cnf.layers import TimeConditioning
 from vae_flows.cnf.regularization import Regularizer
-from vae_flows.errors import require_positive
+from vae_flows.errors import refuse_unused, require_positive
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.registry import register_flow
 from vae_flows.ode.solver import ODESolver
@@ -41,7 +41,7 @@ class FFJORD(AmortizedFlow):
         amortization: What the context sets: `concat` (one more input of the first layer), `bias` (a shift of each
             layer), `low_rank` (the shift, and an update of rank `rank` of each weight), `last_layer` (the whole last
             layer) or `hyper` (the whole network).
-        rank: Rank of the low-rank update.
+        rank: Rank of the update of `low_rank` amortisation, 20 by default.
         activation: `softplus`, `tanh`, `silu`, `elu`, `sine` or `swish`, whose β is learned.
         time_conditioning: `concat` (t is an input of each layer), `ignore`, `squash`, `concat_squash`, `blend` or
             `hyper`.
@@ -50,15 +50,15 @@ class FFJORD(AmortizedFlow):
         end_time_jitter: b: in training, T is drawn uniformly from (T − b, T + b) for each transform (STEER, Ghosh et
             al. 2020).
         divergence: Trace in training mode: `hutchinson`, `exact`, `bottleneck` or `brute_force`.
-        noise: `gaussian` or `rademacher`.
-        num_probes: Noise draws averaged in one estimate.
+        noise: `gaussian`, the default, or `rademacher`, of estimates that are given by name.
+        num_probes: Noise draws averaged in one of these, 1 by default.
         eval_divergence: Trace in evaluation mode.
         solver: Settings of the solver.
         eval_solver: Settings in evaluation mode, such as tighter tolerances; those of `solver` by default.
         regularizers: `KineticEnergy` or `JacobianNorm` with their weights; they count in training mode.
 
     Raises:
-        InvalidInputError: An argument out of range.
+        InvalidInputError: An argument out of range, or one that has no effect beside the others.
         UnknownNameError: An unknown name, with the nearest ones.
 
     Example:
@@ -80,15 +80,15 @@ class FFJORD(AmortizedFlow):
         hidden_dims: Sequence[int] = (512, 512),
         num_blocks: int = 1,
         amortization: AmortizationName = "low_rank",
-        rank: int = 20,
+        rank: int | None = None,
         activation: str = "softplus",
         time_conditioning: TimeConditioning = "concat",
         integration_time: float = 0.5,
         train_integration_time: bool = False,
         end_time_jitter: float = 0.0,
         divergence: str | Divergence = "hutchinson",
-        noise: Noise = "gaussian",
-        num_probes: int = 1,
+        noise: Noise | None = None,
+        num_probes: int | None = None,
         eval_divergence: str | Divergence = "exact",
         solver: ODESolver | None = None,
         eval_solver: ODESolver | None = None,
@@ -96,6 +96,12 @@ class FFJORD(AmortizedFlow):
     ) -> None:
         super().__init__(latent_dim, context_dim)
         require_positive("FFJORD", num_blocks=num_blocks)
+        if not (takes_noise(divergence) or takes_noise(eval_divergence)):
+            refuse_unused("FFJORD", f"divergence={divergence!r}", noise=noise, num_probes=num_probes)
+        divergence, eval_divergence = (
+            divergence_from(one, noise, num_probes) if takes_noise(one) else divergence_from(one)
+            for one in (divergence, eval_divergence)
+        )
         self.hidden_dims = tuple(hidden_dims)
         self.activation = activation
         self.time_conditioning = time_conditioning
@@ -106,12 +112,12 @@ class FFJORD(AmortizedFlow):
             ],
             context_dim=context_dim,
             amortization=amortization,
-            rank=rank,
+            rank=rank_of("FFJORD", amortization, rank),
             integration_time=integration_time,
             train_integration_time=train_integration_time,
             end_time_jitter=end_time_jitter,
-            divergence=divergence_from(divergence, noise, num_probes),
-            eval_divergence=divergence_from(eval_divergence, noise, num_probes),
+            divergence=divergence,
+            eval_divergence=eval_divergence,
             solver=solver,
             eval_solver=eval_solver,
             regularizers=regularizers,
@@ -137,6 +143,11 @@ class FFJORD(AmortizedFlow):
             "num_blocks": len(self.cnf.dynamics),
             **{name: getattr(self.cnf, name) for name in of_flow},
         }
+
+    @classmethod
+    def upgrade_config(cls, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the configuration that an earlier release wrote as this one would."""
+        return upgraded_rank(config)
 
     @property
     def last_solve(self) -> WorkCount | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from inspect import signature
@@ -21,6 +21,7 @@ __all__ = [
     "register_adapter",
     "register_flow",
     "registered_name",
+    "upgraded_options",
 ]
 
 ENTRY_POINT_GROUP = "vae_flows.flows"
@@ -187,6 +188,17 @@ def check_options(name: str, options: Collection[str]) -> None:
         got = ", ".join(map(repr, unknown)) if unknown else f"none of the name {missing[0]!r}, which it needs"
         remedy = did_you_mean(unknown[0], known) if unknown else ""
         raise InvalidInputError(complaint(subject, expected, got, remedy))
+
+
+def upgraded_options(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return options that an earlier release wrote for the flow called `name` as this one would.
+
+    Example:
+        >>> upgraded_options("ffjord", {"amortization": "bias", "rank": 20})
+        {'amortization': 'bias', 'rank': None}
+    """
+    upgrade = getattr(_registered.get(name), "upgrade_config", None)
+    return options if upgrade is None else upgrade(options)
 
 
 def _no_name(value: object) -> UnknownNameError:

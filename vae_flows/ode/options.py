@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vae_flows.errors import InvalidInputError, complaint, unknown_name
 
-__all__ = ["check_options", "is_number", "require_named"]
+__all__ = ["check_options", "has_tolerances", "is_number", "require_named"]
 
 
 class _Kind(NamedTuple):
@@ -92,6 +92,7 @@ _FIXED = {
     "perturb": _SWITCH,
 }
 _ADAMS = {**_FIXED, "max_iters": _COUNT, "max_order": _ORDER}
+_WITHOUT_TOLERANCES = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams")
 _SCIPY_METHODS = ("BDF", "DOP853", "LSODA", "RK23", "RK45", "Radau")
 _SCIPY = {
     "solver": _Kind(f"one of {', '.join(_SCIPY_METHODS)}", lambda value: value in _SCIPY_METHODS),
@@ -101,12 +102,21 @@ _SCIPY = {
 
 _OPTIONS: Mapping[str, Mapping[str, _Kind]] = {
     **dict.fromkeys(("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun"), _ADAPTIVE),
-    **dict.fromkeys(("euler", "midpoint", "heun2", "heun3", "rk4"), _FIXED),
-    "explicit_adams": _ADAMS,
+    **{method: _ADAMS if method == "explicit_adams" else _FIXED for method in _WITHOUT_TOLERANCES},
     "implicit_adams": {**_ADAMS, "implicit": _SWITCH},
     "fixed_adams": {**_ADAMS, "implicit": _SWITCH},
     "scipy_solver": _SCIPY,
 }
+
+
+def has_tolerances(method: str) -> bool:
+    """Return whether a method looks at its tolerances: to choose its steps, or to end the iteration of an implicit one.
+
+    Example:
+        >>> has_tolerances("dopri5"), has_tolerances("implicit_adams"), has_tolerances("rk4")
+        (True, True, False)
+    """
+    return method not in _WITHOUT_TOLERANCES
 
 
 def check_options(method: str, options: object) -> None:

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from vae_flows.errors import IntegrationError, InvalidInputError, complaint, require_positive
+from vae_flows.errors import IntegrationError, InvalidInputError, complaint, refuse_unused, require_positive
 from vae_flows.ode.continuous_adjoint import solve_adjoint
 from vae_flows.ode.discrete_adjoint import solve_taped
 from vae_flows.ode.fields import AugmentedField
-from vae_flows.ode.options import check_options, is_number, require_named
+from vae_flows.ode.options import check_options, has_tolerances, is_number, require_named
 from vae_flows.ode.progress import SolveProgress, WorkMeter
 from vae_flows.ode.stepping import SteppingSettings, integrate
 from vae_flows.ode.tableaus import TABLEAUS
@@ -27,6 +27,7 @@ __all__ = ["Gradient", "IntegrationWarning", "ODESolver", "solver_or_default"]
 
 Gradient = Literal["backprop", "recompute", "adjoint"]
 _GRADIENTS = ("backprop", "recompute", "adjoint")
+_TOLERANCE = 1e-5
 
 
 class IntegrationWarning(UserWarning):
@@ -43,8 +44,8 @@ class ODESolver:
 
     Arguments:
         method: A method of torchdiffeq, adaptive (`dopri5`, `bosh3`, …) or with fixed steps (`rk4`, …).
-        rtol: Relative tolerance of adaptive methods.
-        atol: Absolute tolerance of adaptive methods.
+        rtol: Relative tolerance, 1e-5 by default; `None` for methods with fixed steps, which have none.
+        atol: Absolute tolerance, likewise.
         gradient: `backprop` differentiates the accepted steps, keeping their activations; `recompute` is the same
             gradient in the memory of one step, for the price of evaluating it again; `adjoint` solves the continuous
             adjoint backwards in time, in memory that does not grow with the number of steps, and with gradients as
@@ -60,7 +61,8 @@ class ODESolver:
 
     Raises:
         UnknownNameError: Unknown method or gradient, or an option that the method does not know.
-        InvalidInputError: A setting of another type or out of range, or a gradient that the method cannot give.
+        InvalidInputError: A setting of another type, out of range or without effect beside the others, or a gradient
+            that the method cannot give.
 
     Example:
         >>> ODESolver(method="rk4", options={"step_size": 0.1}).gradient
@@ -68,8 +70,8 @@ class ODESolver:
     """
 
     method: str = "dopri5"
-    rtol: float = 1e-5
-    atol: float = 1e-5
+    rtol: float | None = None
+    atol: float | None = None
     gradient: Gradient = "backprop"
     max_evaluations: int = 2000
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -81,16 +83,32 @@ class ODESolver:
         check_options(self.method, self.options)
         # A copy: what was checked is what stays.
         object.__setattr__(self, "options", dict(self.options))
-        for name in ("rtol", "atol"):
-            value = getattr(self, name)
-            if not (is_number(value) and value > 0):
-                raise InvalidInputError(complaint(f"ODESolver {name}", "a positive number", repr(value)))
+        self._resolve_tolerances()
         require_positive("ODESolver", max_evaluations=self.max_evaluations)
         if not isinstance(self.fused, bool):
             raise InvalidInputError(complaint("ODESolver fused", "True or False", repr(self.fused)))
+        if not self.fused and self.gradient != "backprop":
+            refuse_unused("ODESolver", f"gradient={self.gradient!r}", fused=False)
         if self.fallback is not None:
             solver_or_default("ODESolver fallback", self.fallback)
         self._check_gradient()
+
+    def _resolve_tolerances(self) -> None:
+        tolerances = {"rtol": self.rtol, "atol": self.atol}
+        if not has_tolerances(self.method):
+            refuse_unused("ODESolver", f"method={self.method!r}, whose steps are fixed", **tolerances)
+            return
+        for name, value in tolerances.items():
+            if value is None:
+                object.__setattr__(self, name, _TOLERANCE)
+            elif not (is_number(value) and value > 0):
+                raise InvalidInputError(complaint(f"ODESolver {name}", "a positive number", repr(value)))
+
+    @classmethod
+    def upgrade_config(cls, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the configuration that an earlier release wrote as this one would."""
+        without = {} if has_tolerances(config.get("method", "dopri5")) else {"rtol": None, "atol": None}
+        return {**config, **without, "fused": config.get("fused", True) or config.get("gradient") != "backprop"}
 
     def _check_gradient(self) -> None:
         """Check that the method can give gradients in the way that is asked for."""
@@ -168,6 +186,10 @@ class ODESolver:
             return True
         return self.fused and self._steps_here() and field.has_pull_back and not functorch_is_active()
 
+    def _tolerances(self) -> tuple[float, float]:
+        """Return numbers for both tolerances, also where they have no effect."""
+        return self.rtol or _TOLERANCE, self.atol or _TOLERANCE
+
     def _steps_here(self) -> bool:
         """Whether this library steps the solve, and not torchdiffeq."""
         if self.method not in TABLEAUS:
@@ -186,7 +208,7 @@ class ODESolver:
     ) -> Tensor:
         # Latents and trace decide on the steps; regularisers do not.
         settings = SteppingSettings(
-            TABLEAUS[self.method], self.rtol, self.atol, latent_dim, latent_dim + 1, self.options
+            TABLEAUS[self.method], *self._tolerances(), latent_dim, latent_dim + 1, self.options
         )
         if not self.differentiates_by_hand(field):
             return integrate(derivative(field, latent_dim, progress), state, interval, settings, progress)
@@ -202,7 +224,8 @@ class ODESolver:
         progress: SolveProgress,
     ) -> Tensor:
         """Have torchdiffeq make the solve."""
-        settings = {"method": self.method, "rtol": self.rtol, "atol": self.atol, "options": self.options}
+        rtol, atol = self._tolerances()
+        settings = {"method": self.method, "rtol": rtol, "atol": atol, "options": self.options}
         if self.gradient != "adjoint":
             return solve_by_torchdiffeq(field, states, interval, settings, progress)
         return solve_adjoint_by_torchdiffeq(taped(field), states, interval, settings, progress)

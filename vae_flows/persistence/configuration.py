@@ -27,6 +27,8 @@ __all__ = [
     "register_class",
     "sizes_in",
     "to_plain",
+    "upgraded",
+    "upgraded_config",
     "without_lists",
 ]
 
@@ -48,7 +50,8 @@ def register_class(name: str) -> Callable[[Class], Class]:
 
     The class keeps its constructor's arguments as attributes of the same names, or returns them from a method
     `get_config()`. They may be numbers, strings, `None`, objects of registered classes, and sequences and mappings of
-    these; sequences come back as tuples.
+    these; sequences come back as tuples. A class whose arguments have changed reads earlier files by a class method
+    `upgrade_config(config)`, which returns them as they are now.
 
     Arguments:
         name: What descriptions call the class. It is part of files: keep it when the class is renamed.
@@ -110,11 +113,37 @@ def build(description: Any) -> Any:
         >>> build({"class": "ODESolver", "method": "rk4", "options": {"step_size": 0.1}}).options
         {'step_size': 0.1}
     """
+    return _built(upgraded(description))
+
+
+def upgraded_config(cls: type, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a configuration that an earlier release wrote for a class as this one would."""
+    return cls.upgrade_config(config) if hasattr(cls, "upgrade_config") else config
+
+
+def upgraded(description: Any) -> Any:
+    """Return a description that an earlier release wrote as this one would.
+
+    Example:
+        >>> solver = {"class": "ODESolver", "method": "rk4", "rtol": 1e-5, "atol": 1e-5, "fused": True}
+        >>> upgraded(solver)
+        {'class': 'ODESolver', 'method': 'rk4', 'rtol': None, 'atol': None, 'fused': True}
+    """
     if isinstance(description, list | tuple):
-        return tuple(build(item) for item in description)
+        return [upgraded(item) for item in description]
     if not isinstance(description, Mapping):
         return description
-    arguments = {key: build(item) for key, item in description.items() if key != CLASS}
+    config = {key: upgraded(item) for key, item in description.items()}
+    cls = _registered.get(str(config.get(CLASS)))
+    return config if cls is None else upgraded_config(cls, config)
+
+
+def _built(description: Any) -> Any:
+    if isinstance(description, list | tuple):
+        return tuple(_built(item) for item in description)
+    if not isinstance(description, Mapping):
+        return description
+    arguments = {key: _built(item) for key, item in description.items() if key != CLASS}
     if CLASS not in description:
         return arguments
     name = str(description[CLASS])

@@ -33,7 +33,15 @@ import torch
 from torch import Tensor, nn
 
 from vae_flows.errors import CheckpointError, FileError, InvalidInputError, complaint
-from vae_flows.persistence.configuration import CLASS, UnregisteredClassError, build, config_of, describe, sizes_in
+from vae_flows.persistence.configuration import (
+    CLASS,
+    UnregisteredClassError,
+    build,
+    config_of,
+    describe,
+    sizes_in,
+    upgraded_config,
+)
 from vae_flows.persistence.construction import ConstructionTooLargeError, bounded_construction
 from vae_flows.persistence.files import (
     exclusive,
@@ -197,6 +205,7 @@ def _build(cls: type[Module], description: Mapping[str, Any], folder: Path, part
     saved, names = description.get(CLASS), [name for name in description if name != CLASS]
     if saved != cls.__name__:
         raise CheckpointError(complaint(f"saved model {folder}", f"class {cls.__name__}", f"class {saved}"))
+    description = upgraded_config(cls, description)
     unknown = sorted(set(parts) - set(names))
     if unknown:
         expected = f"some of {', '.join(names)}"

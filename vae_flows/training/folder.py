@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor
 
 from vae_flows.errors import CheckpointError, complaint
-from vae_flows.persistence.configuration import to_plain
+from vae_flows.persistence.configuration import to_plain, upgraded
 from vae_flows.persistence.files import FolderLock, file_errors, sweep
 from vae_flows.persistence.weights import check_weights, kind_of
 from vae_flows.training.checkpoint import load_checkpoint, save_checkpoint
@@ -124,7 +124,7 @@ class RunFolder:
 
         Older ones are not: what they lack is taken from this run.
         """
-        stored = to_plain(checked_mapping(value, "run", path), kind_of)
+        stored = upgraded(to_plain(checked_mapping(value, "run", path), kind_of))
         lacking = ADDED_LATER - stored.keys()
         own = {name: entry for name, entry in self.description.items() if name not in lacking}
         found = list(differences(stored, own))

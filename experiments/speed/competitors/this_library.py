@@ -23,14 +23,15 @@ class ThisLibrary(TorchCompetitor):
     Arguments:
         problem: What is computed.
         divergence: `hutchinson` or `exact`.
-        solver: Settings of the solve other than the problem's tolerance.
+        solver: Settings of the solve; with a method of another name than the default's, its accuracy too.
     """
 
     def __init__(self, problem: Problem, divergence: str = "hutchinson", **solver: Any) -> None:
         super().__init__(problem, problem.weights(), problem.size.num_blocks)
         self._problem = problem
         self._divergence = divergence
-        self._solver = ODESolver(**{"rtol": TOLERANCE, "atol": TOLERANCE, **solver})
+        tolerances = {} if "method" in solver else {"rtol": TOLERANCE, "atol": TOLERANCE}
+        self._solver = ODESolver(**{**tolerances, **solver})
         self._work: list[WorkMeter] = []
 
     def solve(self, block: int, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
