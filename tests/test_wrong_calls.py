@@ -59,9 +59,11 @@ KNOWN: dict[str, int] = {
 
 # Results, which are made by the library and only read by others.
 RECORDS = {
-    "Bound", "CalibrationResult", "Draw", "Draws", "ELBO", "EpochRecord", "Estimate", "EvaluationResult",
-    "ImportanceBounds", "LayerUpdate", "LikelihoodProgress", "LikelihoodResult", "WeightDiagnostics",
-    "PosteriorSummary", "Reference", "ScoredSample", "Table", "TrainingResult", "WorkCount", "WorkMeter",
+    "ActiveUnits", "Bound", "CalibrationResult", "DensityIntegral", "Draw", "Draws", "ELBO", "EpochRecord",
+    "Estimate", "EvaluationResult", "ImportanceBounds", "InferenceGap", "InformationResult", "LayerUpdate",
+    "LikelihoodProgress", "LikelihoodResult", "MeanEstimate", "PairedDifference", "PosteriorSummary", "RankBand",
+    "RankHistogram", "Ranking", "Reference", "RoundTripError", "ScoredSample", "Table", "TraceNoise",
+    "TrainingResult", "TwoSampleResult", "WeightDiagnostics", "WorkCount", "WorkMeter",
 }  # fmt: skip
 # Base classes to be derived from.
 EXTENDED = {

@@ -727,6 +727,60 @@ VALID: dict[str, Callable[[], ValidCall]] = {
     ),
     "effective_sample_size": lambda: ValidCall(vf.evaluation.effective_sample_size, {"log_weights": torch.randn(5, 2)}),
     "diagnose_weights": lambda: ValidCall(vf.evaluation.diagnose_weights, {"log_weights": torch.randn(50, 2)}),
+    "estimate_information": lambda: ValidCall(
+        vf.evaluation.estimate_information,
+        {"vae": vae(), "data": levels(), "num_images": 3, "chunk_size": 2, "seed": 0},
+    ),
+    "active_units": lambda: ValidCall(
+        vf.evaluation.active_units,
+        {"vae": vae(), "data": levels(), "num_samples": 2, "threshold": 0.01, "batch_size": 3, "seed": 0},
+    ),
+    "kernel_two_sample_test": lambda: ValidCall(
+        vf.evaluation.kernel_two_sample_test,
+        {
+            "x": latents(),
+            "y": latents(),
+            "bandwidth": 1.0,
+            "num_permutations": 2,
+            "generator": torch.Generator().manual_seed(0),
+        },
+    ),
+    "compare_aggregate_posterior": lambda: ValidCall(
+        vf.evaluation.compare_aggregate_posterior,
+        {"vae": vae(), "data": levels(), "num_draws": 4, "num_permutations": 2, "seed": 0},
+    ),
+    "inference_gap": lambda: ValidCall(
+        vf.evaluation.inference_gap,
+        {
+            "vae": vae(),
+            "x": images(),
+            "family": "context",
+            "num_steps": 2,
+            "num_particles": 2,
+            "learning_rate": 0.1,
+            "num_samples": 4,
+            "chunk_size": 3,
+            "seed": 0,
+        },
+    ),
+    "local_context": lambda: ValidCall(
+        vf.evaluation.local_context,
+        {
+            "log_joint": conditional,
+            "posterior": posterior(),
+            "context": context(),
+            "num_steps": 2,
+            "num_particles": 2,
+            "learning_rate": 0.1,
+        },
+    ),
+    "trace_noise": lambda: ValidCall(
+        vf.evaluation.trace_noise, {"vae": vae(), "x": images(), "num_noise_draws": 2, "seed": 0}
+    ),
+    "round_trip_error": lambda: ValidCall(vf.evaluation.round_trip_error, {"q": density(), "num_samples": 2}),
+    "density_integral": lambda: ValidCall(
+        vf.evaluation.density_integral, {"q": density(), "num_samples": 20, "chunk_size": 15}
+    ),
     "simulation_based_calibration": lambda: ValidCall(
         vf.evaluation.simulation_based_calibration,
         {

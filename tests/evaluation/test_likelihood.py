@@ -13,7 +13,8 @@ from tests.seeds import reseed
 from vae_flows.data import Images
 from vae_flows.errors import CheckpointError, InvalidInputError
 from vae_flows.evaluation import estimate_likelihood
-from vae_flows.evaluation.likelihood import FILE, mean_and_error
+from vae_flows.evaluation.estimates import MeanEstimate
+from vae_flows.evaluation.likelihood import FILE
 from vae_flows.likelihoods import BernoulliLikelihood
 from vae_flows.networks import MLPDecoder, MLPEncoder
 from vae_flows.posterior import AmortizedPosterior
@@ -76,7 +77,7 @@ def test_intervals_over_images_cover_at_their_rate():
     sets, size = 400, 50
     result = estimate_likelihood(vae, vae.data(sets * size), importance_samples=200, batch_size=1000, chunk_size=10**5)
     truth = float(vae.marginal.entropy())
-    pairs = [mean_and_error(-values) for values in result.log_bounds[:, -1].split(size)]
+    pairs = [MeanEstimate.of(-values) for values in result.log_bounds[:, -1].split(size)]
     covered = sum(abs(mean - truth) < 1.96 * error for mean, error in pairs) / sets
     # Binomial error 0.011; normal quantiles for 50 images cover 0.945, the bias of 200 draws is 0.1 of an error.
     assert covered == pytest.approx(0.945, abs=ERRORS * 0.011)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from vae_flows.data import DataSet, Examples, as_examples
 from vae_flows.modules import placement
 from vae_flows.vae import VAE
 
-__all__ = ["examples_for"]
+__all__ = ["chosen_examples", "examples_for"]
 
 
 def examples_for(vae: VAE, data: Any) -> Examples:
@@ -19,3 +22,9 @@ def examples_for(vae: VAE, data: Any) -> Examples:
     """
     examples = data.test if isinstance(data, DataSet) else as_examples(data)
     return examples.to(placement(vae)[0])
+
+
+def chosen_examples(vae: VAE, data: Any, count: int) -> tuple[Examples, Tensor]:
+    """Return data on the device of a model, and the indices of `count` of them, drawn without replacement."""
+    examples = examples_for(vae, data)
+    return examples, torch.randperm(len(examples))[:count]

@@ -222,7 +222,7 @@ def importance_weighted_bounds(
         True
     """
     sums = BoundSums(bound_sizes("importance_weighted_bounds", particles, num_samples))
-    for log_weights in _chunks(log_joint, q, num_samples, chunk_size):
+    for log_weights in log_weight_chunks(log_joint, q, num_samples, chunk_size):
         sums.add(log_weights)
     return sums.result()
 
@@ -248,7 +248,7 @@ def sample_log_weights(
         >>> sample_log_weights(Normal(0.0, 1.0).log_prob, Normal(torch.zeros(2), 1.0), 3).abs().max()
         tensor(0.)
     """
-    return torch.cat(list(_chunks(log_joint, q, num_samples, chunk_size)))
+    return torch.cat(list(log_weight_chunks(log_joint, q, num_samples, chunk_size)))
 
 
 def effective_sample_size(log_weights: Tensor) -> Tensor:
@@ -313,7 +313,10 @@ def _arviz() -> Any:
         ) from error
 
 
-def _chunks(log_joint: LogDensity, q: Distribution, num_samples: int, chunk_size: int | None) -> Iterator[Tensor]:
+def log_weight_chunks(
+    log_joint: LogDensity, q: Distribution, num_samples: int, chunk_size: int | None
+) -> Iterator[Tensor]:
+    """Yield the log-weights of draws from q in chunks `(S, *batch)`; arguments as of `sample_log_weights`."""
     chunk_size = num_samples if chunk_size is None else chunk_size
     require_positive("importance sampling", num_samples=num_samples, chunk_size=chunk_size)
     q = for_nonlinear_bound("log q", q)

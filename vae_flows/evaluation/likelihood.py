@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from vae_flows.checks import checked
 from vae_flows.distributions import draw_from
-from vae_flows.errors import InvalidInputError, complaint, require_positive
+from vae_flows.errors import require_positive
 from vae_flows.evaluation.batches import examples_for
+from vae_flows.evaluation.estimates import MeanEstimate
 from vae_flows.evaluation.finished import FinishedValues, digest_of_examples, digest_of_model, finished_values
 from vae_flows.evaluation.importance import BoundSums, bound_sizes
 from vae_flows.modules import in_mode, placement
@@ -95,7 +96,7 @@ class LikelihoodResult:
     def bounds(self) -> tuple[Bound, ...]:
         """The bounds averaged over images, from the negative ELBO to −log p(x)."""
         return tuple(
-            Bound(size, *mean_and_error(-values), self.num_dimensions)
+            Bound(size, *MeanEstimate.of(-values), self.num_dimensions)
             for size, values in zip(self.particles, self.log_bounds.T, strict=True)
         )
 
@@ -294,19 +295,3 @@ class _Pace:
         left = seconds / self._count * int((~done).sum())
         rate = self._count * self._samples / seconds
         self._progress(LikelihoodProgress(int(done.sum()), len(done), left, rate))
-
-
-def mean_and_error(values: Tensor) -> tuple[float, float]:
-    """Return the mean of values `(N,)` and its standard error, which a single value does not have.
-
-    Raises:
-        InvalidInputError: There are no values.
-
-    Example:
-        >>> mean_and_error(torch.tensor([1.0, 3.0], dtype=torch.float64))
-        (2.0, 1.0)
-    """
-    if not len(values):
-        raise InvalidInputError(complaint("values", "at least one", "none"))
-    error = values.var().div(len(values)).sqrt().item() if len(values) > 1 else math.nan
-    return values.mean().item(), error
