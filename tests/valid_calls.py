@@ -66,6 +66,10 @@ def rows() -> vf.data.TensorExamples:
     return vf.data.TensorExamples(torch.randn(6, 2), torch.arange(6))
 
 
+def streamed() -> vf.data.StreamedExamples:
+    return vf.data.StreamedExamples(rows())
+
+
 def data_set() -> vf.data.DataSet:
     return vf.data.DataSet("small", levels(), levels(), levels(), "grey", "a small one")
 
@@ -658,6 +662,22 @@ VALID: dict[str, Callable[[], ValidCall]] = {
     "Examples.take": lambda: ValidCall(rows().take, {"count": 2}),
     "Examples.to": lambda: ValidCall(rows().to, {"device": "cpu"}),
     "Images.fingerprint": lambda: ValidCall(levels().fingerprint),
+    "StreamedExamples": lambda: ValidCall(
+        vf.data.StreamedExamples,
+        {"source": rows(), "num_workers": 0, "positions": torch.tensor([0, 1]), "device": torch.device("cpu")},
+        lambda made: (made.batch(), repr(made)),
+    ),
+    "StreamedExamples.batch": lambda: ValidCall(
+        streamed().batch, {"indices": torch.tensor([0, 1]), "generator": torch.Generator(), "dtype": torch.float32}
+    ),
+    "StreamedExamples.batches": lambda: ValidCall(
+        streamed().batches,
+        {"indices": [torch.tensor([0, 1])], "generator": torch.Generator(), "dtype": torch.float64},
+        lambda made: list(made),
+    ),
+    "StreamedExamples.fingerprint": lambda: ValidCall(streamed().fingerprint),
+    "StreamedExamples.select": lambda: ValidCall(streamed().select, {"indices": torch.tensor([0, 1])}),
+    "StreamedExamples.to": lambda: ValidCall(streamed().to, {"device": "cpu"}),
     "as_examples": lambda: ValidCall(
         vf.data.as_examples, {"data": torch.randn(3, 2), "labels": torch.zeros(3, dtype=torch.int64)}
     ),

@@ -78,7 +78,7 @@ class Stream(IterableDataset):
         (VALUES.tolist(), r"np\.asarray\(x\)"),
         ((VALUES, VALUES), r"TensorDataset\(x, labels\)"),
         (DataLoader(TensorDataset(torch.zeros(3, 2))), "Pass its data set"),
-        (Stream(), "give a data set with __len__ and __getitem__"),
+        (Stream(), "expected a data set with __len__ and __getitem__"),
         (None, "expected a tensor or an array, .*, got None"),
         (np.array([["a"]]), "got dtype <U1"),
         (np.array([[{}]], object), "got dtype object"),

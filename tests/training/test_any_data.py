@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from tests.seeds import reseed, torch_generator
-from vae_flows.data import TensorExamples, as_data_set
+from vae_flows.data import StreamedExamples, TensorExamples, as_data_set
 from vae_flows.errors import InvalidInputError
 from vae_flows.evaluation import EvaluationResult, evaluate
 from vae_flows.likelihoods import BernoulliLikelihood
@@ -46,6 +46,24 @@ def numbers(result: EvaluationResult) -> tuple[Any, ...]:
     return result.negative_elbo, result.negative_elbo_standard_error, result.kl, result.num_images, result.num_pixels
 
 
+class Rows(Dataset[Any]):
+    """A data set that reads its rows one by one, with noise of its own where wanted."""
+
+    def __init__(self, values: Tensor, *, labels: bool = False, flips: bool = False) -> None:
+        self.values = values
+        self.has_labels = labels
+        self.flips = flips
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: int) -> Any:
+        value = self.values[index]
+        if self.flips:
+            value = torch.where(torch.rand(value.shape) < 0.1, 1 - value, value)
+        return (value, index) if self.has_labels else value
+
+
 WAYS: dict[str, Callable[[Tensor], Any]] = {
     "tensor": lambda x: x,
     "double": lambda x: x.double(),
@@ -55,6 +73,9 @@ WAYS: dict[str, Callable[[Tensor], Any]] = {
     "integer array": lambda x: x.numpy().astype(np.uint32),
     "tensor data set": TensorDataset,
     "with labels": lambda x: TensorDataset(x, torch.arange(len(x))),
+    "streamed": Rows,
+    "streamed with labels": lambda x: Rows(x, labels=True),
+    "streamed by processes": lambda x: StreamedExamples(Rows(x), num_workers=2),
     "examples": TensorExamples,
     "data set": as_data_set,
 }
@@ -114,3 +135,20 @@ def test_a_run_on_a_tensor_goes_on_with_the_same_tensor_alone(tmp_path: Path):
     assert fit(make_vae(), bits(), folder=tmp_path / "part", resume=True) == whole
     with pytest.raises(RuntimeError, match="training images = "):
         fit(make_vae(), 1 - bits(), folder=tmp_path / "part", resume=True)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_streamed_run_goes_on_exactly_with_the_draws_of_its_data_set(tmp_path: Path, num_workers: int):
+    def data(workers: int = num_workers) -> StreamedExamples:
+        return StreamedExamples(Rows(bits(), flips=True), num_workers=workers)
+
+    whole = fit(make_vae(), data())
+    part = TrainingSettings(**{**vars(SETTINGS), "max_epochs": 1})
+    train(make_vae(), data(), part, folder=tmp_path, compute=ComputeSettings("cpu"), progress=False)
+    # in another process there are other workers, and the draws before were none of this run
+    torch.rand(3)
+    vae, same = make_vae(), make_vae()
+    assert fit(vae, data(2 - num_workers), folder=tmp_path, resume=True) == whole
+    assert fit(same, data()) == whole
+    assert all(torch.equal(value, same.state_dict()[name]) for name, value in vae.state_dict().items())
+    assert whole != fit(make_vae(), bits())

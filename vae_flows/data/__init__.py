@@ -9,12 +9,14 @@ from vae_flows.data.data_set import DataSet
 from vae_flows.data.examples import Examples, TensorExamples
 from vae_flows.data.images import Images
 from vae_flows.data.load import available_data_sets, load
+from vae_flows.data.streaming import StreamedExamples
 from vae_flows.data.toy import ToyDensity, available_toys, toy_density
 
 __all__ = [
     "DataSet",
     "Examples",
     "Images",
+    "StreamedExamples",
     "TensorExamples",
     "ToyDensity",
     "as_data_set",

@@ -7,24 +7,26 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from vae_flows.checks import check_argument, described
 from vae_flows.data.data_set import DataSet
-from vae_flows.data.examples import INTEGER_TYPES, Examples, TensorExamples
+from vae_flows.data.examples import INTEGER_TYPES, Examples, TensorExamples, as_tensor
 from vae_flows.data.images import Images, Pixels
 from vae_flows.data.splits import HELD_OUT_FRACTION, SPLITS, complete_splits
+from vae_flows.data.streaming import StreamedExamples
 from vae_flows.errors import InvalidInputError, complaint
 
-__all__ = ["as_data_set", "as_examples", "as_label_tensor", "as_tensor"]
+__all__ = ["as_data_set", "as_examples", "as_label_tensor"]
 
 
 def as_examples(data: Any, *, labels: Any = None) -> Examples:
     """Return data of any kind as examples.
 
     Arguments:
-        data: Examples, or a tensor or array `(N, *event)` of real numbers, integers or booleans, or a `TensorDataset`
-            of such a tensor, perhaps with integer labels `(N,)` as the next.
+        data: Examples, or a tensor or array `(N, *event)` of real numbers, integers or booleans, or a map-style data
+            set of torch, whose items are arrays or begin with one and go on with a label. A `TensorDataset` is taken as
+            its tensors; any other data set is read batch by batch, as `StreamedExamples`.
         labels: Integers `(N,)`, for a tensor or array.
 
     Returns:
@@ -49,6 +51,8 @@ def as_examples(data: Any, *, labels: Any = None) -> Examples:
         return TensorExamples(values, others[0] if labelled else None)
     if isinstance(data, Examples):
         return data
+    if isinstance(data, Dataset):
+        return StreamedExamples(data)
     expected = "a tensor or an array, a map-style data set of torch, or examples of vae_flows.data"
     raise InvalidInputError(complaint("data", expected, described(data), _remedy_for(data)))
 
@@ -104,30 +108,6 @@ def as_data_set(
     return DataSet(name, train, held, tested, pixels=_pixels_of(train), description=description)
 
 
-def as_tensor(subject: str, values: Tensor | np.ndarray) -> Tensor:
-    """Return an array as a tensor of a type that torch computes with; memory is shared where it can be.
-
-    Raises:
-        InvalidInputError: The array holds no numbers.
-
-    Example:
-        >>> as_tensor("counts", np.array([1, 2], np.uint16))
-        tensor([1, 2], dtype=torch.int32)
-    """
-    if isinstance(values, Tensor):
-        return values
-    if values.dtype.kind not in "bufi" or values.dtype.itemsize > 8:
-        expected = "booleans, integers or floating point of at most 64 bits"
-        raise InvalidInputError(complaint(subject, expected, f"dtype {values.dtype}"))
-    # torch computes with no unsigned type but that of 8 bits, in the machine's own order of bytes.
-    wider = {("u", 2): np.int32, ("u", 4): np.int64, ("u", 8): np.int64}
-    dtype = wider.get((values.dtype.kind, values.dtype.itemsize), values.dtype.newbyteorder("="))
-    if values.dtype == np.uint64 and values.size and values.max() > np.iinfo(np.int64).max:
-        raise InvalidInputError(complaint(subject, "integers of at most 63 bits", f"{values.max()}"))
-    values = np.ascontiguousarray(values, dtype)
-    return torch.from_numpy(values if values.flags.writeable else values.copy())
-
-
 def as_label_tensor(subject: str, labels: Any) -> Tensor | None:
     """Return labels of any kind as integers, and `None` where there are none.
 
@@ -157,8 +137,6 @@ def _remedy_for(data: object) -> str:
         return "Take one of its splits, such as data.test."
     if isinstance(data, DataLoader):
         return "Pass its data set; the settings have the size of a batch."
-    if isinstance(data, IterableDataset):
-        return "Each epoch needs all examples in another order: give a data set with __len__ and __getitem__."
     if isinstance(data, list | tuple):
         return "Make it an array, as np.asarray(x); give labels as TensorDataset(x, labels)."
     return "Data frames have to_numpy()."

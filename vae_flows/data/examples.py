@@ -24,7 +24,9 @@ __all__ = [
     "StoredExamples",
     "TensorExamples",
     "as_indices",
+    "as_tensor",
     "is_integer",
+    "require_finite_examples",
     "require_floating_point",
     "require_labels",
 ]
@@ -200,7 +202,7 @@ class TensorExamples(StoredExamples):
             raise InvalidInputError(complaint("TensorExamples storage", expected, tuple(values.shape), remedy))
         if values.requires_grad:
             object.__setattr__(self, "storage", values.detach())
-        _require_finite("TensorExamples storage", values)
+        require_finite_examples("TensorExamples storage", values)
         require_labels("TensorExamples labels", self.labels, len(self))
 
     def __repr__(self) -> str:
@@ -272,6 +274,30 @@ def require_labels(subject: str, labels: object, count: int) -> None:
         raise InvalidInputError(complaint(subject, f"shape ({count},)", tuple(labels.shape)))
 
 
+def as_tensor(subject: str, values: Tensor | np.ndarray) -> Tensor:
+    """Return an array as a tensor of a type that torch computes with; memory is shared where it can be.
+
+    Raises:
+        InvalidInputError: The array holds no numbers.
+
+    Example:
+        >>> as_tensor("counts", np.array([1, 2], np.uint16))
+        tensor([1, 2], dtype=torch.int32)
+    """
+    if isinstance(values, Tensor):
+        return values
+    if values.dtype.kind not in "bufi" or values.dtype.itemsize > 8:
+        expected = "booleans, integers or floating point of at most 64 bits"
+        raise InvalidInputError(complaint(subject, expected, f"dtype {values.dtype}"))
+    # torch computes with no unsigned type but that of 8 bits, in the machine's own order of bytes.
+    wider = {("u", 2): np.int32, ("u", 4): np.int64, ("u", 8): np.int64}
+    dtype = wider.get((values.dtype.kind, values.dtype.itemsize), values.dtype.newbyteorder("="))
+    if values.dtype == np.uint64 and values.size and values.max() > np.iinfo(np.int64).max:
+        raise InvalidInputError(complaint(subject, "integers of at most 63 bits", f"{values.max()}"))
+    values = np.ascontiguousarray(values, dtype)
+    return torch.from_numpy(values if values.flags.writeable else values.copy())
+
+
 def as_indices(subject: str, indices: Tensor | Sequence[int] | NDArray[np.integer]) -> Tensor:
     """Return indices of any usual kind as integers `(B,)` that `index_select` takes.
 
@@ -290,18 +316,29 @@ def as_indices(subject: str, indices: Tensor | Sequence[int] | NDArray[np.intege
             indices = torch.from_numpy(array.astype(np.int64) if array.dtype.kind in "iu" or not array.size else array)
         except (TypeError, ValueError, OverflowError):
             indices = given
-    if isinstance(indices, Tensor) and indices.dim() == 1 and indices.dtype in INTEGER_TYPES and not indices.is_meta:
-        return indices if indices.dtype in (torch.int32, torch.int64) else indices.long()
+    if isinstance(indices, Tensor) and indices.dim() == 1 and indices.dtype in INTEGER_TYPES:
+        if indices.layout == torch.strided and not indices.is_meta:
+            return indices if indices.dtype in (torch.int32, torch.int64) else indices.long()
     got = f"{indices.dtype} {tuple(indices.shape)}" if isinstance(indices, Tensor) else repr(given)
     remedy = "Give one example as [index], and those of a mask as mask.nonzero().flatten()."
     raise InvalidInputError(complaint(subject, "integers of shape (B,) or a slice", got, remedy))
 
 
-def _require_finite(subject: str, values: Tensor) -> None:
+def require_finite_examples(subject: str, values: Tensor, positions: Tensor | None = None) -> None:
+    """Check that examples `(N, *event)` are finite.
+
+    Arguments:
+        subject: What they are, for messages.
+        values: The examples.
+        positions: What messages call them, `(N,)`; by default their rows.
+
+    Raises:
+        InvalidInputError: They are not; the message has the first place of NaN or infinity.
+    """
     if not values.is_floating_point() or bool(torch.stack(torch.aminmax(values)).isfinite().all()):
         return  # NaN propagates into the least and the greatest value
     first = (~values.isfinite()).nonzero()[0]
-    place = tuple(first[1:].tolist())
-    remedy = "Fill in or leave out what is missing before."
-    got = f"{values[tuple(first)].item()} in example {int(first[0])} at {place[0] if len(place) == 1 else place}"
-    raise InvalidInputError(complaint(subject, "finite values", got, remedy))
+    row, place = int(first[0]), tuple(first[1:].tolist())
+    example = row if positions is None else int(positions[row])
+    got = f"{values[tuple(first)].item()} in example {example} at {place[0] if len(place) == 1 else place}"
+    raise InvalidInputError(complaint(subject, "finite values", got, "Fill in or leave out what is missing before."))
