@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 
 from vae_flows.benchmark.parent import end_with_parent
+from vae_flows.errors import MissingPackageError
 
 __all__ = ["main"]
 
@@ -24,7 +25,12 @@ def main(commands: str = "vae_flows.cli.main") -> int:
             number = getattr(signal, name, None)  # Windows has no SIGHUP
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as it is below nohup
                 signal.signal(number, lambda received, _frame: sys.exit(128 + received))
-    return import_module(commands).main()  # the import takes seconds, in which the parent may end
+    try:
+        module = import_module(commands)  # which takes seconds, in which the parent may end
+    except MissingPackageError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - without its console there is nothing else to tell it with
+        return 1
+    return module.main()
 
 
 if __name__ == "__main__":

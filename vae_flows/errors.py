@@ -15,6 +15,7 @@ __all__ = [
     "IndexOutOfRangeError",
     "IntegrationError",
     "InvalidInputError",
+    "MissingPackageError",
     "NonFiniteLossError",
     "UnknownNameError",
     "VAEFlowsError",
@@ -68,6 +69,10 @@ class FileError(VAEFlowsError, OSError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (str(self), self.errno)
+
+
+class MissingPackageError(InvalidInputError, ImportError):
+    """A part of the library needs a package that is not installed; the message says what to type."""
 
 
 class FolderInUseError(FileError, InvalidInputError):

@@ -47,6 +47,6 @@ def test_names_that_cannot_be_had_are_told_before_anything_runs(
     with pytest.raises(UnknownNameError, match="Did you mean 'NSF'"):
         plan_grid(SMOKE, tmp_path, posteriors=["none", "zuko:NFS"])
     monkeypatch.setattr("vae_flows.flows.adapters.zuko.find_spec", lambda name: None)
-    with pytest.raises(InvalidInputError, match="pip install zuko"):
+    with pytest.raises(InvalidInputError, match=r"pip install 'vae-flows\[zuko\]'"):
         plan_grid(SMOKE, tmp_path, posteriors=["zuko:NSF"])
     assert list(tmp_path.iterdir()) == []

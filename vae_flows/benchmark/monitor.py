@@ -9,14 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
-
 from vae_flows.benchmark.grid import GridMonitor, GridRun, RunOutcome
+from vae_flows.extras import needing
 from vae_flows.runs.folder import EPOCHS
+
+with needing("cli"):
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Table
+    from rich.text import Text
 
 __all__ = ["EpochGlance", "LinesMonitor", "LiveMonitor", "glance", "open_monitor"]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from vae_flows.benchmark.presets import POSTERIORS
@@ -25,14 +24,10 @@ from vae_flows.reporting import (
     Reference,
     Run,
     Table,
-    image_grid,
-    plot_curves,
-    plot_results,
     results_table,
     summaries_to_csv,
     summarize,
 )
-from vae_flows.reporting.plots import to_png
 from vae_flows.reporting.tables import tables_to_markdown
 from vae_flows.runs.folder import FAILURE, IMAGES, METRICS, SETTINGS, data_name, load_settings, run_folder
 from vae_flows.runs.settings import RunSettings
@@ -126,8 +121,7 @@ def write_report(root: Path, destination: Path | None = None) -> tuple[Results, 
         TABLE_CSV: summaries_to_csv(flat, _references()),
     }
     for data in summaries:
-        figures = _draw(root, data, results)
-        files |= {f"{data}-{name}.png": to_png(figure) for name, figure in figures.items()}
+        files |= {f"{data}-{name}.png": png for name, png in _draw(root, data, results).items()}
     return results, write_files(destination, files)
 
 
@@ -215,7 +209,8 @@ def _deviations(settings: RunSettings) -> list[str]:
     return [
         f"{name.replace('posterior_options', settings.posterior)} {_word(ours)} ({_word(theirs)})"
         for name, (ours, theirs) in found.items()
-        if not name.startswith(NOT_COMPARED) or name.startswith("posterior_options.")
+        # An option that is not set has no effect beside the others, as a rank without low-rank updates.
+        if (ours is not None if name.startswith("posterior_options.") else not name.startswith(NOT_COMPARED))
     ]
 
 
@@ -232,9 +227,13 @@ def _word(value: Any) -> str:
     return "×".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _draw(root: Path, data: str, results: Results) -> dict[str, Figure]:
+def _draw(root: Path, data: str, results: Results) -> dict[str, bytes]:
+    """Return plots of one data set, as PNG, by name."""
+    # Imported here, as they bring matplotlib, which those who train need not have.
+    from vae_flows.reporting.plots import image_grid, plot_curves, plot_results, to_png
+
     runs = [run for run in results.runs() if run.data == data]
-    figures: dict[str, Figure] = {}
+    figures = {}
     if any(run.curve for run in runs):
         figures["elbo-by-epoch"] = plot_curves(runs, title=f"{data}: mean and range of the seeds")
     if any(run.negative_elbo is not None for run in runs):
@@ -248,7 +247,7 @@ def _draw(root: Path, data: str, results: Results) -> dict[str, Figure]:
         figures["reconstructions"] = image_grid(reconstructions, title=f"{data}: test images and reconstructions")
         samples = {name: rows["samples"] for name, rows in shown.items()}
         figures["samples"] = image_grid(samples, title=f"{data}: samples from the prior, decoded")
-    return figures
+    return {name: to_png(figure) for name, figure in figures.items()}
 
 
 def _read_images(root: Path, run: Run) -> dict[str, NDArray[np.float64]]:

@@ -7,11 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from vae_flows.benchmark.grid import plan_grid, run_grid
 from vae_flows.benchmark.local import IN_USE, LocalEngine
 from vae_flows.benchmark.monitor import open_monitor
@@ -20,6 +15,7 @@ from vae_flows.benchmark.report import REPORT_FILES, render_tables, write_report
 from vae_flows.cli.console import open_console
 from vae_flows.errors import FolderInUseError, InvalidInputError, complaint
 from vae_flows.evaluation import EvaluationResult
+from vae_flows.extras import needing
 from vae_flows.persistence.files import file_errors
 from vae_flows.persistence.json_files import check_destination, write_json
 from vae_flows.runs.build import build_data, build_vae
@@ -27,6 +23,12 @@ from vae_flows.runs.execution import evaluate_run, execute, is_main_process
 from vae_flows.runs.folder import METRICS, folder_of, load_settings, prepare
 from vae_flows.runs.settings import RunSettings, override
 from vae_flows.training import ComputeSettings
+
+with needing("cli"):
+    import tyro
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 __all__ = ["benchmark", "evaluate", "report", "run", "train"]
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from vae_flows.extras import needing
+
+with needing("cli"):
+    from rich.console import Console
 
 __all__ = ["open_console"]
 

@@ -13,11 +13,13 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import tyro
-
 from vae_flows.cli.commands import benchmark, evaluate, report, run, train
 from vae_flows.errors import FileError, VAEFlowsError
+from vae_flows.extras import needing
 from vae_flows.persistence.files import file_errors
+
+with needing("cli"):
+    import tyro
 
 __all__ = ["COMMANDS", "Command", "main"]
 

@@ -15,6 +15,7 @@ from vae_flows.data.images import ImageShape, Pixels
 from vae_flows.data.pictures import Channels, decode
 from vae_flows.data.splits import SPLITS, Rows, Size, complete_splits
 from vae_flows.errors import DataError, complaint
+from vae_flows.extras import needing
 from vae_flows.persistence.archives import read_npz
 
 if TYPE_CHECKING:
@@ -212,7 +213,8 @@ def _is_picture(file: Path) -> bool:
 
 
 def _opened(files: Sequence[Path]) -> Iterator[tuple[str, Image]]:
-    from PIL import Image, ImageOps
+    with needing("vision"):
+        from PIL import Image, ImageOps
 
     for file in files:
         try:

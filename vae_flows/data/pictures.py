@@ -9,6 +9,7 @@ import numpy as np
 
 from vae_flows.data.images import is_integer
 from vae_flows.errors import DataError, InvalidInputError, complaint
+from vae_flows.extras import needing
 from vae_flows.persistence.archives import require_memory
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def size_pair(image_size: int | tuple[int, int] | None) -> tuple[int, int] | Non
 
 
 def _pixels(name: str, picture: Image, size: tuple[int, int] | None, channels: Channels | None) -> np.ndarray:
-    from PIL.Image import Resampling
+    with needing("vision"):
+        from PIL.Image import Resampling
 
     own_channels = CHANNELS_OF_MODE.get(getattr(picture, "mode", ""))
     if own_channels is None:

@@ -17,6 +17,7 @@ from vae_flows.data.pictures import Channels, decode
 from vae_flows.data.sources import cache_folder, network_timeout
 from vae_flows.data.splits import SPLITS, Rows, Size, complete_splits
 from vae_flows.errors import DataError, complaint
+from vae_flows.extras import needing
 
 __all__ = ["torchvision_data_set", "torchvision_names"]
 
@@ -88,7 +89,8 @@ def torchvision_data_set(
 
 def _classes() -> dict[str, type]:
     """Find the classes that take root, download, transform and train or split, and need nothing else."""
-    from torchvision import datasets
+    with needing("vision"):
+        from torchvision import datasets
 
     found = (getattr(datasets, name) for name in datasets.__all__)
     classes = [item for item in found if isinstance(item, type) and _is_loadable(item)]

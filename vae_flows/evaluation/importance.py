@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from torch.distributions import Distribution
 from vae_flows.checks import checked, described
 from vae_flows.distributions import draw_from
 from vae_flows.errors import InvalidInputError, complaint, require_positive
+from vae_flows.extras import needing
 from vae_flows.objectives import evaluate_log_density, for_nonlinear_bound
 from vae_flows.tensors.shapes import is_dense
 
@@ -303,14 +305,8 @@ def diagnose_weights(log_weights: Tensor) -> WeightDiagnostics:
 
 def _arviz() -> Any:
     """Import what fits the tail of weights: an optional part of the library, which takes seconds to load."""
-    import importlib
-
-    try:
-        return importlib.import_module("arviz_stats.base").array_stats
-    except ImportError as error:
-        raise ImportError(
-            "Pareto k̂ is fitted by ArviZ, which is not installed: pip install 'vae-flows[stats]'."
-        ) from error
+    with needing("stats"):
+        return import_module("arviz_stats.base").array_stats
 
 
 def log_weight_chunks(

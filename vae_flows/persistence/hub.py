@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from huggingface_hub import ModelCard, PyTorchModelHubMixin, snapshot_download
 from torch import nn
 
 from vae_flows.errors import CheckpointError, FileError, VAEFlowsError, complaint
+from vae_flows.extras import needing
 from vae_flows.persistence.saved_models import CONFIG_FILE, LIBRARY, WEIGHTS_FILE, save
+
+with needing("hub"):
+    from huggingface_hub import ModelCard, PyTorchModelHubMixin, snapshot_download
 
 __all__ = ["HubModel", "download", "upload"]
 

@@ -1,8 +1,13 @@
 """Reports of what was measured: summaries over seeds, tables and plots."""
 
-from vae_flows.reporting.plots import image_grid, plot_curves, plot_results
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from vae_flows.reporting.summaries import Estimate, PosteriorSummary, Reference, Run, summarize
 from vae_flows.reporting.tables import Table, results_table, summaries_to_csv
+
+if TYPE_CHECKING:
+    from vae_flows.reporting.plots import image_grid, plot_curves, plot_results
 
 __all__ = [
     "Estimate",
@@ -17,3 +22,10 @@ __all__ = [
     "summaries_to_csv",
     "summarize",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Plots bring matplotlib, which those who read tables need not have.
+    if name in ("image_grid", "plot_curves", "plot_results"):
+        return getattr(import_module("vae_flows.reporting.plots"), name)
+    raise AttributeError(f"module 'vae_flows.reporting' has no attribute {name!r}")

@@ -10,13 +10,16 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.extras import needing
 from vae_flows.reporting.summaries import PosteriorSummary, Run
+
+with needing("plots"):
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["image_grid", "plot_curves", "plot_results"]
 

@@ -7,14 +7,15 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
-
-from rich.table import Table as RichTable
-from rich.text import Text
+from typing import TYPE_CHECKING, NamedTuple
 
 from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.extras import needing
 from vae_flows.reporting.summaries import Estimate, PosteriorSummary, Reference
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
 
 __all__ = ["Entry", "Table", "results_table", "summaries_to_csv", "tables_to_markdown"]
 
@@ -65,6 +66,10 @@ class Table:
 
     def to_rich(self) -> RichTable:
         """Return the table for a `rich` console."""
+        with needing("cli"):
+            from rich.table import Table as RichTable
+            from rich.text import Text
+
         caption = Text("\n".join(self.notes)) if self.notes else None
         table = RichTable(title=Text(self.title), title_justify="left", caption=caption, caption_justify="left")
         for index, column in enumerate(self.columns):

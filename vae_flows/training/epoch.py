@@ -26,7 +26,6 @@ from vae_flows.modules import in_mode, placement
 from vae_flows.protocols import name_of
 from vae_flows.randomness import derive_seed, seeded
 from vae_flows.training.entries import checked_mapping, checked_optimizer, checked_precision
-from vae_flows.training.progress import TrainingProgress
 from vae_flows.training.records import EpochRecord
 from vae_flows.training.settings import TrainingSettings
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from vae_flows.data import DataSet
+    from vae_flows.training.progress import TrainingProgress
     from vae_flows.vae import VAE
 
 __all__ = ["EpochRunner"]

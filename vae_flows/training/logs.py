@@ -10,10 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from torch.utils.tensorboard import SummaryWriter
-
+from vae_flows.extras import needing
 from vae_flows.persistence.files import file_errors, written_whole
 from vae_flows.training.records import EpochRecord, History
+
+with needing("train"):
+    from torch.utils.tensorboard import SummaryWriter
 
 __all__ = ["RunLogs"]
 

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from vae_flows.checks import check_argument
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.extras import needing
 from vae_flows.persistence.files import checked_path, exclusive
 from vae_flows.training.description import describe_run
 from vae_flows.training.epoch import EpochRunner
 from vae_flows.training.folder import RunFolder, RunState
-from vae_flows.training.logs import RunLogs
-from vae_flows.training.progress import TrainingProgress
 from vae_flows.training.records import TrainingResult, best_record, stops_early
 from vae_flows.training.settings import ComputeSettings, TrainingSettings, require_settings
 
@@ -116,8 +115,9 @@ def train(
 
 def _launch(compute: ComputeSettings) -> Fabric:
     # Imported here because importing it sets up logging, and takes seconds.
-    from lightning_fabric import Fabric
-    from lightning_fabric.utilities.exceptions import MisconfigurationException
+    with needing("train"):
+        from lightning_fabric import Fabric
+        from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     if compute.precision in ("bf16-true", "16-true"):
         warnings.warn(
@@ -146,6 +146,10 @@ def _check_processes(fabric: Fabric, compute: ComputeSettings) -> None:
 
 def _continue(runner: EpochRunner, state: RunState, kept: RunFolder | None, *, show: bool) -> RunState:
     """Train epoch by epoch until the run is complete, logging and saving each."""
+    # Imported here, as what they show and write with takes long to import, and need not be installed to load a run.
+    from vae_flows.training.logs import RunLogs
+    from vae_flows.training.progress import TrainingProgress
+
     settings = runner.settings
 
     def complete() -> bool:

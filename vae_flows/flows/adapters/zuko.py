@@ -16,7 +16,8 @@ from torch.distributions import Distribution
 from torch.distributions.transforms import _InverseTransform
 
 from vae_flows.checks import checked
-from vae_flows.errors import IntegrationError, InvalidInputError, complaint, unknown_name
+from vae_flows.errors import IntegrationError, complaint, unknown_name
+from vae_flows.extras import missing_package
 from vae_flows.flows.adapters.foreign import AdaptedFlow, ForeignTransform, Orientation
 from vae_flows.flows.adapters.newton import newton_inverse
 from vae_flows.tensors.subclasses import plain
@@ -102,14 +103,12 @@ def require_zuko(family: str) -> None:
 
     Raises:
         UnknownNameError: It has none.
-        InvalidInputError: zuko is not installed.
+        MissingPackageError: zuko is not installed.
     """
     if family not in ZUKO_FAMILIES:
         raise unknown_name("flow of zuko", family, ZUKO_FAMILIES)
     if not zuko_is_installed():
-        raise InvalidInputError(
-            complaint(f"flow 'zuko:{family}'", "the package zuko", "none installed", "Try: pip install zuko")
-        )
+        raise missing_package("zuko", "zuko")
 
 
 def zuko_options(family: str) -> tuple[str, ...]:
