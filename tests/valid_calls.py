@@ -813,6 +813,31 @@ VALID: dict[str, Callable[[], ValidCall]] = {
         },
         lambda result: result.p_values(2),
     ),
+    "paired_difference": lambda: ValidCall(
+        vf.evaluation.paired_difference,
+        {
+            "first": torch.randn(2, 5),
+            "second": torch.randn(2, 5),
+            "confidence": 0.9,
+            "num_resamples": 10,
+            "seed": 0,
+        },
+    ),
+    "rank_posteriors": lambda: ValidCall(
+        vf.evaluation.rank_posteriors,
+        {
+            "scores": {"a": torch.randn(2, 5), "b": torch.randn(2, 5)},
+            "confidence": 0.9,
+            "num_resamples": 10,
+            "seed": 0,
+        },
+    ),
+    "CalibrationResult.histogram": lambda: ValidCall(
+        vf.evaluation.CalibrationResult(torch.randint(10, (20, 1)), 9).histogram, {"num_bins": 2, "probability": 0.9}
+    ),
+    "CalibrationResult.ecdf_band": lambda: ValidCall(
+        vf.evaluation.CalibrationResult(torch.randint(10, (20, 1)), 9).ecdf_band, {"probability": 0.9, "num_points": 5}
+    ),
     "CalibrationResult.p_values": lambda: ValidCall(
         vf.evaluation.CalibrationResult(torch.randint(10, (20, 1)), 9).p_values, {"num_bins": 2}
     ),

@@ -3,6 +3,7 @@
 from vae_flows.evaluation.active_units import ActiveUnits, active_units
 from vae_flows.evaluation.bounds import EvaluationResult, evaluate
 from vae_flows.evaluation.calibration import CalibrationResult, simulation_based_calibration
+from vae_flows.evaluation.comparison import PairedDifference, Ranking, paired_difference, rank_posteriors
 from vae_flows.evaluation.density_checks import (
     DensityIntegral,
     RoundTripError,
@@ -24,6 +25,7 @@ from vae_flows.evaluation.inference_gap import InferenceGap, inference_gap, loca
 from vae_flows.evaluation.information import InformationResult, estimate_information
 from vae_flows.evaluation.likelihood import Bound, LikelihoodProgress, LikelihoodResult, estimate_likelihood
 from vae_flows.evaluation.two_sample import TwoSampleResult, compare_aggregate_posterior, kernel_two_sample_test
+from vae_flows.evaluation.uniformity import RankBand, RankHistogram
 
 __all__ = [
     "ActiveUnits",
@@ -37,6 +39,10 @@ __all__ = [
     "LikelihoodProgress",
     "LikelihoodResult",
     "MeanEstimate",
+    "PairedDifference",
+    "RankBand",
+    "RankHistogram",
+    "Ranking",
     "RoundTripError",
     "TraceNoise",
     "TwoSampleResult",
@@ -53,6 +59,8 @@ __all__ = [
     "inference_gap",
     "kernel_two_sample_test",
     "local_context",
+    "paired_difference",
+    "rank_posteriors",
     "round_trip_error",
     "sample_log_weights",
     "simulation_based_calibration",

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from scipy import stats
 from torch import Tensor
 from torch.nn import functional as F
 
 from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint, require_positive
+from vae_flows.evaluation.uniformity import RankBand, RankHistogram, rank_points, simultaneous_counts
 
 __all__ = ["CalibrationResult", "simulation_based_calibration"]
 
@@ -43,17 +45,73 @@ class CalibrationResult:
         Raises:
             InvalidInputError: `num_bins` is no divisor, or below 2.
         """
-        require_positive("p_values", num_bins=num_bins)
-        if num_bins < 2 or (self.num_draws + 1) % num_bins:
-            raise InvalidInputError(
-                complaint("p_values num_bins", f"a divisor of L + 1 = {self.num_draws + 1}, at least 2", repr(num_bins))
-            )
-        bins = self.ranks * num_bins // (self.num_draws + 1)
-        counts = F.one_hot(bins, num_bins).sum(0).double()
+        counts = self._counts("p_values", num_bins).double()
         expected = len(self.ranks) / num_bins
-        statistic = ((counts - expected) ** 2 / expected).sum(-1)
+        statistic = ((counts - expected) ** 2 / expected).sum(0)
         half = torch.tensor((num_bins - 1) / 2, dtype=torch.float64)
         return torch.special.gammaincc(half, statistic / 2)  # the survival function of chi-squared
+
+    @checked
+    def histogram(self, num_bins: int = 20, probability: float = 0.95) -> RankHistogram:
+        """Count the ranks in bins of equal width, with the interval of a bin of uniform ranks.
+
+        Arguments:
+            num_bins: Bins, a divisor of L + 1.
+            probability: Of the interval, for each bin by itself.
+
+        Raises:
+            InvalidInputError: `num_bins` is no divisor or below 2, or the probability is not in (0, 1).
+        """
+        counts = self._counts("histogram", num_bins)
+        _require_probability("histogram", probability)
+        lower, upper = stats.binom.interval(probability, len(self.ranks), 1 / num_bins)
+        return RankHistogram(counts, int(lower), int(upper))
+
+    @checked
+    def ecdf_band(self, probability: float = 0.95, num_points: int = 50) -> RankBand:
+        """Compare the ECDF of ranks with the uniform one, in a band that holds at all points at once.
+
+        A curve above the band means that ranks are too low, so that the posteriors are too high; below, the other way.
+        First above and then below is a posterior that is too narrow; first below, too wide. K parameters are K chances
+        of a false alarm: take a probability of 1 − 0.05 / K.
+
+        Source: Säilynoja, Bürkner and Vehtari (2022), "Graphical test for discrete uniformity and its applications in
+        goodness-of-fit evaluation and multiple sample comparison".
+
+        Arguments:
+            probability: With which uniform ranks stay within the band.
+            num_points: Points at which the ECDF is evaluated, at most L.
+
+        Raises:
+            InvalidInputError: The probability is not in (0, 1), or `num_points` is not positive.
+
+        Example:
+            >>> result = CalibrationResult(torch.arange(100).unsqueeze(-1), num_draws=99)
+            >>> result.ecdf_band().is_inside
+            tensor([True])
+        """
+        require_positive("ecdf_band", num_points=num_points)
+        _require_probability("ecdf_band", probability)
+        count = len(self.ranks)
+        ranks, points = rank_points(self.num_draws, num_points)
+        lower, upper, reached = simultaneous_counts(count, points, float(probability))
+        uniform = torch.from_numpy(points)
+        below = (self.ranks <= ranks[:, None, None]).sum(1)
+        low, high = (torch.from_numpy(edge) / count - uniform for edge in (lower, upper))
+        return RankBand(uniform, below / count - uniform[:, None], low, high, reached)
+
+    def _counts(self, method: str, num_bins: int) -> Tensor:
+        require_positive(method, num_bins=num_bins)
+        if num_bins < 2 or (self.num_draws + 1) % num_bins:
+            raise InvalidInputError(
+                complaint(f"{method} num_bins", f"a divisor of L + 1 = {self.num_draws + 1}, at least 2", num_bins)
+            )
+        return F.one_hot(self.ranks * num_bins // (self.num_draws + 1), num_bins).sum(0).T
+
+
+def _require_probability(method: str, probability: float) -> None:
+    if not 0 < probability < 1:
+        raise InvalidInputError(complaint(f"{method} probability", "a number above 0 and below 1", probability))
 
 
 @checked
