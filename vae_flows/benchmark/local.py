@@ -24,6 +24,8 @@ from vae_flows.runs.folder import LOG
 
 __all__ = ["IN_USE", "LocalEngine"]
 
+INHERITS_DESCRIPTORS = sys.platform != "win32"
+"""Whether workers are given the pipe by which they end with their parent."""
 LOG_LINES = 5
 GRACE_SECONDS = 2.0
 IN_USE = 75
@@ -64,7 +66,8 @@ class LocalEngine:
         root = str(Path(__file__).resolve().parents[1])
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
-        environment[PIPE] = str(self._pipe.reading)
+        if INHERITS_DESCRIPTORS:
+            environment[PIPE] = str(self._pipe.reading)
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.threads))
         return environment if gpus is None else environment | {"CUDA_VISIBLE_DEVICES": gpus}
 
@@ -97,7 +100,7 @@ class _RunProcess:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
-                pass_fds=(pipe.reading,),
+                pass_fds=(pipe.reading,) if INHERITS_DESCRIPTORS else (),
             )
 
     @property
@@ -118,16 +121,21 @@ class _RunProcess:
             return RunExit(f"{cause}\nits log cannot be read: {error}")
 
     def stop(self) -> None:
-        self._signal(signal.SIGTERM)
+        self._end(at_once=False)
         deadline = time.monotonic() + GRACE_SECONDS
         while not self.ended and time.monotonic() < deadline:
             time.sleep(0.01)
-        self._signal(signal.SIGKILL)
+        self._end(at_once=True)
         self._process.wait()
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _end(self, *, at_once: bool) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+            if hasattr(os, "killpg"):  # with all that it has started
+                os.killpg(self._process.pid, signal.SIGKILL if at_once else signal.SIGTERM)
+            elif at_once:
+                self._process.kill()
+            else:
+                self._process.terminate()
 
 
 def _close(*descriptors: int) -> None:

@@ -15,19 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from filelock import lock_descriptor
+
 from vae_flows.errors import FileError, FolderInUseError, InvalidInputError, complaint
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-else:
-    import fcntl
-
-    def _try_lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
 
 __all__ = [
     "FolderLock",
@@ -60,7 +50,6 @@ _REMEDIES = {
     errno.ELOOP: "Replace the link by what it stands for.",
     errno.ENAMETOOLONG: "Choose a shorter name.",
 }
-_BUSY = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}", flags=re.DOTALL)
 
 
@@ -296,21 +285,17 @@ def _acquire(path: Path, wait: float) -> int:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise OSError(errno.EEXIST, "a pipe or device is in the way")
-            _try_lock(descriptor)
-            if _names(path, descriptor):  # otherwise its last holder has removed it meanwhile
+            free = lock_descriptor(descriptor, blocking=False)
+            if free and _names(path, descriptor):  # otherwise its last holder has removed it meanwhile
                 return descriptor
-        except OSError as error:
-            os.close(descriptor)
-            if error.errno not in _BUSY:
-                raise
-            if time.monotonic() >= deadline:
-                raise _in_use(path.parent) from None
-            time.sleep(WAIT_SECONDS)
         except BaseException:
             os.close(descriptor)
             raise
-        else:
-            os.close(descriptor)
+        os.close(descriptor)
+        if not free:
+            if time.monotonic() >= deadline:
+                raise _in_use(path.parent)
+            time.sleep(WAIT_SECONDS)
 
 
 def _in_use(folder: Path) -> FolderInUseError:
@@ -325,11 +310,10 @@ def _open_temporary(path: Path) -> tuple[Path, IO[bytes]]:
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         file = temporary.open("xb")
         try:
-            _try_lock(file.fileno())
-            swept = not _names(temporary, file.fileno())
-        except OSError as error:
-            swept = error.errno in _BUSY  # otherwise the file system has no locks, and nothing is swept
-        if not swept:
+            kept = lock_descriptor(file.fileno(), blocking=False) and _names(temporary, file.fileno())
+        except OSError:
+            kept = True  # the file system has no locks, and nothing is swept
+        if kept:
             return temporary, file
         file.close()
 
@@ -337,12 +321,12 @@ def _open_temporary(path: Path) -> tuple[Path, IO[bytes]]:
 def _remove_if_abandoned(path: str) -> None:
     descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
-        _try_lock(descriptor)
-        if not _WINDOWS:
+        abandoned = lock_descriptor(descriptor, blocking=False)
+        if abandoned and not _WINDOWS:
             os.unlink(path)
     finally:
         os.close(descriptor)
-    if _WINDOWS:
+    if abandoned and _WINDOWS:
         os.unlink(path)  # fails where the file is open, as a locked one is
 
 
