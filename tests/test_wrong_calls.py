@@ -61,8 +61,8 @@ KNOWN: dict[str, int] = {
 RECORDS = {
     "ActiveUnits", "Bound", "CalibrationResult", "DensityIntegral", "Draw", "Draws", "ELBO", "EpochRecord",
     "Estimate", "EvaluationResult", "ImportanceBounds", "InferenceGap", "InformationResult", "LayerUpdate",
-    "LikelihoodProgress", "LikelihoodResult", "MeanEstimate", "PairedDifference", "PosteriorSummary", "RankBand",
-    "RankHistogram", "Ranking", "Reference", "RoundTripError", "ScoredSample", "Table", "TraceNoise",
+    "LikelihoodProgress", "LikelihoodResult", "MeanEstimate", "Networks", "PairedDifference", "PosteriorSummary",
+    "RankBand", "RankHistogram", "Ranking", "Reference", "RoundTripError", "ScoredSample", "Table", "TraceNoise",
     "TrainingResult", "TwoSampleResult", "WeightDiagnostics", "WorkCount", "WorkMeter",
 }  # fmt: skip
 # Base classes to be derived from.

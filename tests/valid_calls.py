@@ -400,25 +400,41 @@ VALID: dict[str, Callable[[], ValidCall]] = {
     "GreyLevels.log_prob": lambda: ValidCall(GreyLevels(torch.zeros(1, 3, 4, 4), 3).log_prob, {"value": images()}),
     "GreyLevels.sample": lambda: ValidCall(GreyLevels(torch.zeros(1, 3, 4, 4), 3).sample, {"sample_shape": (2,)}),
     "ConvEncoder": lambda: ValidCall(
-        ConvEncoder, {"image_shape": SHAPE, "context_dim": 2}, lambda made: made(images())
+        ConvEncoder, {"event_shape": SHAPE, "context_dim": 2, "num_halvings": 1}, lambda made: made(images())
     ),
     "ConvEncoder.forward": lambda: ValidCall(ConvEncoder(SHAPE, 2), {"x": images()}),
     "ConvDecoder": lambda: ValidCall(
         ConvDecoder,
-        {"latent_dim": LATENT, "image_shape": SHAPE, "parameters_per_pixel": 1},
+        {"latent_dim": LATENT, "event_shape": SHAPE, "parameters_per_pixel": 1, "num_halvings": 1},
         lambda made: made(latents()),
     ),
     "ConvDecoder.forward": lambda: ValidCall(ConvDecoder(LATENT, SHAPE), {"z": latents()}),
     "MLPEncoder": lambda: ValidCall(
-        MLPEncoder, {"image_shape": SHAPE, "hidden_dims": (4,), "context_dim": 2}, lambda made: made(images())
+        MLPEncoder, {"event_shape": SHAPE, "hidden_dims": (4,), "context_dim": 2}, lambda made: made(images())
     ),
     "MLPEncoder.forward": lambda: ValidCall(encoder(), {"x": images()}),
     "MLPDecoder": lambda: ValidCall(
         MLPDecoder,
-        {"latent_dim": LATENT, "image_shape": SHAPE, "hidden_dims": (4,), "parameters_per_pixel": 1},
+        {"latent_dim": LATENT, "event_shape": SHAPE, "hidden_dims": (4,), "parameters_per_pixel": 1},
         lambda made: made(latents()),
     ),
     "MLPDecoder.forward": lambda: ValidCall(decoder(), {"z": latents()}),
+    "default_networks": lambda: ValidCall(
+        vf.networks.default_networks,
+        {
+            "event_shape": SHAPE,
+            "likelihood": BernoulliLikelihood(),
+            "latent_dim": LATENT,
+            "context_dim": 2,
+            "hidden_dims": (4,),
+        },
+        lambda made: made.decoder(latents()),
+    ),
+    "count_parameters": lambda: ValidCall(vf.networks.count_parameters, {"module": nn.Linear(2, 3)}),
+    "check_parameter_count": lambda: ValidCall(
+        vf.networks.check_parameter_count,
+        {"module": nn.Linear(2, 3), "max_parameters": 9, "setting": "max_parameters"},
+    ),
     "GatedLinear": lambda: ValidCall(
         GatedLinear, {"in_features": 3, "out_features": 2}, lambda made: made(torch.rand(4, 3))
     ),

@@ -157,7 +157,7 @@ def test_the_description_is_readable(tmp_path: Path) -> None:
     config = json.loads((tmp_path / CONFIG_FILE).read_text(encoding="utf-8"))
     assert (config["library"], config["version"], config["format"]) == ("vae-flows", vf.__version__, 1)
     model = config["model"]
-    assert model["encoder"] == {"class": "MLPEncoder", "image_shape": [1, 2, 2], "hidden_dims": [4], "context_dim": 6}
+    assert model["encoder"] == {"class": "MLPEncoder", "event_shape": [1, 2, 2], "hidden_dims": [4], "context_dim": 6}
     assert model["posterior"]["flow"] == "ffjord"
     assert model["posterior"]["integration_time"] == 0.75
     assert model["posterior"]["solver"]["options"] == {"step_size": 0.25}

@@ -23,7 +23,7 @@ def to_plain(value: Any) -> Any:
     Example:
         >>> from vae_flows.runs.settings import NetworkSettings
         >>> to_plain(NetworkSettings("mlp", (300, 200), 64))
-        {'kind': 'mlp', 'hidden_dims': [300, 200], 'context_dim': 64}
+        {'kind': 'mlp', 'hidden_dims': [300, 200], 'context_dim': 64, 'max_parameters': 50000000}
     """
     return configuration.to_plain(value, _fields)
 

@@ -11,8 +11,16 @@ import torch
 import vae_flows as vf
 from vae_flows.data import DataSet, load
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.likelihoods import BernoulliLikelihood, CategoricalLikelihood
-from vae_flows.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
+from vae_flows.likelihoods import BernoulliLikelihood, CategoricalLikelihood, Likelihood
+from vae_flows.networks import (
+    ConvDecoder,
+    ConvEncoder,
+    MLPDecoder,
+    MLPEncoder,
+    Networks,
+    check_parameter_count,
+    default_networks,
+)
 from vae_flows.runs.settings import RunSettings
 
 __all__ = ["build_data", "build_vae"]
@@ -29,19 +37,19 @@ def build_data(settings: RunSettings) -> DataSet:
 
 
 def build_vae(settings: RunSettings, data: DataSet) -> vf.VAE:
-    """Build the untrained VAE of a run; its weights follow from the run's seed alone."""
-    network, shape = settings.network, data.image_shape
+    """Build the untrained VAE of a run; its weights follow from the run's seed alone.
+
+    Raises:
+        InvalidInputError: It has more parameters than the run's settings allow, or options do not fit.
+    """
+    network = settings.network
+    likelihood = BernoulliLikelihood() if data.pixels == "binary" else CategoricalLikelihood()
+    with torch.device("meta"):  # what is too large must not be made before it is refused
+        outline = build_networks(settings, data, likelihood)
+    check_parameter_count(torch.nn.ModuleDict(outline._asdict()), network.max_parameters, "network.max_parameters")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        likelihood = BernoulliLikelihood() if data.pixels == "binary" else CategoricalLikelihood()
-        per_pixel = likelihood.parameters_per_pixel
-        if network.kind == "conv":
-            encoder = ConvEncoder(shape, context_dim=network.context_dim)
-            decoder = ConvDecoder(settings.latent_dim, shape, parameters_per_pixel=per_pixel)
-        else:
-            widths = network.hidden_dims
-            encoder = MLPEncoder(shape, hidden_dims=widths, context_dim=network.context_dim)
-            decoder = MLPDecoder(settings.latent_dim, shape, hidden_dims=widths[::-1], parameters_per_pixel=per_pixel)
+        encoder, decoder = build_networks(settings, data, likelihood)
         posterior = vf.AmortizedPosterior(
             settings.latent_dim,
             network.context_dim,
@@ -49,7 +57,23 @@ def build_vae(settings: RunSettings, data: DataSet) -> vf.VAE:
             variance_bounds=settings.variance_bounds,
             **_flow_options(settings.posterior_options),
         )
-        return vf.VAE(encoder, decoder, posterior, likelihood)
+        vae = vf.VAE(encoder, decoder, posterior, likelihood)
+    check_parameter_count(vae, network.max_parameters, "network.max_parameters")
+    return vae
+
+
+def build_networks(settings: RunSettings, data: DataSet, likelihood: Likelihood) -> Networks:
+    """Build the encoder and decoder that a run's settings ask for, or that fit its data."""
+    network, shape, per_pixel = settings.network, data.event_shape, likelihood.parameters_per_pixel
+    context_dim, widths = network.context_dim, network.hidden_dims
+    if network.kind == "auto":
+        options = {"hidden_dims": widths} if widths else {}
+        return default_networks(shape, likelihood, settings.latent_dim, context_dim, **options)
+    if network.kind == "conv":
+        return Networks(ConvEncoder(shape, context_dim), ConvDecoder(settings.latent_dim, shape, per_pixel))
+    return Networks(
+        MLPEncoder(shape, widths, context_dim), MLPDecoder(settings.latent_dim, shape, widths[::-1], per_pixel)
+    )
 
 
 def _flow_options(options: Mapping[str, Any]) -> dict[str, Any]:

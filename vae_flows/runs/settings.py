@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from vae_flows.data.images import is_integer
 from vae_flows.errors import InvalidInputError, complaint, require_number, require_positive, unknown_name
+from vae_flows.networks import LARGE_MODEL
 from vae_flows.persistence.configuration import without_lists
 from vae_flows.persistence.records import flatten, from_plain, to_plain
 from vae_flows.training import ComputeSettings, TrainingSettings
@@ -21,19 +22,22 @@ class NetworkSettings:
     """Encoder and decoder.
 
     Arguments:
-        kind: `"conv"`, the benchmark's gated convolutions, or `"mlp"`, gated dense layers.
-        hidden_dims: Widths of the encoder's hidden layers; the decoder has them in reverse. Only for `"mlp"`.
+        kind: `"conv"`, the benchmark's gated convolutions, `"mlp"`, gated dense layers, or `"auto"`, what fits the
+            data: convolutions for pictures, dense layers for vectors.
+        hidden_dims: Widths of the encoder's dense layers; the decoder has them in reverse.
         context_dim: Number of features that the encoder emits.
+        max_parameters: A model of more is refused.
     """
 
-    kind: Literal["conv", "mlp"] = "conv"
+    kind: Literal["auto", "conv", "mlp"] = "auto"
     hidden_dims: tuple[int, ...] = ()
     context_dim: int = 256
+    max_parameters: int = LARGE_MODEL
 
     def __post_init__(self) -> None:
-        if self.kind not in ("conv", "mlp"):
-            raise unknown_name("network kind", str(self.kind), ("conv", "mlp"))
-        require_positive("NetworkSettings", context_dim=self.context_dim)
+        if self.kind not in ("auto", "conv", "mlp"):
+            raise unknown_name("network kind", str(self.kind), ("auto", "conv", "mlp"))
+        require_positive("NetworkSettings", context_dim=self.context_dim, max_parameters=self.max_parameters)
         if not isinstance(self.hidden_dims, tuple):
             raise InvalidInputError(complaint("NetworkSettings hidden_dims", "widths", repr(self.hidden_dims)))
         for width in self.hidden_dims:

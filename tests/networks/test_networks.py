@@ -1,30 +1,25 @@
+"""Encoders and decoders: shapes, the benchmark's layers, gradients, descriptions, refusals."""
+
 from __future__ import annotations
 
+import json
 from functools import partial
 
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from vae_flows.errors import InvalidInputError
 from vae_flows.networks import (
     ConvDecoder,
     ConvEncoder,
-    GatedConv2d,
-    GatedConvTranspose2d,
-    GatedLinear,
     MLPDecoder,
     MLPEncoder,
+    count_parameters,
 )
+from vae_flows.persistence.configuration import build, describe
 
-ROUNDING = 1e-12  # float64, a handful of operations
-
-MNIST, FREY, COLOUR = (1, 28, 28), (1, 28, 20), (3, 8, 12)
-
-
-def count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+MNIST, FREY, COLOUR, ODD, TINY = (1, 28, 28), (1, 28, 20), (3, 8, 12), (2, 17, 23), (2, 5, 5)
 
 
 def gated_convolution(inputs: int, outputs: int, kernel: int) -> int:
@@ -35,13 +30,23 @@ NETWORKS = {
     "conv-encoder": partial(ConvEncoder, MNIST),
     "conv-encoder-frey": partial(ConvEncoder, FREY, context_dim=10),
     "conv-encoder-colour": partial(ConvEncoder, COLOUR),
+    "conv-encoder-odd": partial(ConvEncoder, ODD),
+    "conv-encoder-tiny": partial(ConvEncoder, TINY),
+    "conv-encoder-halved": partial(ConvEncoder, TINY, num_halvings=3),
     "mlp-encoder": partial(MLPEncoder, COLOUR, hidden_dims=(7, 5), context_dim=6),
     "mlp-encoder-flat": partial(MLPEncoder, MNIST, hidden_dims=(), context_dim=6),
+    "mlp-encoder-vectors": partial(MLPEncoder, (5,), hidden_dims=(7,), context_dim=6),
+    "mlp-encoder-sequences": partial(MLPEncoder, (5, 2), hidden_dims=(7,), context_dim=6),
     "conv-decoder": partial(ConvDecoder, 64, MNIST),
     "conv-decoder-frey": partial(ConvDecoder, 4, FREY, parameters_per_pixel=256),
     "conv-decoder-colour": partial(ConvDecoder, 4, COLOUR, parameters_per_pixel=5),
+    "conv-decoder-odd": partial(ConvDecoder, 4, ODD),
+    "conv-decoder-tiny": partial(ConvDecoder, 4, TINY, parameters_per_pixel=2),
+    "conv-decoder-halved": partial(ConvDecoder, 4, TINY, num_halvings=3),
     "mlp-decoder": partial(MLPDecoder, 4, COLOUR, hidden_dims=(7, 5), parameters_per_pixel=3),
     "mlp-decoder-flat": partial(MLPDecoder, 4, MNIST, hidden_dims=()),
+    "mlp-decoder-vectors": partial(MLPDecoder, 4, (5,), hidden_dims=(7,), parameters_per_pixel=2),
+    "mlp-decoder-sequences": partial(MLPDecoder, 4, (5, 2), hidden_dims=(7,), parameters_per_pixel=2),
 }
 Network = ConvEncoder | MLPEncoder | ConvDecoder | MLPDecoder
 
@@ -54,39 +59,9 @@ def network(request: pytest.FixtureRequest) -> Network:
 def event_shapes(network: Network) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The shapes of one input and of one output."""
     if isinstance(network, ConvEncoder | MLPEncoder):
-        return network.image_shape, (network.context_dim,)
-    channels, height, width = network.image_shape
-    return (network.latent_dim,), (channels * network.parameters_per_pixel, height, width)
-
-
-def test_gated_linear_multiplies_the_first_half_by_the_sigmoid_of_the_second():
-    layer = GatedLinear(3, 5).double()
-    x = torch.randn(2, 3, dtype=torch.float64)
-    h, g = torch.chunk(x @ layer.linear.weight.T + layer.linear.bias, 2, dim=-1)
-    torch.testing.assert_close(layer(x), h * torch.sigmoid(g), rtol=ROUNDING, atol=ROUNDING)
-
-
-def test_gated_convolution_multiplies_the_first_channels_by_the_sigmoid_of_the_others():
-    layer = GatedConv2d(2, 3, 5, stride=2, padding=2).double()
-    x = torch.randn(4, 2, 8, 6, dtype=torch.float64)
-    assert layer.convolution.bias is not None
-    h, g = (
-        F.conv2d(x, weight, bias, stride=2, padding=2)
-        for weight, bias in zip(layer.convolution.weight.chunk(2), layer.convolution.bias.chunk(2), strict=True)
-    )
-    torch.testing.assert_close(layer(x), h * torch.sigmoid(g), rtol=ROUNDING, atol=ROUNDING)
-
-
-def test_gated_transposed_convolution_multiplies_the_first_channels_by_the_sigmoid_of_the_others():
-    layer = GatedConvTranspose2d(2, 3, 5, stride=2, padding=2, output_padding=1).double()
-    x = torch.randn(4, 2, 4, 3, dtype=torch.float64)
-    assert layer.convolution.bias is not None
-    weights = layer.convolution.weight.chunk(2, dim=1)  # (in, out, height, width)
-    h, g = (
-        F.conv_transpose2d(x, weight, bias, stride=2, padding=2, output_padding=1)
-        for weight, bias in zip(weights, layer.convolution.bias.chunk(2), strict=True)
-    )
-    torch.testing.assert_close(layer(x), h * torch.sigmoid(g), rtol=ROUNDING, atol=ROUNDING)
+        return network.event_shape, (network.context_dim,)
+    channels, *rest = network.event_shape
+    return (network.latent_dim,), (channels * network.parameters_per_pixel, *rest)
 
 
 @pytest.mark.parametrize("batch", [(), (2,), (3, 2)])
@@ -114,25 +89,25 @@ def test_only_gates_are_nonlinear(network: Network):
 
 def test_convolutional_encoder_has_the_benchmarks_parameters():
     layers = [(1, 32, 25), (32, 32, 25), (32, 64, 25), (64, 64, 25), (64, 64, 25), (64, 256, 49)]
-    assert count(ConvEncoder(MNIST)) == sum(gated_convolution(*layer) for layer in layers)
+    assert count_parameters(ConvEncoder(MNIST)) == sum(gated_convolution(*layer) for layer in layers)
     layers[-1] = (64, 256, 35)
-    assert count(ConvEncoder(FREY)) == sum(gated_convolution(*layer) for layer in layers)
+    assert count_parameters(ConvEncoder(FREY)) == sum(gated_convolution(*layer) for layer in layers)
 
 
 def test_convolutional_decoder_has_the_benchmarks_parameters():
     # A transposed convolution holds as many weights as a convolution of the same sizes.
     layers = [(64, 64, 49), (64, 64, 25), (64, 32, 25), (32, 32, 25), (32, 32, 25), (32, 32, 25)]
     body = sum(gated_convolution(*layer) for layer in layers)
-    assert count(ConvDecoder(64, MNIST)) == body + (32 + 1)
+    assert count_parameters(ConvDecoder(64, MNIST)) == body + (32 + 1)
     layers[0] = (64, 64, 35)
     body = sum(gated_convolution(*layer) for layer in layers)
     head = (32 * 25 + 1) * 256 + (256 + 1) * 256
-    assert count(ConvDecoder(64, FREY, parameters_per_pixel=256)) == body + head
+    assert count_parameters(ConvDecoder(64, FREY, parameters_per_pixel=256)) == body + head
 
 
 def test_perceptrons_have_the_parameters_of_their_layers():
-    assert count(MLPEncoder(MNIST, (300,), 200)) == 785 * 600 + 301 * 400
-    assert count(MLPDecoder(32, MNIST, (300,), 2)) == 33 * 600 + 301 * 784 * 2
+    assert count_parameters(MLPEncoder(MNIST, (300,), 200)) == 785 * 600 + 301 * 400
+    assert count_parameters(MLPDecoder(32, MNIST, (300,), 2)) == 33 * 600 + 301 * 784 * 2
 
 
 @pytest.mark.parametrize("encoder", ["conv-encoder", "mlp-encoder-flat"])
@@ -147,7 +122,7 @@ def test_perceptrons_have_the_parameters_of_their_layers():
     ids=["width", "channels", "flat", "integer"],
 )
 def test_wrong_images_are_refused(encoder: str, images: torch.Tensor):
-    with pytest.raises(InvalidInputError, match=r"Encoder images: expected .* \(\*batch, 1, 28, 28\), got .*shape"):
+    with pytest.raises(InvalidInputError, match=r"Encoder input: expected .* \(\*batch, 1, 28, 28\), got .*shape"):
         NETWORKS[encoder]()(images)
 
 
@@ -157,17 +132,58 @@ def test_wrong_latents_are_refused(latents: torch.Tensor):
         NETWORKS["mlp-decoder"]()(latents)
 
 
-@pytest.mark.parametrize("shape", [(1, 30, 28), (1, 28, 27)])
-def test_convolutions_want_sides_divisible_by_four(shape: tuple[int, int, int]):
-    with pytest.raises(InvalidInputError, match="ConvEncoder image_shape: expected height and width divisible by 4"):
-        ConvEncoder(shape)
-    with pytest.raises(InvalidInputError, match="ConvDecoder image_shape: expected height and width divisible by 4"):
-        ConvDecoder(4, shape)
+@pytest.mark.parametrize(
+    ("shape", "halvings"),
+    [
+        ((1, 8, 8), 0),
+        ((1, 9, 2), 1),
+        ((1, 28, 28), 2),
+        ((1, 28, 20), 2),
+        ((3, 32, 32), 2),
+        ((3, 33, 8), 3),
+        ((1, 1, 64), 3),
+    ],
+)
+def test_pictures_are_halved_until_eight_by_eight_are_left(shape: tuple[int, int, int], halvings: int):
+    assert ConvEncoder(shape).num_halvings == ConvDecoder(4, shape).num_halvings == halvings
+
+
+def test_the_layer_between_feature_map_and_vector_does_not_grow_with_the_picture():
+    def count_alike(side: int) -> tuple[int, int]:
+        return count_parameters(ConvEncoder((3, side, side))), count_parameters(ConvDecoder(64, (3, side, side)))
+
+    further_halving = gated_convolution(64, 64, 25) * 2
+    assert count_alike(64) == tuple(count + further_halving for count in count_alike(32))
+
+
+@pytest.mark.parametrize("network", [ConvEncoder, partial(ConvDecoder, 4)])
+def test_a_picture_is_halved_no_further_than_to_one_pixel(network: partial[ConvDecoder] | type[ConvEncoder]):
+    assert network(TINY, num_halvings=3).num_halvings == 3
+    for halvings in (-1, 4):
+        with pytest.raises(InvalidInputError, match="num_halvings: expected from 0 to 3 for 5 × 5 pixels"):
+            network(TINY, num_halvings=halvings)
+
+
+@pytest.mark.parametrize("network", [ConvEncoder, partial(ConvDecoder, 4)])
+@pytest.mark.parametrize("shape", [(13,), (28, 28), (3, 1, 28, 28)])
+def test_convolutions_are_for_pictures(network: partial[ConvDecoder] | type[ConvEncoder], shape: tuple[int, ...]):
+    with pytest.raises(InvalidInputError, match=r"event_shape: expected \(channels, height, width\).*take MLPEncoder"):
+        network(shape)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_are_built_again_from_their_descriptions(name: str):
+    network = NETWORKS[name]()
+    again = build(json.loads(json.dumps(describe(network))))
+    again.load_state_dict(network.state_dict())
+    x = torch.rand(2, *event_shapes(network)[0])
+    assert torch.equal(again(x), network(x))
 
 
 def test_wrong_sizes_are_refused():
-    with pytest.raises(InvalidInputError, match="MLPEncoder image_shape: expected"):
-        MLPEncoder((28, 28))
+    for shape in ((), (28, 0), (True, 28)):
+        with pytest.raises(InvalidInputError, match="event_shape: expected"):
+            MLPEncoder(shape)
     with pytest.raises(InvalidInputError, match="MLPEncoder width: expected a positive integer, got 0"):
         MLPEncoder(MNIST, hidden_dims=(0,))
     with pytest.raises(InvalidInputError, match="ConvEncoder context_dim: expected a positive integer"):

@@ -1,0 +1,53 @@
+"""Gated layers against their formula h · sigmoid(g), and what they refuse."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from vae_flows.errors import InvalidInputError
+from vae_flows.networks import GatedConv2d, GatedConvTranspose2d, GatedLinear
+
+ROUNDING = 1e-12  # float64, a handful of operations
+
+
+def test_gated_linear_multiplies_the_first_half_by_the_sigmoid_of_the_second():
+    layer = GatedLinear(3, 5).double()
+    x = torch.randn(2, 3, dtype=torch.float64)
+    h, g = torch.chunk(x @ layer.linear.weight.T + layer.linear.bias, 2, dim=-1)
+    torch.testing.assert_close(layer(x), h * torch.sigmoid(g), rtol=ROUNDING, atol=ROUNDING)
+
+
+def test_gated_convolution_multiplies_the_first_channels_by_the_sigmoid_of_the_others():
+    layer = GatedConv2d(2, 3, 5, stride=2, padding=2).double()
+    x = torch.randn(4, 2, 8, 6, dtype=torch.float64)
+    assert layer.convolution.bias is not None
+    h, g = (
+        F.conv2d(x, weight, bias, stride=2, padding=2)
+        for weight, bias in zip(layer.convolution.weight.chunk(2), layer.convolution.bias.chunk(2), strict=True)
+    )
+    torch.testing.assert_close(layer(x), h * torch.sigmoid(g), rtol=ROUNDING, atol=ROUNDING)
+
+
+def test_gated_transposed_convolution_multiplies_the_first_channels_by_the_sigmoid_of_the_others():
+    layer = GatedConvTranspose2d(2, 3, 5, stride=2, padding=2, output_padding=1).double()
+    x = torch.randn(4, 2, 4, 3, dtype=torch.float64)
+    assert layer.convolution.bias is not None
+    weights = layer.convolution.weight.chunk(2, dim=1)  # (in, out, height, width)
+    h, g = (
+        F.conv_transpose2d(x, weight, bias, stride=2, padding=2, output_padding=1)
+        for weight, bias in zip(weights, layer.convolution.bias.chunk(2), strict=True)
+    )
+    torch.testing.assert_close(layer(x), h * torch.sigmoid(g), rtol=ROUNDING, atol=ROUNDING)
+
+
+def test_the_rows_and_columns_that_a_stride_leaves_open_may_differ():
+    layer = GatedConvTranspose2d(2, 3, 5, stride=2, padding=2, output_padding=(1, 0))
+    assert layer(torch.zeros(1, 2, 4, 4)).shape == (1, 3, 8, 7)
+
+
+@pytest.mark.parametrize("added", [2, -1, (0, 2), (-1, 0)])
+def test_output_padding_is_less_than_the_stride(added: int | tuple[int, int]):
+    with pytest.raises(InvalidInputError, match="output_padding: expected at least 0 and less than stride = 2"):
+        GatedConvTranspose2d(2, 3, 5, stride=2, padding=2, output_padding=added)
