@@ -13,6 +13,7 @@ import pytest
 from tests.valid_calls import VALID
 from tests.wrong_values import raw_errors
 from vae_flows.flows import registry
+from vae_flows.likelihoods import registry as likelihoods
 from vae_flows.persistence import configuration
 
 PUBLIC = (
@@ -91,7 +92,8 @@ ELSEWHERE = {
 def _left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files go to a folder of the test's own, and what a call registers is forgotten."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    for module in (registry, likelihoods):
+        monkeypatch.setattr(module, "_registered", dict(module._registered))
     for name in ("_registered", "_names"):
         monkeypatch.setattr(configuration, name, dict(getattr(configuration, name)))
 

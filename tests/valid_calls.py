@@ -391,6 +391,57 @@ VALID: dict[str, Callable[[], ValidCall]] = {
     "CategoricalLikelihood.forward": lambda: ValidCall(
         CategoricalLikelihood(2), {"parameters": torch.zeros(3, 2, 4, 4)}
     ),
+    "GaussianLikelihood": lambda: ValidCall(
+        vf.likelihoods.GaussianLikelihood, {"scale": 1.0, "event_dim": 3}, lambda made: made(images()).mean
+    ),
+    "GaussianLikelihood.forward": lambda: ValidCall(vf.likelihoods.GaussianLikelihood(), {"parameters": images()}),
+    "LaplaceLikelihood": lambda: ValidCall(
+        vf.likelihoods.LaplaceLikelihood, {"scale": 1.0, "event_dim": 3}, lambda made: made(images()).mean
+    ),
+    "LaplaceLikelihood.forward": lambda: ValidCall(vf.likelihoods.LaplaceLikelihood(), {"parameters": images()}),
+    "StudentTLikelihood": lambda: ValidCall(
+        vf.likelihoods.StudentTLikelihood,
+        {"degrees_of_freedom": 3.0, "scale": 1.0, "event_dim": 3},
+        lambda made: made(images()).mean,
+    ),
+    "StudentTLikelihood.forward": lambda: ValidCall(vf.likelihoods.StudentTLikelihood(), {"parameters": images()}),
+    "ContinuousBernoulliLikelihood": lambda: ValidCall(
+        vf.likelihoods.ContinuousBernoulliLikelihood, {"event_dim": 3}, lambda made: made(images()).mean
+    ),
+    "ContinuousBernoulliLikelihood.forward": lambda: ValidCall(
+        vf.likelihoods.ContinuousBernoulliLikelihood(), {"parameters": images()}
+    ),
+    "DiscretizedLogisticLikelihood": lambda: ValidCall(
+        vf.likelihoods.DiscretizedLogisticLikelihood,
+        {"levels": 4, "scale": 1.0, "event_dim": 3},
+        lambda made: made(images()).mean,
+    ),
+    "DiscretizedLogisticLikelihood.forward": lambda: ValidCall(
+        vf.likelihoods.DiscretizedLogisticLikelihood(), {"parameters": torch.rand(4, 2, 4, 4)}
+    ),
+    "PoissonLikelihood": lambda: ValidCall(
+        vf.likelihoods.PoissonLikelihood, {"event_dim": 3}, lambda made: made(images()).mean
+    ),
+    "PoissonLikelihood.forward": lambda: ValidCall(vf.likelihoods.PoissonLikelihood(), {"parameters": images()}),
+    "NegativeBinomialLikelihood": lambda: ValidCall(
+        vf.likelihoods.NegativeBinomialLikelihood,
+        {"concentration": 1.0, "event_dim": 3},
+        lambda made: made(images()).mean,
+    ),
+    "NegativeBinomialLikelihood.forward": lambda: ValidCall(
+        vf.likelihoods.NegativeBinomialLikelihood(), {"parameters": images()}
+    ),
+    "Likelihood.mean": lambda: ValidCall(BernoulliLikelihood().mean, {"parameters": images()}),
+    "Likelihood.sample": lambda: ValidCall(
+        BernoulliLikelihood().sample, {"parameters": images(), "sample_shape": (2,)}
+    ),
+    "Likelihood.split": lambda: ValidCall(BernoulliLikelihood().split, {"parameters": images()}),
+    "Likelihood.log_bin_size": lambda: ValidCall(BernoulliLikelihood().log_bin_size, {"levels": 256}),
+    "available_likelihoods": lambda: ValidCall(vf.likelihoods.available_likelihoods),
+    "make_likelihood": lambda: ValidCall(vf.likelihoods.make_likelihood, {"name": "gaussian"}),
+    "register_likelihood": lambda: ValidCall(
+        vf.likelihoods.register_likelihood, {"name": "mine"}, lambda register: register(BernoulliLikelihood)
+    ),
     "GreyLevels": lambda: ValidCall(
         GreyLevels, {"logits": torch.zeros(2, 1, 3, 4, 4), "event_dim": 3}, lambda made: made.log_prob(made.sample())
     ),

@@ -7,12 +7,14 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from vae_flows.checks import checked
-from vae_flows.likelihoods.base import IndependentValues, Likelihood
+from vae_flows.likelihoods.base import UNIT_INTERVAL, IndependentValues, Likelihood
+from vae_flows.likelihoods.registry import register_likelihood
 from vae_flows.persistence.configuration import register_class
 
 __all__ = ["BernoulliLikelihood"]
 
 
+@register_likelihood("bernoulli")
 @register_class("BernoulliLikelihood")
 class BernoulliLikelihood(Likelihood):
     r"""Independent Bernoulli pixels given logits: :math:`\log p(x) = \sum_i x_i l_i - \log(1 + e^{l_i})`.
@@ -29,6 +31,9 @@ class BernoulliLikelihood(Likelihood):
         >>> likelihood.log_prob(logits, x).shape, likelihood(logits).mean.shape
         (torch.Size([5, 2]), torch.Size([5, 2, 1, 4, 4]))
     """
+
+    support = UNIT_INTERVAL
+    is_discrete = True
 
     @checked
     def __init__(self, event_dim: int = 3) -> None:

@@ -12,13 +12,15 @@ from torch.distributions import constraints
 
 from vae_flows.checks import checked, described, require_sample_shape
 from vae_flows.errors import InvalidInputError, complaint, require_positive
-from vae_flows.likelihoods.base import Likelihood
+from vae_flows.likelihoods.base import UNIT_INTERVAL, Likelihood
+from vae_flows.likelihoods.registry import register_likelihood
 from vae_flows.persistence.configuration import register_class
 from vae_flows.tensors.shapes import broadcasts, check_expanded, is_dense
 
 __all__ = ["CategoricalLikelihood", "GreyLevels"]
 
 
+@register_likelihood("categorical")
 @register_class("CategoricalLikelihood")
 class CategoricalLikelihood(Likelihood):
     """Independent categorical pixels over equidistant grey levels k / (levels - 1), given one logit a level.
@@ -39,6 +41,9 @@ class CategoricalLikelihood(Likelihood):
         >>> (likelihood.log_prob(logits, x) / 25).exp()
         tensor([0.2500, 0.2500])
     """
+
+    support = UNIT_INTERVAL
+    is_discrete = True
 
     @checked
     def __init__(self, levels: int = 256, event_dim: int = 3) -> None:

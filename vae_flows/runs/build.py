@@ -11,7 +11,7 @@ import torch
 import vae_flows as vf
 from vae_flows.data import DataSet, load
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.likelihoods import BernoulliLikelihood, CategoricalLikelihood, Likelihood
+from vae_flows.likelihoods import BernoulliLikelihood, CategoricalLikelihood, DiscretizedLogisticLikelihood, Likelihood
 from vae_flows.networks import (
     ConvDecoder,
     ConvEncoder,
@@ -43,7 +43,7 @@ def build_vae(settings: RunSettings, data: DataSet) -> vf.VAE:
         InvalidInputError: It has more parameters than the run's settings allow, or options do not fit.
     """
     network = settings.network
-    likelihood = BernoulliLikelihood() if data.pixels == "binary" else CategoricalLikelihood()
+    likelihood = _likelihood_of(data)
     with torch.device("meta"):  # what is too large must not be made before it is refused
         outline = build_networks(settings, data, likelihood)
     check_parameter_count(torch.nn.ModuleDict(outline._asdict()), network.max_parameters, "network.max_parameters")
@@ -74,6 +74,13 @@ def build_networks(settings: RunSettings, data: DataSet, likelihood: Likelihood)
     return Networks(
         MLPEncoder(shape, widths, context_dim), MLPDecoder(settings.latent_dim, shape, widths[::-1], per_pixel)
     )
+
+
+def _likelihood_of(data: DataSet) -> Likelihood:
+    """Return the usual likelihood; colour takes a discretised logistic, whose outputs do not grow with the levels."""
+    if data.pixels == "binary":
+        return BernoulliLikelihood()
+    return CategoricalLikelihood() if data.event_shape[0] == 1 else DiscretizedLogisticLikelihood()
 
 
 def _flow_options(options: Mapping[str, Any]) -> dict[str, Any]:
