@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 import torch
 
 from tests.evaluation.linear_gaussian import LinearGaussianVAE, diagonal, exact, weight
 from tests.seeds import reseed
-from vae_flows.errors import InvalidInputError
+from vae_flows.errors import InvalidInputError, MissingPackageError
 from vae_flows.evaluation import (
     diagnose_weights,
     effective_sample_size,
@@ -151,6 +152,13 @@ def diagnostics(count):
     from vae_flows.evaluation.importance import WeightDiagnostics
 
     return WeightDiagnostics(torch.ones(1), torch.zeros(1), count)
+
+
+def test_what_to_install_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "arviz_stats", None)
+    monkeypatch.setitem(sys.modules, "arviz_stats.base", None)
+    with pytest.raises(MissingPackageError, match=r"vae-flows\[stats\]"):
+        diagnose_weights(torch.randn(50))
 
 
 def test_wrong_use_is_told():

@@ -145,6 +145,14 @@ def test_the_model_stays_as_it_was(flow):
     assert all(parameter.grad is None for parameter in vae.parameters())
 
 
+@pytest.mark.parametrize("num_steps", [1, 2, 9, 10, 11])
+def test_few_steps_are_taken_as_well(num_steps):
+    vae = model()
+    x = vae.data(2)
+    gap = inference_gap(vae, x, num_steps=num_steps, num_samples=50)
+    assert not torch.equal(gap.local_context, vae.encoder(x))
+
+
 def test_wrong_use_is_told():
     vae = model()
     with pytest.raises(InvalidInputError, match="one batch of images"):

@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.evaluation.linear_gaussian import LinearGaussianVAE, diagonal, exact, weight
 from tests.seeds import reseed
 from vae_flows.data import Images
-from vae_flows.errors import CheckpointError, InvalidInputError
+from vae_flows.errors import BiasedBoundWarning, CheckpointError, InvalidInputError
 from vae_flows.evaluation import estimate_likelihood
 from vae_flows.evaluation.estimates import MeanEstimate
 from vae_flows.evaluation.likelihood import FILE
@@ -125,6 +125,12 @@ def test_continuous_flows_have_the_exact_trace():
     exact_trace.load_state_dict(estimating.state_dict())
     first, second = (estimate_likelihood(vae, images(), importance_samples=9) for vae in (estimating, exact_trace))
     assert torch.equal(first.log_bounds, second.log_bounds)
+
+
+def test_a_trace_that_stays_an_estimate_is_told():
+    vae = image_vae("ffjord", hidden_dims=(8,), amortization="low_rank", rank=1, eval_divergence="hutchinson")
+    with pytest.warns(BiasedBoundWarning, match="log q"):
+        estimate_likelihood(vae, images(5), importance_samples=3)
 
 
 def test_progress_tells_the_time_left():

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from scipy import stats
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -64,6 +63,8 @@ class CalibrationResult:
         """
         counts = self._counts("histogram", num_bins)
         _require_probability("histogram", probability)
+        from scipy import stats  # takes half a second, which training need not wait for
+
         lower, upper = stats.binom.interval(probability, len(self.ranks), 1 / num_bins)
         return RankHistogram(counts, int(lower), int(upper))
 

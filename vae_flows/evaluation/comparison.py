@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor
 
 from vae_flows.checks import checked, described
@@ -190,6 +189,8 @@ def rank_posteriors(
 
 
 def _compare(a: Scores, b: Scores, confidence: float, num_resamples: int, seed: int) -> PairedDifference:
+    from scipy import stats  # takes half a second, which training need not wait for
+
     by_image = a.mean(0) - b.mean(0)
     value, images, seeds = float(by_image.mean()), len(by_image), (len(a), len(b))
     parts = [(by_image.var(ddof=1) / images, images - 1)]
@@ -211,6 +212,8 @@ def _compare(a: Scores, b: Scores, confidence: float, num_resamples: int, seed: 
 
 
 def _bootstrap(values: Scores, confidence: float, num_resamples: int, seed: int) -> tuple[float, float]:
+    from scipy import stats
+
     # Releases of SciPy before 1.15 know the generator by this name alone, later ones by both.
     generator: dict[str, Any] = {"random_state": np.random.default_rng(derive_seed(seed, "bootstrap"))}
     found = stats.bootstrap(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -124,7 +125,7 @@ def finished_values(
 
 
 def digest_of_model(model: nn.Module, *settings: object) -> str:
-    """Return a digest of a model's weights and of settings.
+    """Return a digest of a model's weights, of what it prints of itself, and of settings.
 
     Example:
         >>> layer = nn.Linear(1, 1)
@@ -135,7 +136,8 @@ def digest_of_model(model: nn.Module, *settings: object) -> str:
         >>> before == digest_of_model(layer, 1)
         False
     """
-    found = hashlib.blake2b(repr(settings).encode(), digest_size=16)
+    described = re.sub(r" at 0x[0-9a-f]+", "", repr(model))  # a place in memory is another in each process
+    found = hashlib.blake2b(repr((described, *settings)).encode(), digest_size=16)
     for name, tensor in sorted(model.state_dict().items()):
         if isinstance(tensor, Tensor):  # modules may keep other state
             found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -282,7 +282,7 @@ def diagnose_weights(log_weights: Tensor) -> WeightDiagnostics:
 
     Raises:
         InvalidInputError: Fewer weights, or ones that are not finite.
-        ImportError: ArviZ is not installed.
+        MissingPackageError: ArviZ is not installed.
 
     Example:
         >>> found = diagnose_weights(torch.zeros(100, 2))  # doctest: +SKIP

@@ -8,6 +8,7 @@ With q* the best member of the family for one image and L[q] the ELBO,
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast
 
@@ -28,7 +29,7 @@ __all__ = ["InferenceGap", "LocalFamily", "inference_gap", "local_context"]
 
 LocalFamily = Literal["context", "posterior"]
 WARMUP, COOLDOWN = 0.1, 0.01
-"""Fraction of the steps in which the learning rate rises, and what it ends at."""
+"""The fraction of the steps in which the learning rate rises, and the fraction of its peak that it falls to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,19 +199,24 @@ def _optimised(
     h = context.detach().clone().requires_grad_()
     optimised: list[Tensor] = [h, *weights]
     optimizer = torch.optim.Adam(optimised, lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, learning_rate, total_steps=max(num_steps, 2), pct_start=WARMUP, final_div_factor=1 / COOLDOWN
-    )
     with torch.enable_grad():
-        for _ in range(num_steps):
+        for step in range(num_steps):
+            optimizer.param_groups[0]["lr"] = learning_rate * _schedule(step, num_steps)
             q = condition_posterior(posterior, h)
             bound = objectives.renyi_bound(log_joint, q, 1.0, num_particles)
             gradients = torch.autograd.grad(-bound.sum(), optimised, allow_unused=True)
             for tensor, gradient in zip(optimised, gradients, strict=True):
                 tensor.grad = gradient
             optimizer.step()
-            schedule.step()
     return h.detach()
+
+
+def _schedule(step: int, num_steps: int) -> float:
+    """Return the learning rate of a step as a fraction of its peak: a linear rise, then half a cosine."""
+    rise = WARMUP * num_steps
+    if step < rise:
+        return (step + 1) / (rise + 1)
+    return COOLDOWN + (1 - COOLDOWN) * (1 + math.cos(math.pi * (step - rise) / (num_steps - rise))) / 2
 
 
 class _Bounds(NamedTuple):

@@ -25,6 +25,7 @@ from vae_flows.evaluation.estimates import MeanEstimate
 from vae_flows.evaluation.finished import FinishedValues, digest_of_examples, digest_of_model, finished_values
 from vae_flows.evaluation.importance import BoundSums, bound_sizes
 from vae_flows.modules import in_mode, placement
+from vae_flows.objectives import for_nonlinear_bound
 from vae_flows.persistence.files import checked_path
 from vae_flows.randomness import seeded
 from vae_flows.vae import VAE
@@ -164,7 +165,8 @@ def estimate_likelihood(
     r"""Bound log p(x) of each image by :math:`L_K = E[\log \frac1K \sum_k p(x, z_k) / q(z_k|x)]` for several K.
 
     In evaluation mode, where traces are exact, without gradients; the model's mode and the global random numbers stay
-    as they were. Memory grows neither with the number of draws nor with that of images.
+    as they were. Memory grows neither with the number of draws nor with that of images. Of a flow that estimates its
+    trace in evaluation too, a `BiasedBoundWarning` tells.
 
     Source: Burda et al. (2016), "Importance weighted autoencoders", equation 8.
 
@@ -236,13 +238,14 @@ def estimate_likelihood(
 @torch.no_grad()
 def _score(vae: VAE, x: Tensor, sizes: tuple[int, ...], chunk_size: int) -> dict[str, Tensor]:
     """Return the values of each image of a batch."""
-    q, num_samples = vae.encode(x), sizes[-1]
+    q, num_samples = for_nonlinear_bound("log q", vae.encode(x)), sizes[-1]
     sums = BoundSums(sizes)
     distortion = rate = torch.zeros((), dtype=torch.float64, device=x.device)
     for start in range(0, num_samples, chunk_size):
         drawn = draw_from(q, (min(chunk_size, num_samples - start),))
         log_likelihood = vae.log_likelihood(x, drawn.z).double()
-        log_ratio = drawn.log_q.double() - vae.log_prior(drawn.z).double()
+        prior = for_nonlinear_bound("log p(z)", vae.prior(drawn.z))
+        log_ratio = drawn.log_q.double() - prior.log_prob(drawn.z).double()
         distortion, rate = distortion - log_likelihood.sum(0), rate + log_ratio.sum(0)
         sums.add(log_likelihood - log_ratio)
     found = sums.result()

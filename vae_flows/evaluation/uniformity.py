@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor
 
 __all__ = ["RankBand", "RankHistogram", "coverage_of", "simultaneous_counts"]
@@ -109,6 +108,8 @@ def coverage_of(
         >>> round(coverage_of(2, np.array([0.5]), np.array([1]), np.array([1])), 6)
         0.5
     """
+    from scipy import stats  # takes half a second, which training need not wait for
+
     states, weights, before = np.array([0]), np.array([1.0]), 0.0
     for point, least, most in zip(points, lower, upper, strict=True):
         following = np.arange(least, most + 1)
@@ -123,6 +124,8 @@ def coverage_of(
 def _intervals(
     num_samples: int, points: NDArray[np.float64], gamma: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    from scipy import stats
+
     lower = stats.binom.ppf(gamma / 2, num_samples, points).clip(min=0)
     upper = stats.binom.ppf(1 - gamma / 2, num_samples, points)
     return lower.astype(np.int64), upper.astype(np.int64)
