@@ -187,5 +187,5 @@ def test_wrong_sizes_are_refused():
     with pytest.raises(InvalidInputError, match="chunk_size"):
         evaluate(make_vae(), make_images(), importance_samples=2, chunk_size=0)
     wide = replace(make_images(), image_shape=(1, 2, 8))
-    with pytest.raises(InvalidInputError, match=r"MLPEncoder images: expected .* \(\*batch, 1, 4, 4\)"):
+    with pytest.raises(InvalidInputError, match=r"MLPEncoder input: expected .* \(\*batch, 1, 4, 4\)"):
         evaluate(make_vae(), wide)
