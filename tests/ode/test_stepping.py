@@ -131,6 +131,12 @@ def test_no_sliver_is_left_for_the_last_step():
     assert [step.size for step in steps] == pytest.approx([0.5, 0.5])
 
 
+def test_a_step_as_long_as_what_remains_is_the_last():
+    state = torch.ones(1, 2, dtype=torch.float64)
+    _, steps = accepted_steps(lambda t, z: 0 * z, state, settings(TABLEAUS["dopri5"], first_step=1.0))
+    assert [(step.t, step.size) for step in steps] == [(0.0, 1.0)]
+
+
 def stack(*columns):
     return torch.stack(columns, -1)
 

@@ -8,6 +8,7 @@ from vae_flows.errors import InvalidInputError
 from vae_flows.transforms.monotone import solve_monotone
 
 COUNT = 2000
+RESIDUAL_ROUNDING = 4  # units of eps (|v| + |r|): what the sums, products and tanh of a residual round by, at most
 ROUNDING = 16  # units of eps (|v| + |r|): what solver and bisection may differ by where the slope is not small
 
 
@@ -60,6 +61,17 @@ def test_solves_nearly_singular_equations(dtype: torch.dtype) -> None:
     root = solve_monotone(v, r, s, c)
     residual = root + r * torch.tanh(s * root + c) - v
     assert (residual.abs() <= ROUNDING * eps * (v.abs() + r.abs())).all()
+
+
+def test_a_residual_above_its_rounding_is_reduced() -> None:
+    # Newton's first point misses v by -r² s (1 - tanh² c) tanh c, which s makes a little more than can be rounding.
+    c = torch.linspace(0.4, 1.2, COUNT, dtype=torch.float64)
+    v, r, tanh = torch.ones_like(c), torch.ones_like(c), torch.tanh(c)
+    unit = torch.finfo(torch.float64).eps * (v + r)
+    s = 1.125 * RESIDUAL_ROUNDING * unit / ((1 - tanh**2) * tanh)
+    first, root = v - r * torch.tanh(s * v + c), solve_monotone(v, r, s, c)
+    for a, above in ((first, True), (root, False)):
+        assert (((a + r * torch.tanh(s * a + c) - v).abs() > RESIDUAL_ROUNDING * unit) == above).all()
 
 
 def test_gradients_of_first_and_second_order_are_those_of_the_implicit_function() -> None:

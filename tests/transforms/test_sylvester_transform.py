@@ -105,6 +105,20 @@ def test_inverse_refuses_to_return_a_wrong_point(wrong: str) -> None:
         transform.inverse_with_log_det(torch.randn(3, 5, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("share", "wrong"), [(0.5, False), (2.0, True)])
+def test_a_point_is_wrong_where_a_third_of_the_digits_is(dtype: torch.dtype, share: float, wrong: bool) -> None:
+    # Q = 1 + δ for 1 leaves an error of 2 δ tanh (1 - tanh²) = 3/4 δ, to be compared with 1 + |y| + |x| = 3/2.
+    one, delta = torch.ones(1, 1, dtype=dtype), 2 * share * torch.finfo(dtype).eps ** (1 / 3)
+    transform = SylvesterTransform((1 + delta) * one, one, one, torch.atanh(0.5 * one[0]))
+    y = 0.5 * one[0] / (1 + delta)
+    if wrong:
+        with pytest.raises(InvalidInputError, match="mapped back to within"):
+            transform.inverse_with_log_det(y)
+    else:
+        torch.testing.assert_close(transform.inverse_with_log_det(y)[0], 0 * y, rtol=0, atol=delta)
+
+
 @pytest.mark.parametrize(
     "shapes",
     [

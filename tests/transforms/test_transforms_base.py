@@ -196,6 +196,23 @@ def test_the_score_of_any_transform(python_function: bool, shape: tuple[int, ...
         close(gradient, expected)
 
 
+class LinearTransform(DenseTransform):
+    """y = A x, whose log-determinant does not depend on x."""
+
+    def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        log_det = torch.linalg.slogdet(self.matrix).logabsdet.expand(x.shape[:-1])
+        return (self.matrix @ x.unsqueeze(-1)).squeeze(-1), log_det
+
+
+def test_a_learned_log_determinant_that_does_not_depend_on_x_leaves_the_score_alone() -> None:
+    matrix = torch.randn(3, 4, 4, dtype=torch.float64).requires_grad_()
+    x, score = torch.randn(2, 3, 4, dtype=torch.float64)
+    _, log_det, carried = LinearTransform(matrix, python_function=False).forward_with_score(x, score)
+    close(carried, torch.linalg.solve(matrix.mT, score.unsqueeze(-1)).squeeze(-1).detach())
+    (gradient,) = torch.autograd.grad(log_det.sum(), matrix)
+    close(gradient, torch.linalg.inv(matrix).mT.detach())
+
+
 def test_a_chain_carries_the_score_part_by_part() -> None:
     parts = [dense(python_function=False), ReverseTransform(4, BATCH), IdentityTransform(4, BATCH)]
     chain = ChainTransform([*parts, dense(python_function=True)])
