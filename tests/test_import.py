@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import vae_flows
+
 PROBE = """
 import logging, sys, warnings
 import torch, pyro, torch.distributions, torchdiffeq  # whose own imports add warning filters
@@ -57,3 +59,11 @@ assert not loaded, loaded
 def test_the_continuous_core_needs_neither_pyro_nor_the_vae():
     result = subprocess.run([sys.executable, "-c", CORE_ALONE], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_the_namespace_shows_the_library_and_nothing_else():
+    names = {name for name in dir(vae_flows) if not name.startswith("__")}
+    listed = {name for name in vae_flows.__all__ if not name.startswith("__")}
+    assert names == listed | {"reporting", "testing", "training"}
+    assert all(hasattr(vae_flows, name) for name in names)
+    assert not {"Any", "import_module"} & set(vars(vae_flows))

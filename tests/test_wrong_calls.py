@@ -62,7 +62,8 @@ KNOWN: dict[str, int] = {
 RECORDS = {
     "ActiveUnits", "Bound", "CalibrationResult", "DensityIntegral", "Draw", "Draws", "ELBO", "EpochRecord",
     "Estimate", "EvaluationResult", "ImportanceBounds", "InferenceGap", "InformationResult", "LayerUpdate",
-    "LikelihoodProgress", "LikelihoodResult", "MeanEstimate", "Networks", "PairedDifference", "PosteriorSummary",
+    "LikelihoodProgress", "LikelihoodResult", "MeanEstimate", "Moments",
+    "MonteCarloEstimate", "Networks", "PairedDifference", "PosteriorSummary",
     "RankBand", "RankHistogram", "Ranking", "Reference", "RoundTripError", "ScoredSample", "Table", "TraceNoise",
     "TrainingResult", "TwoSampleResult", "WeightDiagnostics", "WorkCount", "WorkMeter",
 }  # fmt: skip

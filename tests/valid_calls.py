@@ -378,6 +378,20 @@ VALID: dict[str, Callable[[], ValidCall]] = {
         vf.LocalSite, {"name": "z", "event_shape": (2,), "support": constraints.positive}, lambda site: site.transform()
     ),
     "LocalSite.transform": lambda: ValidCall(vf.LocalSite("z").transform),
+    "estimate_entropy": lambda: ValidCall(
+        vf.evaluation.estimate_entropy, {"q": density(), "num_samples": 4, "chunk_size": 2}
+    ),
+    "estimate_moments": lambda: ValidCall(
+        vf.evaluation.estimate_moments, {"q": density(), "num_samples": 4, "chunk_size": 2}
+    ),
+    "estimate_kl_divergence": lambda: ValidCall(
+        vf.evaluation.estimate_kl_divergence, {"q": density(), "p": density(), "num_samples": 4, "chunk_size": 2}
+    ),
+    "FlowDistribution.entropy": lambda: ValidCall(
+        distributions.FlowDistribution(
+            distributions.DiagonalNormal(torch.zeros(2), torch.ones(2)), vf.transforms.IdentityTransform(2, Size())
+        ).entropy
+    ),
     # likelihoods and networks
     "Likelihood": lambda: ValidCall(vf.likelihoods.Likelihood, {"parameters_per_pixel": 1, "event_dim": 3}),
     "Likelihood.check": lambda: ValidCall(BernoulliLikelihood().check, {"x": images()}),

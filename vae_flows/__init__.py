@@ -3,8 +3,8 @@
 The names below are the library; `vae_flows.training` and `vae_flows.reporting` are loaded when first used.
 """
 
-from importlib import import_module
-from typing import Any
+from importlib import import_module as _import_module
+from typing import Any as _Any
 
 from vae_flows import cnf, data, evaluation, likelihoods, networks, objectives, transforms
 from vae_flows.distributions import DiagonalNormal, FlowDistribution
@@ -18,6 +18,7 @@ from vae_flows.errors import (
     IntegrationError,
     InvalidInputError,
     MissingPackageError,
+    NoClosedFormError,
     NonFiniteLossError,
     UnknownNameError,
     VAEFlowsError,
@@ -54,6 +55,7 @@ __all__ = [
     "InvalidInputError",
     "LocalSite",
     "MissingPackageError",
+    "NoClosedFormError",
     "NonFiniteLossError",
     "ODESolver",
     "UnknownNameError",
@@ -73,9 +75,15 @@ __all__ = [
     "transforms",
 ]
 
+# Training brings Lightning Fabric and reporting matplotlib: seconds that a guide's user need not wait for.
+_LAZY = ("reporting", "testing", "training")
 
-def __getattr__(name: str) -> Any:
-    # Training brings Lightning Fabric and reporting matplotlib: seconds that a guide's user need not wait for.
-    if name in ("reporting", "testing", "training"):
-        return import_module(f"vae_flows.{name}")
+
+def __getattr__(name: str) -> _Any:
+    if name in _LAZY:
+        return _import_module(f"vae_flows.{name}")
     raise AttributeError(f"module 'vae_flows' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_LAZY, *(name for name in globals() if name.startswith("__"))})

@@ -13,18 +13,19 @@ from pyro.distributions import (
     TransformedDistribution,  # pyright: ignore[reportAttributeAccessIssue]
 )
 from torch import Size, Tensor
-from torch.distributions import Distribution, Independent, constraints, register_kl
+from torch.distributions import Distribution, Independent, Normal, constraints, kl_divergence, register_kl
 from torch.distributions import TransformedDistribution as TorchTransformedDistribution
 from torch.distributions.transforms import Transform
 
 from vae_flows.checks import check_argument, checked, described, require_sample_shape
-from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.errors import InvalidInputError, NoClosedFormError, complaint
 from vae_flows.ode.work import WorkCount, WorkMeter, total_work
 from vae_flows.tensors.graphs import BackwardMark
 from vae_flows.tensors.inference_mode import differentiating
 from vae_flows.tensors.shapes import broadcasts, check_expanded, is_dense, sum_rightmost
 from vae_flows.transforms.base import FusedTransform, evaluate_with_score
 from vae_flows.transforms.cached import CachedTransform
+from vae_flows.transforms.permutations import IdentityTransform
 from vae_flows.transforms.records import Evaluation
 from vae_flows.transforms.scores import gradient_at
 
@@ -293,6 +294,48 @@ class FlowDistribution(_OfAnySize, TransformedDistribution):
         return super().sample(Size(sample_shape))
 
     @property
+    def mean(self) -> Tensor:
+        """E z, `(*batch, D)`, where no transform changes z."""
+        return self._untransformed("mean", "estimate_moments").mean
+
+    @property
+    def mode(self) -> Tensor:
+        """The z of greatest density, `(*batch, D)`, where no transform changes z."""
+        return self._untransformed("mode").mode
+
+    @property
+    def variance(self) -> Tensor:
+        """The variance of each entry of z, `(*batch, D)`, where no transform changes z."""
+        return self._untransformed("variance", "estimate_moments").variance
+
+    @property
+    def stddev(self) -> Tensor:
+        """The standard deviation of each entry of z, `(*batch, D)`, where no transform changes z."""
+        return self._untransformed("stddev", "estimate_moments").stddev
+
+    def entropy(self) -> Tensor:
+        """Return the entropy in nats, `(*batch)`, where no transform changes z."""
+        return self._untransformed("entropy", "estimate_entropy").entropy()
+
+    def __repr__(self) -> str:
+        parts = " → ".join(map(_named, (self.base_dist, *self.transforms)))
+        return f"FlowDistribution({parts}, batch {tuple(self.batch_shape)}, event {tuple(self.event_shape)})"
+
+    def _untransformed(self, quantity: str, estimator: str = "") -> Distribution:
+        """Return the distribution of z₀ where it is that of z.
+
+        Raises:
+            NoClosedFormError: A flow changes it.
+        """
+        if all(isinstance(part, IdentityTransform) for part in self.transforms):
+            return self.base_dist
+        remedy = "Maximise log_prob over z."
+        if estimator:
+            remedy = f"vf.evaluation.{estimator} estimates it with a standard error."
+        subject = f"{quantity} of {self}"
+        raise NoClosedFormError(complaint(subject, "a distribution without flow", "one without closed form", remedy))
+
+    @property
     def is_regularized(self) -> bool:
         """Whether evaluations add to the loss, as their records' `regularization`."""
         return is_regularized(self)
@@ -323,6 +366,43 @@ class FlowDistribution(_OfAnySize, TransformedDistribution):
         The score is carried along with the sample; nothing is inverted.
         """
         return rsample_with_score(self, sample_shape)
+
+
+def _named(part: Distribution | Transform) -> str:
+    kind = DiagonalNormal if isinstance(part, DiagonalNormal) else type(part)
+    return type(part.transform).__name__ if isinstance(part, CachedTransform) else kind.__name__
+
+
+@register_kl(FlowDistribution, DiagonalNormal)
+@register_kl(FlowDistribution, Independent)
+@register_kl(FlowDistribution, TorchTransformedDistribution)
+@register_kl(FlowDistribution, FlowDistribution)
+@register_kl(DiagonalNormal, FlowDistribution)
+@register_kl(Independent, FlowDistribution)
+@register_kl(TorchTransformedDistribution, FlowDistribution)
+def _kl_without_flows(p: Distribution, q: Distribution) -> Tensor:
+    if _is_transformed(p) and _is_transformed(q) and p.transforms == q.transforms:
+        return kl_divergence(p.base_dist, q.base_dist)  # one invertible map of both changes no divergence
+    plain = [
+        part._untransformed("kl_divergence", "estimate_kl_divergence") if isinstance(part, FlowDistribution) else part
+        for part in (p, q)
+    ]
+    return kl_divergence(*plain)
+
+
+@register_kl(DiagonalNormal, Independent)
+@register_kl(Independent, DiagonalNormal)
+def _kl_of_independent_normals(p: Distribution, q: Distribution) -> Tensor:
+    return kl_divergence(_as_diagonal(p), _as_diagonal(q))
+
+
+def _as_diagonal(p: Distribution) -> DiagonalNormal:
+    if isinstance(p, DiagonalNormal):
+        return p
+    if isinstance(p, Independent) and p.reinterpreted_batch_ndims == 1 and isinstance(p.base_dist, Normal):
+        return DiagonalNormal(p.base_dist.loc, p.base_dist.scale, validate_args=False)
+    remedy = "vf.evaluation.estimate_kl_divergence estimates it with a standard error."
+    raise NoClosedFormError(complaint("kl_divergence", "independent normals of vectors", repr(p), remedy))
 
 
 @checked

@@ -16,6 +16,7 @@ __all__ = [
     "IntegrationError",
     "InvalidInputError",
     "MissingPackageError",
+    "NoClosedFormError",
     "NonFiniteLossError",
     "UnknownNameError",
     "VAEFlowsError",
@@ -77,6 +78,10 @@ class MissingPackageError(InvalidInputError, ImportError):
 
 class FolderInUseError(FileError, InvalidInputError):
     """Another process, or another thread, is at work in a folder."""
+
+
+class NoClosedFormError(VAEFlowsError, NotImplementedError):
+    """A quantity of a distribution has no closed form; the message names the function that estimates it."""
 
 
 class NonFiniteLossError(VAEFlowsError, ArithmeticError):

@@ -24,6 +24,13 @@ from vae_flows.evaluation.importance import (
 from vae_flows.evaluation.inference_gap import InferenceGap, inference_gap, local_context
 from vae_flows.evaluation.information import InformationResult, estimate_information
 from vae_flows.evaluation.likelihood import Bound, LikelihoodProgress, LikelihoodResult, estimate_likelihood
+from vae_flows.evaluation.monte_carlo import (
+    Moments,
+    MonteCarloEstimate,
+    estimate_entropy,
+    estimate_kl_divergence,
+    estimate_moments,
+)
 from vae_flows.evaluation.two_sample import TwoSampleResult, compare_aggregate_posterior, kernel_two_sample_test
 from vae_flows.evaluation.uniformity import RankBand, RankHistogram
 
@@ -39,6 +46,8 @@ __all__ = [
     "LikelihoodProgress",
     "LikelihoodResult",
     "MeanEstimate",
+    "Moments",
+    "MonteCarloEstimate",
     "PairedDifference",
     "RankBand",
     "RankHistogram",
@@ -52,8 +61,11 @@ __all__ = [
     "density_integral",
     "diagnose_weights",
     "effective_sample_size",
+    "estimate_entropy",
     "estimate_information",
+    "estimate_kl_divergence",
     "estimate_likelihood",
+    "estimate_moments",
     "evaluate",
     "importance_weighted_bounds",
     "inference_gap",
