@@ -61,7 +61,7 @@ class ImportanceBounds(NamedTuple):
         r"""Monte-Carlo error of :math:`\log \frac1S \sum w`, `(*batch)`, by the delta method; infinite for one draw.
 
         The relative variance of the mean weight, :math:`(S / \mathrm{ESS} - 1) / (S - 1)`, is the variance of its
-        logarithm where it is small; minus half of it is the bias.
+        logarithm where it is small; minus half of it is the bias. Weights with heavy tails make both too small.
         """
         return self._relative_variance.sqrt()
 

@@ -113,7 +113,11 @@ class LikelihoodResult:
 
     @property
     def monte_carlo_error(self) -> float:
-        """The part of the standard error of −log p(x) that more draws would take away, by the delta method."""
+        """The part of the standard error of −log p(x) that more draws would take away, by the delta method.
+
+        Too small where weights have heavy tails: with an effective sample size below a hundred, or so, take more draws
+        or look at Pareto k̂ (`diagnose_weights`).
+        """
         return float(self._relative_variance().sum().sqrt()) / len(self.rate)
 
     @property
