@@ -5,6 +5,7 @@ import torch
 
 from vae_flows.errors import InvalidInputError
 from vae_flows.flows import AmortizedFlow, HouseholderSylvesterFlow, OrthogonalSylvesterFlow, TriangularSylvesterFlow
+from vae_flows.flows.heads import Initialization, bounded
 from vae_flows.transforms import ChainTransform, SylvesterTransform, householder_product, orthonormalize
 
 Kind = type[HouseholderSylvesterFlow] | type[OrthogonalSylvesterFlow] | type[TriangularSylvesterFlow]
@@ -19,11 +20,16 @@ def layers_of(flow: AmortizedFlow, context: torch.Tensor) -> list[SylvesterTrans
     return layers
 
 
+def emitted(flow: HouseholderSylvesterFlow | OrthogonalSylvesterFlow | TriangularSylvesterFlow, context: torch.Tensor):
+    return flow.heads(context if flow.initialization == "published" else bounded(context, flow.reach))
+
+
 @pytest.mark.parametrize("kind", FLOWS)
-def test_triangles_come_from_one_matrix_and_diagonals_from_tanh(kind: Kind) -> None:
-    flow = kind(4, 3, num_layers=2)
+@pytest.mark.parametrize("initialization", ["identity", "published"])
+def test_triangles_come_from_one_matrix_and_diagonals_from_tanh(kind: Kind, initialization: Initialization) -> None:
+    flow = kind(4, 3, num_layers=2, initialization=initialization)
     context = torch.randn(5, 3)
-    first, second, diagonals, b, _ = flow.heads(context)
+    first, second, diagonals, b, _ = emitted(flow, context)
     for index, (layer, matrix) in enumerate(zip(layers_of(flow, context), (first, second), strict=True)):
         for triangle, source, which in ((layer._R1, matrix, 0), (layer._R2, matrix.mT, 1)):
             diagonal = torch.diag_embed(torch.tanh(diagonals[:, index, which]))
@@ -38,8 +44,8 @@ def test_bases() -> None:
     triangular = TriangularSylvesterFlow(4, 3, num_layers=2)
     for index in range(2):
         expected = {
-            orthogonal: orthonormalize(orthogonal.heads(context)[-1])[:, index],
-            householder: householder_product(householder.heads(context)[-1])[:, index],
+            orthogonal: orthonormalize(emitted(orthogonal, context)[-1])[:, index],
+            householder: householder_product(emitted(householder, context)[-1])[:, index],
             triangular: (identity, identity.flip(0))[index],
         }
         for flow, Q in expected.items():

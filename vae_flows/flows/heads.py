@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.tensors.precision import at_least_single
 
-__all__ = ["Initialization", "LinearHeads", "require_initialization"]
+__all__ = ["Initialization", "LinearHeads", "bounded", "require_initialization"]
 
 Initialization = Literal["identity", "published"]
 
@@ -64,6 +64,25 @@ class LinearHeads(nn.Module):
 
     def extra_repr(self) -> str:
         return f"shapes={self.shapes}"
+
+
+def bounded(context: Tensor, limit: float) -> Tensor:
+    r"""Keep the size of contexts below a limit c: :math:`h / \sqrt{1 + \overline{h^2} / c^2}`.
+
+    Small contexts stay as they are; of large ones the direction is left.
+
+    Arguments:
+        context: h, `(*batch, context_dim)`.
+        limit: c, what the root mean square of a context may reach.
+
+    Example:
+        >>> bounded(torch.tensor([[0.003, -0.004], [3e6, -4e6]]), 1.0)
+        tensor([[ 0.0030, -0.0040],
+                [ 0.8485, -1.1314]])
+    """
+    # In 32 bits at least, where squares of 16 would overflow.
+    square = at_least_single(context).square().mean(-1, keepdim=True)
+    return context * torch.rsqrt(1 + square / limit**2).to(context.dtype)
 
 
 def require_initialization(owner: str, initialization: str) -> None:

@@ -11,7 +11,7 @@ from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.constants import Constant
-from vae_flows.flows.heads import Initialization, LinearHeads, require_initialization
+from vae_flows.flows.heads import Initialization, LinearHeads, bounded, require_initialization
 from vae_flows.flows.registry import register_flow
 from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.chain import ChainTransform
@@ -20,8 +20,10 @@ from vae_flows.transforms.sylvester import SylvesterTransform
 
 __all__ = ["HouseholderSylvesterFlow", "OrthogonalSylvesterFlow", "TriangularSylvesterFlow"]
 
-# Size of R1 at the start.
+# Size of R1 at the start, where the context is zero.
 START = 0.07
+# What the root mean square of contexts reaches in the heads, times √(M + 1): a row of R1 then adds up to about as much.
+REACH = 0.4
 
 
 class _SylvesterFlow(AmortizedFlow):
@@ -59,6 +61,7 @@ class _SylvesterFlow(AmortizedFlow):
         self.heads = LinearHeads(
             context_dim, *matrices, (num_layers, 2, rank), (num_layers, rank), (num_layers, *basis_shape)
         )
+        self.reach = REACH / (rank + 1) ** 0.5
         if initialization == "identity":
             self._start_near_the_identity(rank, basis_shape)
         # Products with masks, as triu and tril take three times as long.
@@ -66,23 +69,21 @@ class _SylvesterFlow(AmortizedFlow):
         self.strict_triangles = Constant(torch.stack((ones.triu(1), ones.tril(-1))))
 
     def _start_near_the_identity(self, rank: int, basis_shape: tuple[int, ...]) -> None:
-        # A draw moves by R1 times numbers below 1, whatever the rest is. The rest varies with the context as in the
-        # literature, but for the off-diagonals of R2, which would make the Jacobian steep.
+        # A draw moves by R1 times numbers below 1, whatever the rest is. R2 starts near tanh(1), so that R1 learns from
+        # the first step. Weights are the literature's: without an R1 that differs between contexts, flows learn less.
         layers = self.num_layers
         triangles = START / rank**0.5 * torch.randn(layers, rank, rank)
         diagonals = torch.stack((START * torch.randn(layers, rank), torch.ones(layers, rank)), dim=1)
         bases = torch.randn(layers, *basis_shape)
-        of_R2 = torch.ones(rank, rank).tril(-1) / rank**0.5
-        self.heads.start_at(
-            [*triangles, diagonals, torch.zeros(layers, rank), bases],
-            [*[of_R2] * layers, torch.tensor([[0.0], [1.0]]), 1.0, 1.0],
-        )
+        self.heads.start_at([*triangles, diagonals, torch.zeros(layers, rank), bases], [1.0] * len(self.heads.shapes))
 
     @abstractmethod
     def bases(self, emitted: Tensor) -> Tensor:
         """Make Q `(*batch, num_layers, D, M)` from `emitted (*batch, num_layers, *basis_shape)`."""
 
     def transform(self, context: Tensor) -> FusedTransform:
+        if self.initialization == "identity":
+            context = bounded(context, self.reach)
         *matrices, diagonals, b, emitted = self.heads(context)
         layers = zip(
             self.bases(emitted).unbind(-3), matrices, _open_tanh(diagonals).unbind(-3), b.unbind(-2), strict=True
@@ -115,8 +116,9 @@ class OrthogonalSylvesterFlow(_SylvesterFlow):
         context_dim: Size of the context vectors.
         num_layers: Number of Sylvester transforms.
         num_orthogonal: Dimension M of the subspaces, at most D; 8, or D where that is less, if `None`.
-        initialization: `identity` starts near the identity, with the same transform for every context; `published` is
-            the literature's start, PyTorch's of linear layers, which moves a draw the further, the larger the context.
+        initialization: `identity` starts near the identity, with heads that see no more of a context than its direction
+            once it is large; `published` is the literature's flow and start, PyTorch's of linear layers, which moves a
+            draw the further, the larger the context.
 
     Raises:
         InvalidInputError: A size is not a positive integer, `num_orthogonal` exceeds `latent_dim`, or there is no such
@@ -166,8 +168,9 @@ class HouseholderSylvesterFlow(_SylvesterFlow):
         context_dim: Size of the context vectors.
         num_layers: Number of Sylvester transforms.
         num_reflections: Number of Householder reflections in each layer.
-        initialization: `identity` starts near the identity, with the same transform for every context; `published` is
-            the literature's start, PyTorch's of linear layers, which moves a draw the further, the larger the context.
+        initialization: `identity` starts near the identity, with heads that see no more of a context than its direction
+            once it is large; `published` is the literature's flow and start, PyTorch's of linear layers, which moves a
+            draw the further, the larger the context.
 
     Raises:
         InvalidInputError: A size is not a positive integer, or there is no such initialisation.
@@ -216,8 +219,9 @@ class TriangularSylvesterFlow(_SylvesterFlow):
         latent_dim: Size of the latent vectors.
         context_dim: Size of the context vectors.
         num_layers: Number of Sylvester transforms.
-        initialization: `identity` starts near the identity, with the same transform for every context; `published` is
-            the literature's start, PyTorch's of linear layers, which moves a draw the further, the larger the context.
+        initialization: `identity` starts near the identity, with heads that see no more of a context than its direction
+            once it is large; `published` is the literature's flow and start, PyTorch's of linear layers, which moves a
+            draw the further, the larger the context.
 
     Raises:
         InvalidInputError: A size is not a positive integer, or there is no such initialisation.
