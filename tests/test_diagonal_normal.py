@@ -31,6 +31,20 @@ def close(actual: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(actual, expected, rtol=EXACT, atol=EXACT)
 
 
+@pytest.mark.parametrize("expanded", [False, True])
+def test_values_are_validated_where_that_is_asked_for(expanded: bool) -> None:
+    value = torch.full((2, 3), torch.nan)
+    for validate_args in (False, True):
+        p = DiagonalNormal(torch.zeros(3), torch.ones(3), validate_args=validate_args)
+        p = p.expand((2,)) if expanded else p
+        assert p.log_prob(torch.zeros(2, 3)).isfinite().all()
+        if validate_args:
+            with pytest.raises(ValueError, match="within the support"):
+                p.log_prob(value)
+        else:
+            assert p.log_prob(value).isnan().all()
+
+
 @pytest.fixture
 def pair() -> tuple[DiagonalNormal, torch.distributions.Distribution]:
     loc, scale = normal(5, 3), normal(5, 3).exp()

@@ -13,7 +13,7 @@ from torch import Tensor
 import vae_flows as vf
 from tests.seeds import reseed
 from tests.small_flows import DISCRETE, FLOWS, moved
-from vae_flows.distributions import rsample_with_score
+from vae_flows.distributions import draw_from, evaluate, rsample_with_score
 from vae_flows.errors import InvalidInputError
 
 D, C, B, S = 3, 4, 2, 5
@@ -179,6 +179,31 @@ def test_transforms_without_an_inverse_have_scores_too() -> None:
         results.append(rsample_with_score(td.TransformedDistribution(base, [transform]), (S,)))
     for actual, expected in zip(*results, strict=True):
         close(actual, expected, ROUNDING)
+
+
+def test_values_of_other_transforms_are_scored_as_their_distribution_does() -> None:
+    q = td.TransformedDistribution(
+        td.Normal(normal(B), normal(B).exp()), [td.AffineTransform(0.5, 2.0), td.ExpTransform()]
+    )
+    value = normal(S, B).exp()
+    given = evaluate(q, value)
+    assert given.z is value
+    assert given.score is given.regularization is given.work is None
+    close(given.log_q, q.log_prob(value), ROUNDING)
+    drawn = draw_from(q, (S,))
+    close(drawn.log_q, q.log_prob(drawn.z), ROUNDING)
+
+
+def test_a_base_that_is_no_distribution_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="FlowDistribution base_distribution"):
+        vf.FlowDistribution(torch.nn.Identity(), vf.transforms.IdentityTransform(D, torch.Size()))  # pyright: ignore[reportArgumentType]
+
+
+def test_the_record_of_a_value_counts_its_solve() -> None:
+    q = posterior("ffjord")(torch.randn(B, C, dtype=torch.float64))
+    for record in (evaluate(q, normal(S, B, D)), q.evaluate(normal(S, B, D)), q.draw((S,))):
+        assert record.work is not None
+        assert record.work.forward_evaluations > 0
 
 
 def test_on_a_simplex_the_score_is_tangential() -> None:
