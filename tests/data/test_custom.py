@@ -1,4 +1,5 @@
 import os
+import pickle
 import warnings
 from contextlib import suppress
 
@@ -8,10 +9,10 @@ import torch
 from PIL import Image
 
 from tests.seeds import numpy_generator
-from vae_flows.data import custom, load
-from vae_flows.data.pictures import decode
+from vae_flows.data import Images, StreamedExamples, TensorExamples, as_data_set, custom, load
+from vae_flows.data.pictures import decode, opened
 from vae_flows.data.splits import hold_out
-from vae_flows.errors import DataError, InvalidInputError
+from vae_flows.errors import DataError, InvalidInputError, UnknownNameError
 from vae_flows.persistence import archives
 
 LEVELS = numpy_generator().integers(0, 256, (20, 6, 5), dtype=np.uint8)
@@ -96,7 +97,7 @@ def test_npz_arrays_that_are_no_images_are_refused(tmp_path):
     path = tmp_path / "mine.npz"
     np.savez(path, images=np.full((20, 6, 5), 7.0))
     with pytest.raises(InvalidInputError, match=r"mine train images: expected float64 values from 0 to 1, got 7 to 7"):
-        load(path)
+        load(path, kind="images")
     np.savez(path, train=LEVELS, train_labels=np.arange(3), test=LEVELS)
     with pytest.raises(InvalidInputError, match="train labels: expected one for each of 20 examples"):
         load(path)
@@ -161,8 +162,10 @@ def test_pictures_that_cannot_be_used_are_refused(tmp_path):
         with pytest.raises(DataError, match=r"bad.png: expected a PNG or JPEG picture.*Replace or remove it"):
             load(tmp_path)
     Image.fromarray(np.zeros((6, 5), np.uint16)).save(bad)
-    with pytest.raises(DataError, match=r"bad.png: expected a grey or colour picture of 8 bits a channel, got mode I"):
+    with pytest.raises(DataError, match=r"bad.png: expected 8 bits a channel as in the first picture, got 16 bits"):
         load(tmp_path)
+    with pytest.raises(DataError, match=r"bad.png: expected a picture of 8 bits a channel, or a grey one of 16"):
+        load(tmp_path, channels=3)
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path):
@@ -288,14 +291,18 @@ def test_no_flipped_bit_or_cut_of_a_picture_ends_in_another_error(tmp_path):
                 file.write_bytes(content)
                 with warnings.catch_warnings(), suppress(DataError):
                     warnings.simplefilter("ignore")
-                    decode(custom._opened([file]), 1)
+                    decode(opened([file]), 1)
 
 
-def test_pictures_that_do_not_fit_in_memory_are_refused_before_it_is_taken(tmp_path, monkeypatch):
+def test_pictures_that_do_not_fit_in_memory_are_streamed_or_refused_before_it_is_taken(tmp_path, monkeypatch):
     write_pictures(tmp_path, LEVELS)
     monkeypatch.setattr(archives, "MAX_BYTES", LEVELS.size - 1)
     with pytest.raises(DataError, match=r"20 pictures like .*000.png: expected at most 0 MiB"):
-        load(tmp_path)
+        load(tmp_path, stream=False)
+    data = load(tmp_path)
+    assert isinstance(data.train, StreamedExamples)
+    expected = LEVELS[hold_out("", 20, (2, 2))[2]] / np.float32(255)
+    np.testing.assert_array_equal(data.test.batch().numpy()[:, 0], expected)
 
 
 @pytest.mark.parametrize("channels", [2, True, "1"])
@@ -317,3 +324,204 @@ def test_levels_of_an_npz_file_are_scaled_as_asked(tmp_path):
     with pytest.warns(UserWarning, match="mine train images 15"):
         load(tmp_path / "mine.npz")
     assert load(tmp_path / "mine.npz", white=15).train.batch().max() == 1
+
+
+REAL = numpy_generator(2).normal(size=(20, 3))
+
+
+@pytest.mark.parametrize("key", ["images", "data", "x", "arr_0"])
+def test_arrays_that_look_like_no_images_are_taken_as_they_are(tmp_path, key):
+    path = tmp_path / "mine.npz"
+    np.savez(path, **{key: REAL, "labels": np.arange(20)})
+    data = load(path, split_seed=4, test_size=0.25)
+    assert (data.pixels, data.event_shape, len(data.test)) == (None, (3,), 5)
+    np.testing.assert_array_equal(data.test.batch(dtype=torch.float64).numpy(), REAL[data.test.labels.numpy()])
+    np.savez(path, train=REAL[:9], val=REAL[9:12], test=REAL[12:])
+    np.testing.assert_array_equal(load(path).test.batch(dtype=torch.float64).numpy(), REAL[12:])
+
+
+@pytest.mark.parametrize(
+    ("array", "images"),
+    [
+        (LEVELS, True),
+        (LEVELS > 99, True),
+        (LEVELS / 255, True),
+        (LEVELS.astype(np.int64), True),
+        (LEVELS[..., None], True),
+        (LEVELS.reshape(20, -1), False),
+        (LEVELS / 255 - 0.5, False),
+        (LEVELS.astype(np.int64) + 1, False),
+        (LEVELS.reshape(20, 5, 2, 3), True),
+        (LEVELS.reshape(20, 5, 3, 2), False),
+    ],
+    ids=["levels", "bits", "fractions", "integers", "channel", "flat", "negative", "above 255", "RGB", "two channels"],
+)
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_arrays_are_images_where_they_look_like_it_or_it_is_said(tmp_path, array, images, suffix):
+    path = tmp_path / f"mine.{suffix}"
+    (np.save if suffix == "npy" else np.savez)(path, array)
+    assert isinstance(load(path).train, Images if images else TensorExamples)
+    assert isinstance(load(path, kind="values").train, TensorExamples)
+    if images:
+        assert isinstance(load(path, kind="images").train, Images)
+    with pytest.raises(InvalidInputError, match=r"taken as values: expected no option of images, got pixels"):
+        load(path, kind="values", pixels="grey")
+    with pytest.raises(UnknownNameError, match="Did you mean 'images'"):
+        load(path, kind="image")
+
+
+def test_a_single_array_of_an_npy_file_is_what_it_is_in_an_npz_file(tmp_path):
+    np.save(tmp_path / "mine.npy", LEVELS)
+    np.savez(tmp_path / "mine.npz", images=LEVELS)
+    first, second = load(tmp_path / "mine.npy", split_seed=2), load(tmp_path / "mine.npz", split_seed=2)
+    assert torch.equal(first.train.batch(), second.train.batch())
+    assert (first.name, first.pixels, first.description) == ("mine", "grey", "mine.npy, split by seed")
+
+
+@pytest.mark.parametrize(
+    ("array", "options"),
+    [(REAL, {}), (LEVELS, {}), (LEVELS, {"kind": "values"}), (LEVELS.reshape(20, -1), {"image_shape": (1, 6, 5)})],
+    ids=["values", "images", "levels as values", "flat images"],
+)
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_npy_file_is_the_same_read_batch_by_batch(tmp_path, array, options, num_workers):
+    path = tmp_path / "mine.npy"
+    np.save(path, array)
+    stored = load(path, split_seed=3, **options)
+    streamed = load(path, split_seed=3, stream=True, num_workers=num_workers, **options)
+    assert isinstance(streamed.train, StreamedExamples)
+    assert (streamed.event_shape, streamed.pixels) == (stored.event_shape, stored.pixels)
+    order = torch.randperm(len(stored.train)).split(5)
+    expected = stored.train.batches(order, generator=None, dtype=torch.float32)
+    batches = streamed.train.batches(order, generator=None, dtype=torch.float32)
+    assert all(torch.equal(*pair) for pair in zip(batches, expected, strict=True))
+
+
+def test_a_file_larger_than_memory_is_not_loaded(tmp_path, monkeypatch):
+    path = tmp_path / "mine.npy"
+    np.save(path, REAL)
+    monkeypatch.setattr(archives, "MAX_BYTES", REAL.nbytes - 1)
+    assert isinstance(load(path).train, StreamedExamples)
+    monkeypatch.setattr(archives, "MAX_BYTES", REAL.nbytes)
+    assert isinstance(load(path).train, TensorExamples)
+
+
+def test_readers_of_files_are_pickled_without_their_content(tmp_path):
+    np.save(tmp_path / "mine.npy", np.zeros((1000, 100)))
+    train = load(tmp_path / "mine.npy", stream=True).train
+    assert len(pickle.dumps(train.source)) < 1000
+    assert (pickle.loads(pickle.dumps(train.source))[3] == 0).all()
+
+
+def test_memory_maps_are_read_batch_by_batch(tmp_path):
+    np.save(tmp_path / "mine.npy", REAL)
+    array = np.load(tmp_path / "mine.npy", mmap_mode="r")
+    data = as_data_set(array, labels=np.arange(20), split_seed=3)
+    assert isinstance(data.train, StreamedExamples)
+    np.testing.assert_array_equal(data.test.batch(dtype=torch.float64).numpy(), REAL[data.test.labels.numpy()])
+    with pytest.raises(InvalidInputError, match=r"labels of data: expected shape \(20,\), got \(3,\)"):
+        as_data_set(array, labels=[1, 2, 3])
+
+
+def test_options_of_reading_that_do_not_fit_are_refused(tmp_path):
+    np.save(tmp_path / "mine.npy", LEVELS)
+    write_pictures(tmp_path / "folder", LEVELS)
+    for path in (tmp_path / "mine.npy", tmp_path / "folder"):
+        with pytest.raises(InvalidInputError, match=r"num_workers: expected 0 for data in memory, got 2"):
+            load(path, num_workers=2)
+        with pytest.raises(InvalidInputError, match=r"expected grey pixels, got 'binary'\. .* stream=False"):
+            load(path, stream=True, pixels="binary")
+        with pytest.raises(InvalidInputError, match=r"num_workers: expected a number of processes"):
+            load(path, stream=True, num_workers=-1)
+        with pytest.raises(InvalidInputError, match=r"stream: expected True, False or None, got 1"):
+            load(path, stream=1)
+    np.savez(tmp_path / "mine.npz", LEVELS)
+    with pytest.raises(InvalidInputError, match=r"mine.npz'?.*: expected options among .*, got stream"):
+        load(tmp_path / "mine.npz", stream=True)
+
+
+@pytest.mark.parametrize("content", ["pickle", "cut", "archive", "text", "empty", "structured", "strings"])
+def test_files_that_are_no_npy_are_refused(tmp_path, content):
+    path = tmp_path / "mine.npy"
+    match content:
+        case "pickle":
+            np.save(path, np.array([{}] * 20, object))
+        case "cut":
+            np.save(path, REAL)
+            path.write_bytes(path.read_bytes()[:-1])
+        case "archive":
+            np.savez(tmp_path / "mine.npz", REAL)
+            (tmp_path / "mine.npz").rename(path)
+        case "text" | "empty":
+            path.write_text("1,2" if content == "text" else "")
+        case "structured":
+            np.save(path, np.zeros(20, [("a", "f8")]))
+        case _:
+            np.save(path, np.full((20, 2), "a"))
+    with pytest.raises(DataError, match=r"mine.npy: expected an .npy file of one array of numbers"):
+        load(path)
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_values_that_are_not_finite_are_told_of_with_their_place(tmp_path, suffix):
+    array = REAL.copy()
+    array[7, 2] = np.nan
+    path = tmp_path / f"mine.{suffix}"
+    (np.save if suffix == "npy" else np.savez)(path, array)
+    with pytest.raises(InvalidInputError, match=r"mine\.np.: expected finite values, got nan in example 7 at 2"):
+        load(path)
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3)], ids=["grey", "RGB"])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_folder_is_the_same_read_batch_by_batch(tmp_path, shape, num_workers):
+    pictures = numpy_generator(3).integers(0, 256, (20, *shape), dtype=np.uint8)
+    write_pictures(tmp_path / "train", pictures[:14])
+    write_pictures(tmp_path / "test", pictures[14:])
+    stored, streamed = load(tmp_path), load(tmp_path, stream=True, num_workers=num_workers)
+    assert streamed.event_shape == stored.image_shape == (len(shape) and (3 if len(shape) == 3 else 1), 6, 5)
+    assert streamed.pixels == stored.pixels == "grey"
+    for split in ("train", "validation", "test"):
+        assert torch.equal(getattr(streamed, split).batch(), getattr(stored, split).batch())
+
+
+def test_streamed_pictures_of_other_sizes_are_told_of(tmp_path):
+    write_pictures(tmp_path, [*LEVELS, np.zeros((8, 5), np.uint8)])
+    data = load(tmp_path, stream=True)
+    with pytest.raises(
+        InvalidInputError, match=r"item 20 of PictureFiles: expected shape \(1, 6, 5\).*got \(1, 8, 5\)"
+    ):
+        _ = [split.batch() for split in (data.train, data.validation, data.test)]
+    resized = load(tmp_path, stream=True, image_size=(4, 7))
+    assert resized.event_shape == (1, 4, 7)
+    assert torch.equal(resized.test.batch(), load(tmp_path, image_size=(4, 7)).test.batch())
+
+
+DEEP = numpy_generator(4).integers(0, 65536, (20, 6, 5), dtype=np.uint16)
+
+
+@pytest.mark.parametrize("stream", [None, True])
+def test_grey_pictures_of_16_bits_keep_their_precision(tmp_path, stream):
+    write_pictures(tmp_path, DEEP)
+    data = load(tmp_path, split_seed=4, stream=stream)
+    assert (data.pixels, data.event_shape) == (None, (1, 6, 5))
+    levels = data.test.batch(dtype=torch.float64).numpy()[:, 0] * 65535
+    np.testing.assert_allclose(levels, DEEP[hold_out("", 20, (2, 2), 4)[2]], atol=65535 * 1e-7)  # single precision
+
+
+def test_grey_pictures_of_16_bits_become_256_levels_where_asked_for(tmp_path):
+    write_pictures(tmp_path, DEEP)
+    data = load(tmp_path, split_seed=4, pixels="grey")
+    assert (data.pixels, type(data.test)) == ("grey", Images)
+    levels = data.test.batch(dtype=torch.float64).numpy()[:, 0] * 65535
+    assert np.abs(levels - DEEP[hold_out("", 20, (2, 2), 4)[2]].astype(float)).max() <= 65535 / 510 + 1
+
+
+def test_grey_pictures_of_16_bits_are_resized_in_their_own_range(tmp_path):
+    flat = np.broadcast_to(np.arange(0, 60000, 3000, dtype=np.uint16)[:, None, None], (20, 6, 5))
+    write_pictures(tmp_path, flat)
+    data = load(tmp_path, split_seed=4, image_size=(3, 8))
+    assert data.event_shape == (1, 3, 8)
+    levels = data.test.batch(dtype=torch.float64).numpy() * 65535
+    expected = flat[hold_out("", 20, (2, 2), 4)[2]][:, :1, :1, None]
+    np.testing.assert_allclose(levels, np.broadcast_to(expected, levels.shape), atol=1)  # a level

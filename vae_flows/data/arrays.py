@@ -11,9 +11,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from vae_flows.data.conversion import as_label_tensor
 from vae_flows.data.data_set import DataSet
 from vae_flows.data.images import TOP_LEVEL, Images, ImageShape, Pixels, require_image_shape
+from vae_flows.data.inputs import as_label_tensor
 from vae_flows.data.splits import SPLITS
 from vae_flows.errors import InvalidInputError, complaint
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from vae_flows.checks import check_argument, described
+from vae_flows.data.array_rows import ArrayRows
 from vae_flows.data.data_set import DataSet
-from vae_flows.data.examples import INTEGER_TYPES, Examples, TensorExamples, as_tensor
+from vae_flows.data.examples import Examples, TensorExamples
 from vae_flows.data.images import Images, Pixels
+from vae_flows.data.inputs import INTEGER_TYPES, as_label_tensor, as_tensor, require_labels
 from vae_flows.data.splits import HELD_OUT_FRACTION, SPLITS, complete_splits
 from vae_flows.data.streaming import StreamedExamples
 from vae_flows.errors import InvalidInputError, complaint
 
-__all__ = ["as_data_set", "as_examples", "as_label_tensor"]
+__all__ = ["as_data_set", "as_examples"]
 
 
 def as_examples(data: Any, *, labels: Any = None) -> Examples:
@@ -26,7 +27,7 @@ def as_examples(data: Any, *, labels: Any = None) -> Examples:
     Arguments:
         data: Examples, or a tensor or array `(N, *event)` of real numbers, integers or booleans, or a map-style data
             set of torch, whose items are arrays or begin with one and go on with a label. A `TensorDataset` is taken as
-            its tensors; any other data set is read batch by batch, as `StreamedExamples`.
+            its tensors; any other data set, and a memory map, is read batch by batch, as `StreamedExamples`.
         labels: Integers `(N,)`, for a tensor or array.
 
     Returns:
@@ -40,6 +41,10 @@ def as_examples(data: Any, *, labels: Any = None) -> Examples:
         >>> as_examples(np.eye(3), labels=[0, 1, 1])
         TensorExamples(3 of shape (3,), torch.float64, cpu)
     """
+    if isinstance(data, np.memmap) and data.ndim:
+        known = as_label_tensor("data", labels)
+        require_labels("labels of data", known, len(data))
+        return StreamedExamples(ArrayRows(data, known))
     if isinstance(data, Tensor | np.ndarray):
         return TensorExamples(as_tensor("data", data), as_label_tensor("data", labels))
     if labels is not None:
@@ -86,6 +91,7 @@ def as_data_set(
             shape of examples, or the labels are of another length.
 
     Example:
+        >>> import torch
         >>> data = as_data_set(torch.randn(100, 5), validation=0.2, test=10, split_seed=1)
         >>> len(data.train), len(data.validation), len(data.test), data.event_shape
         (70, 20, 10, (5,))
@@ -106,23 +112,6 @@ def as_data_set(
     )
     train, held, tested = (splits[split] for split in SPLITS)
     return DataSet(name, train, held, tested, pixels=_pixels_of(train), description=description)
-
-
-def as_label_tensor(subject: str, labels: Any) -> Tensor | None:
-    """Return labels of any kind as integers, and `None` where there are none.
-
-    Raises:
-        InvalidInputError: They are no integers.
-    """
-    if labels is None:
-        return None
-    try:
-        array = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InvalidInputError(complaint(f"labels of {subject}", "integers", f"{error}")) from error
-    if array.dtype.kind not in "ui":
-        raise InvalidInputError(complaint(f"labels of {subject}", "integers", f"dtype {array.dtype}"))
-    return torch.from_numpy(array.astype(np.int64))
 
 
 def _pixels_of(examples: Examples) -> Pixels | None:

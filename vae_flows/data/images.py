@@ -11,13 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vae_flows.data.examples import (
-    Indices,
-    StoredExamples,
-    is_integer,
-    require_floating_point,
-    require_labels,
-)
+from vae_flows.data.examples import StoredExamples
+from vae_flows.data.inputs import Indices, is_integer, require_floating_point, require_labels
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.tensors.checksum import checksum
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vae_flows.data.custom import image_folder, npz_file
+from vae_flows.data.custom import Kind, image_folder, npy_file, npz_file, table_file
 from vae_flows.data.data_set import DataSet
 from vae_flows.data.images import ImageShape, Pixels
 from vae_flows.data.omniglot import omniglot_iwae
@@ -31,6 +31,9 @@ LOADERS: dict[str, Callable[..., DataSet]] = {
 """The literature's data sets. Loaders that take `root` and `download` may use the network, the others never do."""
 
 
+FILE_LOADERS: dict[str, Callable[..., DataSet]] = {".csv": table_file, ".npy": npy_file, ".npz": npz_file}
+
+
 def available_data_sets() -> tuple[str, ...]:
     """Return the names that `load` takes, sorted: the literature's data sets and torchvision's.
 
@@ -46,6 +49,7 @@ def load(
     *,
     root: Path | str | None = None,
     path: Path | str | None = None,
+    kind: Kind | None = None,
     pixels: Pixels | None = None,
     split_seed: int | None = None,
     download: bool = True,
@@ -55,8 +59,11 @@ def load(
     image_size: int | tuple[int, int] | None = None,
     channels: Channels | None = None,
     white: float | None = None,
+    label_column: str | None = None,
+    stream: bool | None = None,
+    num_workers: int | None = None,
 ) -> DataSet:
-    """Load a data set by name, from an `.npz` file, or from a folder of pictures.
+    """Load a data set by name, from an `.npz`, `.npy` or `.csv` file, or from a folder of pictures.
 
     An option that the data set has no use for is refused, except `root` and `download`.
 
@@ -64,16 +71,23 @@ def load(
         name: One of `available_data_sets`, in any case, or a path.
         root: Folder for downloaded files; by default `vae-flows` in the user's cache.
         path: Of `chardata.mat`, for `"omniglot-iwae"`.
+        kind: Whether the arrays of a file are `"images"` or `"values"`, taken as they are; by default what they look
+            like, as `npz_file` says.
         pixels: `"binary"` or `"grey"`; grey levels taken as binary pixels are binarised dynamically.
         split_seed: Of the shuffle that holds images out, for data sets without an official split.
         download: Whether files that are not there may be fetched.
         validation_size: Number of examples to hold out for validation, or their fraction, for torchvision's data sets
             and the user's own.
         test_size: Number of examples to hold out for the test, or their fraction, for the user's own.
-        image_shape: `(C, H, W)` of flat images in an `.npz` file.
+        image_shape: `(C, H, W)` of flat images in an `.npz` or `.npy` file.
         image_size: Side, or `(height, width)`, to resize pictures to, for torchvision's data sets and folders.
         channels: 1 or 3, to convert pictures to grey or colour, for torchvision's data sets and folders.
-        white: The value of white in an `.npz` file, such as 16 for levels 0 … 16; by default as in `from_arrays`.
+        white: The value of white in an `.npz` or `.npy` file, such as 16 for levels 0 … 16; by default as in
+            `from_arrays`.
+        label_column: The column of labels in a `.csv` file, by its name in the header.
+        stream: Whether to read batches from an `.npy` file or a folder instead of loading it; by default where it does
+            not fit in memory.
+        num_workers: Processes that read ahead, where data are streamed.
 
     Raises:
         UnknownNameError: Nothing has that name; the message lists the nearest ones.
@@ -90,10 +104,13 @@ def load(
     for option, value in {"root": root, "path": path}.items():
         if not isinstance(value, str | Path | None):
             raise InvalidInputError(complaint(f"data set {str(name)!r} {option}", "a path or None", repr(value)))
+    if stream is not None and not isinstance(stream, bool):
+        raise InvalidInputError(complaint(f"data set {str(name)!r} stream", "True, False or None", repr(stream)))
     if not isinstance(download, bool):
         raise InvalidInputError(complaint(f"data set {str(name)!r} download", "True or False", repr(download)))
     options = {
         "path": path,
+        "kind": kind,
         "pixels": pixels,
         "split_seed": split_seed,
         "validation_size": validation_size,
@@ -102,6 +119,9 @@ def load(
         "image_size": image_size,
         "channels": channels,
         "white": white,
+        "label_column": label_column,
+        "stream": stream,
+        "num_workers": num_workers,
     }
     return _call(_find(name), str(name), options, {"root": root, "download": download})
 
@@ -113,7 +133,7 @@ def _find(name: str | Path) -> Callable[..., DataSet]:
         path = Path(name).expanduser()
     except RuntimeError as error:  # there is no such user
         raise DataError(complaint(f"data set {str(name)!r}", "a path", f"{error}")) from error
-    is_path = isinstance(name, Path) or path.suffix == ".npz" or path.name != str(name)
+    is_path = isinstance(name, Path) or path.suffix.lower() in FILE_LOADERS or path.name != str(name)
     if key in LOADERS and not is_path:
         return LOADERS[key]
     if not is_path and key in torchvision_names():
@@ -128,9 +148,9 @@ def _find(name: str | Path) -> Callable[..., DataSet]:
     if mode is not None and stat.S_ISDIR(mode):
         return partial(image_folder, path)
     if mode is not None and stat.S_ISREG(mode):
-        return partial(npz_file, path)
+        return partial(FILE_LOADERS.get(path.suffix.lower(), npz_file), path)
     if is_path or mode is not None:
-        raise DataError(complaint(f"data set {str(name)!r}", "an .npz file or a folder of pictures", got))
+        raise DataError(complaint(f"data set {str(name)!r}", "an .npz, .npy or .csv file or a folder of pictures", got))
     raise unknown_name("data set", str(name), available_data_sets())
 
 

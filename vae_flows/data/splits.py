@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
-from vae_flows.data.examples import is_integer
+from vae_flows.data.inputs import is_integer
 from vae_flows.errors import InvalidInputError, complaint
 
 __all__ = ["DEFAULT_SEED", "HELD_OUT_FRACTION", "SPLITS", "Rows", "Size", "complete_splits", "hold_out"]

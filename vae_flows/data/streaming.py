@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from vae_flows.checks import checked, described, require_device
-from vae_flows.data.examples import (
+from vae_flows.data.examples import Examples
+from vae_flows.data.inputs import (
     INTEGER_TYPES,
-    Examples,
     Indices,
     as_indices,
     as_tensor,

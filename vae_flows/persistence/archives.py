@@ -1,4 +1,4 @@
-"""Arrays in `.npz` files, which anyone may have sent: what they declare is checked before memory is taken."""
+"""Arrays in `.npz` and `.npy` files, which anyone may have sent: what they declare is checked before it is read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from vae_flows.errors import DataError, complaint
 
-__all__ = ["read_npz", "require_memory"]
+__all__ = ["fits_in_memory", "map_npy", "read_npz", "require_memory"]
 
 MAX_BYTES = 16 * 2**30
 """Bytes that one source of data may take, or half of the machine's memory where that is less."""
@@ -64,6 +64,41 @@ def read_npz(
         raise DataError(complaint(str(path), "an .npz file of plain arrays", reason, REMEDY)) from error
 
 
+def map_npy(path: Path) -> np.ndarray:
+    """Map the array of an `.npy` file into memory without reading it; pickled objects are refused.
+
+    Raises:
+        DataError: The file is missing, no such file, of another size than it declares, or has no numbers.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.npy"
+        >>> np.save(path, np.eye(2))
+        >>> map_npy(path).shape
+        (2, 2)
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
+            raise ValueError("a folder, a device, a pipe or a socket")
+        array = np.lib.format.open_memmap(path, mode="r")
+        if array.dtype.kind not in "bufi":
+            raise ValueError(f"values of type {array.dtype}")
+    except Exception as error:  # each way to be damaged has an exception of its own
+        reason, remedy = str(error) or type(error).__name__, "Write it anew with numpy.save from an array of numbers."
+        raise DataError(complaint(str(path), "an .npy file of one array of numbers", reason, remedy)) from error
+    return array
+
+
+def fits_in_memory(size: int) -> bool:
+    """Say whether data of `size` bytes may be held in memory, which `require_memory` asks for.
+
+    Example:
+        >>> fits_in_memory(1), fits_in_memory(2**60)
+        (True, False)
+    """
+    return size <= _largest()
+
+
 def require_memory(subject: str, size: int) -> None:
     """Check that data of `size` bytes may be held in memory.
 
@@ -75,10 +110,13 @@ def require_memory(subject: str, size: int) -> None:
         Traceback (most recent call last):
         vae_flows.errors.DataError: huge.npz: expected at most ... MiB once unpacked, got 1099511627776 MiB. Take a ...
     """
-    limit = min(MAX_BYTES, _physical_memory() // 2)
-    if size > limit:
-        expected, remedy = f"at most {limit // 2**20} MiB once unpacked", "Take a part of it, or smaller images."
+    if not fits_in_memory(size):
+        expected, remedy = f"at most {_largest() // 2**20} MiB once unpacked", "Take a part of it, or smaller images."
         raise DataError(complaint(subject, expected, f"{size // 2**20} MiB", remedy))
+
+
+def _largest() -> int:
+    return min(MAX_BYTES, _physical_memory() // 2)
 
 
 def _physical_memory() -> int:
