@@ -772,7 +772,23 @@ VALID: dict[str, Callable[[], ValidCall]] = {
             "labels": torch.zeros(9, dtype=torch.int64),
             "name": "mine",
             "description": "made here",
+            "standardize": True,
         },
+    ),
+    "DataSet.standardized": lambda: ValidCall(data_set().standardized),
+    "Standardization": lambda: ValidCall(vf.Standardization, {"event_shape": (3,)}),
+    "Standardization.of": lambda: ValidCall(vf.Standardization.of, {"batches": [torch.randn(4, 3)]}),
+    "Standardization.forward": lambda: ValidCall(vf.Standardization((3,)).forward, {"x": torch.randn(4, 3)}),
+    "Standardization.log_abs_det_jacobian": lambda: ValidCall(vf.Standardization((3,)).log_abs_det_jacobian),
+    "Standardization.undone": lambda: ValidCall(
+        vf.Standardization((3,)).undone,
+        {"distribution": vf.likelihoods.GaussianLikelihood(1.0, event_dim=1)(torch.zeros(2, 3))},
+    ),
+    "VAE.standardize": lambda: ValidCall(
+        vf.VAE(
+            nn.Linear(3, 3), nn.Linear(2, 3), posterior(), vf.likelihoods.GaussianLikelihood(event_dim=1)
+        ).standardize,
+        {"standardization": vf.Standardization(SHAPE)},
     ),
     "from_arrays": lambda: ValidCall(
         vf.data.from_arrays,

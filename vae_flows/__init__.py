@@ -31,6 +31,7 @@ from vae_flows.persistence.configuration import register_class
 from vae_flows.posterior import AmortizedPosterior
 from vae_flows.priors import FlowPrior
 from vae_flows.pyro_modules import load_param_store
+from vae_flows.standardization import Standardization
 from vae_flows.vae import VAE
 from vae_flows.version import __version__
 
@@ -58,6 +59,7 @@ __all__ = [
     "NoClosedFormError",
     "NonFiniteLossError",
     "ODESolver",
+    "Standardization",
     "UnknownNameError",
     "VAEFlowsError",
     "__version__",

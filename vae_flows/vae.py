@@ -16,11 +16,13 @@ from vae_flows.checks import checked, described
 from vae_flows.distributions import DiagonalNormal, evaluate, is_regularized
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.likelihoods import Likelihood
+from vae_flows.likelihoods.base import REAL
 from vae_flows.modules import placement
 from vae_flows.objectives import ELBO, GradientEstimator
 from vae_flows.persistence.savable import SavableModule
 from vae_flows.protocols import Posterior, Prior, condition_posterior, context_size_of, make_prior, size_of
 from vae_flows.pyro_modules import register_module
+from vae_flows.standardization import Standardization
 from vae_flows.tensors.shapes import is_dense
 
 __all__ = ["ELBO", "VAE"]
@@ -39,6 +41,7 @@ class VAE(SavableModule):
             returns one, such as a `ContinuousNormalizingFlow`. The standard Gaussian by default.
         latent_dim: Size of the latents. By default that of the posterior, prior or decoder that has a `latent_dim`, or
             else that of the first draw.
+        standardization: Lets encoder and likelihood see (x − m) / s. Bounds, samples and reconstructions are of x.
 
     Raises:
         InvalidInputError: A posterior or prior of another kind, or sizes that disagree.
@@ -69,6 +72,7 @@ class VAE(SavableModule):
         prior: Prior | None = None,
         *,
         latent_dim: int | None = None,
+        standardization: Standardization | None = None,
     ) -> None:
         super().__init__()
         _check_sizes(posterior, prior, latent_dim)
@@ -76,6 +80,8 @@ class VAE(SavableModule):
         self.decoder = decoder
         self.posterior = posterior
         self.likelihood = likelihood
+        self.standardization: Standardization | None = None
+        self.standardize(standardization)
         self.prior_model = prior
         self._given_latent_dim = latent_dim
         self._drawn_latent_dim: int | None = None
@@ -84,7 +90,21 @@ class VAE(SavableModule):
         """Return the constructor's arguments."""
         parts = {name: getattr(self, name) for name in ("encoder", "decoder", "posterior", "likelihood")}
         size = {} if self._given_latent_dim is None else {"latent_dim": self._given_latent_dim}
-        return {**parts, "prior": self.prior_model, **size}
+        standardized = {} if self.standardization is None else {"standardization": self.standardization}
+        return {**parts, "prior": self.prior_model, **size, **standardized}
+
+    @checked
+    def standardize(self, standardization: Standardization | None) -> None:
+        """Let encoder and likelihood see standardised examples from here on, and all results be of the examples given.
+
+        Raises:
+            InvalidInputError: The likelihood has no density on all real numbers.
+        """
+        likelihood = self.likelihood
+        if standardization is not None and (likelihood.is_discrete or likelihood.support != REAL):
+            expected, got = "a likelihood of a density on all real numbers", type(likelihood).__name__
+            raise InvalidInputError(complaint("standardization", expected, got, "Such as GaussianLikelihood."))
+        self.standardization = standardization
 
     @property
     def latent_dim(self) -> int:
@@ -108,15 +128,17 @@ class VAE(SavableModule):
             InvalidInputError: Images that the likelihood has no probability for, a context of the wrong size, or a
                 posterior that returns something else than `vae_flows.protocols.Posterior` says.
         """
-        self.likelihood.check(x)
-        q = condition_posterior(self.posterior, self.encoder(x), self._told_latent_dim())
+        seen = self._seen(x)
+        self.likelihood.check(seen)
+        q = condition_posterior(self.posterior, self.encoder(seen), self._told_latent_dim())
         self._drawn_latent_dim = q.event_shape[0]
         return q
 
     @checked
     def decode(self, z: Tensor) -> TorchDistribution:
         """Return p(x | z) for latents `(*batch, latent_dim)`."""
-        return self.likelihood(self._decoder_output(z))
+        p = self.likelihood(self._decoder_output(z))
+        return p if self.standardization is None else self.standardization.undone(p)
 
     @checked
     def prior(self, like: Tensor) -> TorchDistribution:
@@ -143,7 +165,8 @@ class VAE(SavableModule):
         Raises:
             InvalidInputError: Sizes that disagree.
         """
-        return self.likelihood.log_prob(self._decoder_output(z), x)
+        log_prob = self.likelihood.log_prob(self._decoder_output(z), self._seen(x))
+        return log_prob if self.standardization is None else log_prob + self.standardization.log_abs_det_jacobian()
 
     @checked
     def log_prior(self, z: Tensor) -> Tensor:
@@ -279,6 +302,10 @@ class VAE(SavableModule):
                 # A guide's factor counts against the bound, as a regulariser should.
                 pyro.factor("regularization", cast(Tensor, evaluate(q, z).regularization), has_rsample=True)
         return z
+
+    def _seen(self, x: Tensor) -> Tensor:
+        """Return examples as encoder and likelihood see them."""
+        return x if self.standardization is None else self.standardization(x)
 
     def _decoder_output(self, z: Tensor) -> Tensor:
         self._check_latents(z)

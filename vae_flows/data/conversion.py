@@ -71,6 +71,7 @@ def as_data_set(
     labels: Any = None,
     name: str = "data",
     description: str = "given in memory",
+    standardize: bool = False,
 ) -> DataSet:
     """Return data of any kind as a data set, with splits that are given or held out by seed.
 
@@ -85,6 +86,7 @@ def as_data_set(
         labels: Integers `(N,)`, for a tensor or array `data`.
         name: Name of the data set.
         description: Its origin.
+        standardize: Whether models see (x − mean) / standard deviation, of the training part.
 
     Raises:
         InvalidInputError: It is no such data, a split would be empty or leave nothing to fit, the splits differ in the
@@ -100,6 +102,7 @@ def as_data_set(
         return data
     for argument, value in (("name", name), ("description", description)):
         check_argument(f"as_data_set {argument}", value, str)
+    check_argument("as_data_set standardize", standardize, bool)
     held_out = {"validation": validation, "test": test}
     sizes = {split: value for split, value in held_out.items() if isinstance(value, int | float)}
     given = {split: as_examples(value) for split, value in held_out.items() if split not in sizes}
@@ -111,7 +114,8 @@ def as_data_set(
         test_size=sizes.get("test"),
     )
     train, held, tested = (splits[split] for split in SPLITS)
-    return DataSet(name, train, held, tested, pixels=_pixels_of(train), description=description)
+    made = DataSet(name, train, held, tested, pixels=_pixels_of(train), description=description)
+    return made.standardized() if standardize else made
 
 
 def _pixels_of(examples: Examples) -> Pixels | None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
 
 from vae_flows.checks import checked
 from vae_flows.data.examples import Examples
 from vae_flows.data.images import Images, ImageShape, Pixels
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.standardization import Standardization
 
 __all__ = ["DataSet"]
+
+BATCH = 1000
+"""Examples that are read at once for their mean and deviation."""
 
 
 @checked
@@ -25,6 +31,7 @@ class DataSet:
         pixels: What the likelihood of images must be: `"binary"` for Bernoulli, `"grey"` for 256 levels; `None` for
             examples of any other kind.
         description: Origin and split; says so where the split is not the literature's.
+        standardization: How a model that is trained on these examples sees them; `None` for as they are.
 
     Raises:
         InvalidInputError: The splits differ in the shape of examples, or are images with other pixels than `pixels`
@@ -44,6 +51,7 @@ class DataSet:
     test: Examples
     pixels: Pixels | None
     description: str
+    standardization: Standardization | None = None
 
     def __post_init__(self) -> None:
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
@@ -61,6 +69,19 @@ class DataSet:
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one example, such as `(C, H, W)` or `(D,)`."""
         return self.train.event_shape
+
+    def standardized(self) -> DataSet:
+        """Return the data set with the standardisation of its training examples, which training hands to a model.
+
+        The examples themselves stay as they are.
+
+        Raises:
+            InvalidInputError: A standard deviation is not finite.
+        """
+        batches = self.train.batches(
+            torch.arange(len(self.train)).split(BATCH), generator=torch.Generator().manual_seed(0), dtype=torch.float64
+        )
+        return replace(self, standardization=Standardization.of(batches))
 
     @property
     def image_shape(self) -> ImageShape:

@@ -62,6 +62,7 @@ def load(
     label_column: str | None = None,
     stream: bool | None = None,
     num_workers: int | None = None,
+    standardize: bool = False,
 ) -> DataSet:
     """Load a data set by name, from an `.npz`, `.npy` or `.csv` file, or from a folder of pictures.
 
@@ -88,6 +89,8 @@ def load(
         stream: Whether to read batches from an `.npy` file or a folder instead of loading it; by default where it does
             not fit in memory.
         num_workers: Processes that read ahead, where data are streamed.
+        standardize: Whether models see (x − mean) / standard deviation, of the training part. It becomes part of a
+            model that is trained on the data, and is undone in whatever the model tells.
 
     Raises:
         UnknownNameError: Nothing has that name; the message lists the nearest ones.
@@ -106,8 +109,9 @@ def load(
             raise InvalidInputError(complaint(f"data set {str(name)!r} {option}", "a path or None", repr(value)))
     if stream is not None and not isinstance(stream, bool):
         raise InvalidInputError(complaint(f"data set {str(name)!r} stream", "True, False or None", repr(stream)))
-    if not isinstance(download, bool):
-        raise InvalidInputError(complaint(f"data set {str(name)!r} download", "True or False", repr(download)))
+    for option, value in {"download": download, "standardize": standardize}.items():
+        if not isinstance(value, bool):
+            raise InvalidInputError(complaint(f"data set {str(name)!r} {option}", "True or False", repr(value)))
     options = {
         "path": path,
         "kind": kind,
@@ -123,7 +127,8 @@ def load(
         "stream": stream,
         "num_workers": num_workers,
     }
-    return _call(_find(name), str(name), options, {"root": root, "download": download})
+    data = _call(_find(name), str(name), options, {"root": root, "download": download})
+    return data.standardized() if standardize else data
 
 
 def _find(name: str | Path) -> Callable[..., DataSet]:

@@ -57,7 +57,7 @@ def build_vae(settings: RunSettings, data: DataSet) -> vf.VAE:
             variance_bounds=settings.variance_bounds,
             **_flow_options(settings.posterior_options),
         )
-        vae = vf.VAE(encoder, decoder, posterior, likelihood)
+        vae = vf.VAE(encoder, decoder, posterior, likelihood, standardization=data.standardization)
     check_parameter_count(vae, network.max_parameters, "network.max_parameters")
     return vae
 

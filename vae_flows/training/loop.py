@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from torch import Tensor
 from vae_flows.checks import check_argument
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.extras import needing
+from vae_flows.modules import placement
 from vae_flows.persistence.files import checked_path, exclusive
 from vae_flows.training.description import describe_run
 from vae_flows.training.epoch import EpochRunner
@@ -55,7 +57,8 @@ def train(
         vae: The model; its initial weights are the caller's.
         data: A `DataSet`, of which the training split is fit and the validation split decides when to stop; or a tensor
             or array `(N, *event)`, or a map-style data set of torch, whose splits `as_data_set` holds out. Labels are
-            left alone. Values may be whatever the likelihood has a probability for.
+            left alone. Values may be whatever the likelihood has a probability for. A model without a standardisation
+            takes over that of the data set, if any, and keeps it.
         settings: Optimiser, schedule and seed.
         folder: Where checkpoints and logs go, `None` for nowhere.
         compute: Device, precision and number of processes.
@@ -96,6 +99,8 @@ def train(
 
     check_argument("train vae", vae, VAE)
     data = as_data_set(data)
+    if data.standardization is not None and vae.standardization is None:
+        vae.standardize(deepcopy(data.standardization).to(*placement(vae)))
     require_settings("settings", settings, TrainingSettings)
     require_settings("compute", compute, ComputeSettings)
     path = None if folder is None else checked_path(folder, "folder of train")
