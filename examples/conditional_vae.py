@@ -23,7 +23,7 @@ from examples.comparison import Comparison
 
 HIDDEN = 300
 BATCH = 100
-TEST_DRAWS = 5  # draws of z an image
+TEST_DRAWS = 5  # draws of z per image
 POSTERIORS: dict[str, dict[str, Any]] = {
     "Gaussian": {"flow": "none"},
     "FFJORD": {"flow": "ffjord", "amortization": "bias", "hidden_dims": (256,), "divergence": "exact"},

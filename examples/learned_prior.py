@@ -24,7 +24,7 @@ from vae_flows.training import TrainingSettings
 HIDDEN = (300,)
 CONTEXT = 128
 BATCH = 100
-TEST_DRAWS = 5  # draws of z an image
+TEST_DRAWS = 5  # draws of z per image
 POSTERIORS: dict[str, dict[str, Any]] = {
     "Gaussian": {"flow": "none"},
     "FFJORD": {"flow": "ffjord", "amortization": "bias", "hidden_dims": (256,)},

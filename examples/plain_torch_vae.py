@@ -33,7 +33,7 @@ from examples.comparison import Comparison
 
 HIDDEN = 400
 BATCH = 100
-TEST_DRAWS = 10  # draws of z an image
+TEST_DRAWS = 10  # draws of z per image
 
 
 class GaussianVAE(nn.Module):

@@ -27,7 +27,7 @@ from examples.comparison import Comparison
 PIXELS = 784
 HIDDEN = 400
 BATCH = 250
-TEST_DRAWS = 5  # draws of z an image
+TEST_DRAWS = 5  # draws of z per image
 
 Program = Callable[[Tensor], object]
 

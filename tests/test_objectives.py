@@ -25,7 +25,7 @@ ROUNDING = 1e-9
 DIFFERENCES = 1e-6  # truncation and rounding of central differences with STEP
 STEP = 1e-5
 SOLVER = 1e-5  # forward and backward solves with steps of 1/20
-STANDARD_ERRORS = 5  # two-sided false-alarm rate 6e-7 an entry, 6e-5 for all entries of this file
+STANDARD_ERRORS = 5  # two-sided false-alarm rate 6e-7 per entry, 6e-5 for all entries of this file
 
 OWN = [*DISCRETE, "ffjord-fixed-steps"]
 

@@ -15,9 +15,9 @@ ATTRIBUTES = {
     "os": {
         "chown", "chroot", "fchmod", "fchown", "fork", "forkpty", "getegid", "geteuid", "getgid", "getgroups",
         "getpgid", "getpgrp", "getpriority", "getsid", "getuid", "killpg", "lchown", "mkfifo", "mknod", "nice",
-        "openpty", "posix_spawn", "sched_getaffinity", "sched_setaffinity", "setpgid", "setpriority", "setsid", "setuid", "statvfs", "sync",
-        "sysconf", "uname", "wait", "wait3", "wait4", "waitid", "O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK",
-        "O_SYNC", "WNOHANG",
+        "openpty", "posix_spawn", "sched_getaffinity", "sched_setaffinity", "setpgid", "setpriority", "setsid",
+        "setuid", "statvfs", "sync", "sysconf", "uname", "wait", "wait3", "wait4", "waitid", "O_CLOEXEC",
+        "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "O_SYNC", "WNOHANG",
     },
     "signal": {
         "SIGALRM", "SIGCHLD", "SIGCONT", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGQUIT", "SIGSTOP", "SIGTSTP", "SIGUSR1",

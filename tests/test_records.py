@@ -19,7 +19,7 @@ from vae_flows.distributions import draw_from, evaluate
 from vae_flows.errors import InvalidInputError
 from vae_flows.guides import FlowGuide
 from vae_flows.objectives import elbo
-from vae_flows.ode.work import WorkCount
+from vae_flows.ode.work_counts import WorkCount
 from vae_flows.transforms import IdentityTransform
 
 D, C, B = 3, 5, 4

@@ -222,9 +222,7 @@ def test_likelihoods_of_other_than_real_numbers_are_refused(likelihood: vf.likel
 
 
 def test_examples_of_another_shape_are_refused():
-    with pytest.raises(
-        InvalidInputError, match=r"expected floating-point examples of shape \(\*batch, 3\)"
-    ):
+    with pytest.raises(InvalidInputError, match=r"expected floating-point examples of shape \(\*batch, 3\)"):
         make_vae(standardization=Standardization.of([points()])).elbo(torch.zeros(2, 4))
     with pytest.raises(InvalidInputError, match="at least one batch"):
         Standardization.of([])

@@ -105,7 +105,7 @@ def test_importance_weighted_bound_reaches_the_evidence_in_chunks():
         bound = vae.importance_weighted_bound(x, 50_000, chunk_size=9_999)
         elbo = vae.elbo(x, num_particles=2_000).elbo
         repeats = torch.stack([vae.importance_weighted_bound(x, 50_000) for _ in range(8)])
-    assert ((bound - evidence).abs() < 8 * repeats.std(0) + 1e-3).all()  # t with 7 degrees of freedom: 1e-4 an entry
+    assert ((bound - evidence).abs() < 8 * repeats.std(0) + 1e-3).all()  # t with 7 degrees of freedom: 1e-4 per entry
     assert (elbo < evidence).all()
     reseed(3)
     whole = vae.importance_weighted_bound(x, 6)

@@ -19,7 +19,7 @@ from torch.distributions.transforms import Transform
 
 from vae_flows.checks import check_argument, checked, described, require_sample_shape
 from vae_flows.errors import InvalidInputError, NoClosedFormError, complaint
-from vae_flows.ode.work import WorkCount, WorkMeter, total_work
+from vae_flows.ode.work_counts import WorkCount, WorkMeter, total_work
 from vae_flows.tensors.graphs import BackwardMark
 from vae_flows.tensors.inference_mode import differentiating
 from vae_flows.tensors.shapes import broadcasts, check_expanded, is_dense, sum_rightmost

@@ -36,7 +36,7 @@ from torch.distributions import Distribution
 from vae_flows.checks import checked, described
 from vae_flows.distributions import Draw, draw_from, exact_where_cheap, is_estimated
 from vae_flows.errors import BiasedBoundWarning, InvalidInputError, complaint, require_positive, unknown_name
-from vae_flows.ode.work import WorkCount, WorkMeter, total_work
+from vae_flows.ode.work_counts import WorkCount, WorkMeter, total_work
 from vae_flows.tensors.shapes import sum_rightmost
 
 __all__ = [
@@ -106,7 +106,7 @@ def draw(q: Distribution, num_particles: int = 1, gradient: GradientEstimator = 
 
     Arguments:
         q: Any reparameterised distribution of PyTorch or Pyro.
-        num_particles: Draws an example.
+        num_particles: Draws per example.
         gradient: `reparameterized` or `path`.
 
     Raises:
@@ -158,7 +158,7 @@ def elbo(
         log_likelihood: Maps z `(num_particles, *batch, *event)` to log p(x | z) `(num_particles, *batch)`.
         log_prior: Maps z to log p(z), likewise, such as `prior.log_prob`.
         q: The approximate posterior, a `FlowDistribution` or any reparameterised distribution of PyTorch or Pyro.
-        num_particles: Draws an example.
+        num_particles: Draws per example.
         beta: Weight of the KL term, 1 for the bound itself.
         gradient: `reparameterized`, or `path` for sticking the landing.
 

@@ -16,7 +16,7 @@ from vae_flows.distributions import DiagonalNormal, FlowDistribution, RenewedNor
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.registry import make_flow, registered_name, upgraded_options
-from vae_flows.ode.work import WorkCount
+from vae_flows.ode.work_counts import WorkCount
 from vae_flows.persistence.configuration import config_of, register_class
 from vae_flows.persistence.savable import SavableModule
 from vae_flows.protocols import name_of, work_of

@@ -30,7 +30,7 @@ from torch.distributions import Distribution
 from vae_flows.checks import described
 from vae_flows.distributions import require_reparameterized
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.ode.work import WorkCount
+from vae_flows.ode.work_counts import WorkCount
 
 __all__ = [
     "Posterior",

@@ -186,7 +186,7 @@ class VAE(SavableModule):
 
         Arguments:
             x: Images `(*batch, *event)`.
-            num_particles: Draws an image.
+            num_particles: Draws per image.
             beta: Weight of the KL term, 1 for the bound itself.
             gradient: `reparameterized`, or `path` for sticking the landing; see `vae_flows.objectives`.
 

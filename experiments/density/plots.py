@@ -45,7 +45,7 @@ def plot_density(picture: Picture, *, title: str = "") -> Figure:
 
 
 def plot_densities(pictures: Mapping[str, Picture]) -> Figure:
-    """Draw several runs, one a column: data, density, samples and paths below each other.
+    """Draw several runs, one per column: data, density, samples and paths below each other.
 
     Arguments:
         pictures: What to draw, by the names to write above.

@@ -123,7 +123,7 @@ def run_trials(
                 place = folder / name / trial.folder / f"seed-{seed}"
                 records.append(run_density(place, chosen, draw=False))
                 test = records[-1]["test"]
-                told = f"{test['excess']:.3f} nats of excess, {test['evaluations_per_solve']:.0f} evaluations a solve"
+                told = f"{test['excess']:.3f} nats of excess, {test['evaluations_per_solve']:.0f} evaluations per solve"
                 say(f"{name}, {trial.name}, seed {seed}: {told}")
             results.append(TrialResult(trial, tuple(records)))
     return results

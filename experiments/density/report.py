@@ -30,7 +30,7 @@ COLUMNS = (
 
 
 def densities_table(records: Sequence[Mapping[str, Any]]) -> Table:
-    """Tabulate what the `metrics.json` of several runs hold, one row a run."""
+    """Tabulate what the `metrics.json` of several runs hold, one row per run."""
     return Table("Toy densities learned by maximum likelihood", COLUMNS, tuple(map(_row, records)), _notes(records))
 
 

@@ -35,7 +35,7 @@ class DensitySettings:
         noise: Noise of an estimate.
         num_probes: Draws of noise averaged in an estimate.
         steps: Steps of Adam; the learning rate falls to zero along half a cosine.
-        batch_size: Points a step, drawn anew for each.
+        batch_size: Points per step, drawn anew for each.
         learning_rate: Learning rate at the start.
         tolerance: Relative and absolute tolerance of the solver in training.
         end_time_jitter: Half the range from which the end time is drawn in training.

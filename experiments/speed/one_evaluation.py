@@ -2,7 +2,7 @@
 
 The literature (Grathwohl et al. 2019, table 1) bounds the cost of each of `METHODS` for the change of log-density. The
 log-determinant is that of a dense Jacobian which is given: the change of variables of any map. What does not depend on
-z is prepared once a solve, and is not counted.
+z is prepared once per solve, and is not counted.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def make_evaluation(method: str, field: VectorField, z: Tensor) -> tuple[Evaluat
         return lambda x: (field.value(_TIME, x), torch.linalg.slogdet(jacobian).logabsdet), tensors
     divergence = _DIVERGENCES[method]
     augmented = taped(divergence.bind(field, divergence.draw_probes(field, z)))
-    # Gradients stop at what was prepared once a solve.
+    # Gradients stop at what was prepared once per solve.
     tensors = [tensor.view_as(tensor) for tensor in augmented.tensors()]
     evaluate = differentiable(augmented, tensors)
 

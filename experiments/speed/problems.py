@@ -80,7 +80,7 @@ class Size:
         """Count the multiply-adds of the matrix products that one forward and backward pass cannot do without.
 
         These are the head's; in each evaluation those of the rows of values through all layers, and of the tangents
-        through the inner layers; once a solve those of the tangents through the first and last layer, which are
+        through the inner layers; once per solve those of the tangents through the first and last layer, which are
         constant. The backward pass of a product is two products of the same cost, or one where an input is the noise.
 
         Arguments:
@@ -126,7 +126,7 @@ class Problem(Pass):
 
     size: Size
     flow: FFJORD
-    probes: Tensor  # Hutchinson's noise, one draw a block, (blocks, N, D)
+    probes: Tensor  # Hutchinson's noise, one draw per block, (blocks, N, D)
 
     def blocks(self) -> list[Block]:
         """Return the parameters, block by block."""

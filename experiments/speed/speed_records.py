@@ -20,7 +20,7 @@ class Measurement:
 
     competitor: str
     absent: str = ""  # why there is nothing, in a few words; empty where there is
-    seconds: tuple[float, ...] = ()  # of a step, one entry a round
+    seconds: tuple[float, ...] = ()  # of a step, one entry per round
     forward_evaluations: int | None = None  # of the dynamics, in the forward solve
     backward_evaluations: int | None = None  # in the backward pass, where the competitor tells
     errors: Mapping[str, float] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class SizeResult:
     size: str
     measurements: tuple[Measurement, ...]
     multiply_adds: int | None = None  # that one step of this library cannot do without
-    rates: tuple[float, ...] = ()  # multiply-adds a second of a large matrix product, one entry a round
+    rates: tuple[float, ...] = ()  # multiply-adds per second of a large matrix product, one entry per round
 
     def find(self, competitor: str) -> Measurement:
         """Return the measurement of a competitor; an absent one where it took no part."""

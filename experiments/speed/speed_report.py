@@ -135,7 +135,7 @@ def _scaling_table(comparison: Comparison) -> Table:
         "Jacobian which is given."
     )
     columns = ("", *(f"D = {dim}" for dim in dims), "exponent", "literature")
-    return Table("Value and change of log-density with gradient, ms an evaluation", columns, tuple(rows), (note,))
+    return Table("Value and change of log-density with gradient, ms per evaluation", columns, tuple(rows), (note,))
 
 
 def _products_table(comparison: Comparison) -> Table:

@@ -19,7 +19,7 @@ from vae_flows.cnf.divergence import divergence_from
 from vae_flows.errors import InvalidInputError, UnknownNameError
 
 DRAWS = 20_000
-STANDARD_ERRORS = 4.5  # two-sided false-alarm rate 7e-6 an entry
+STANDARD_ERRORS = 4.5  # two-sided false-alarm rate 7e-6 per entry
 
 
 @pytest.mark.parametrize("noise", ["gaussian", "rademacher"])

@@ -162,9 +162,9 @@ def test_pictures_that_cannot_be_used_are_refused(tmp_path):
         with pytest.raises(DataError, match=r"bad.png: expected a PNG or JPEG picture.*Replace or remove it"):
             load(tmp_path)
     Image.fromarray(np.zeros((6, 5), np.uint16)).save(bad)
-    with pytest.raises(DataError, match=r"bad.png: expected 8 bits a channel as in the first picture, got 16 bits"):
+    with pytest.raises(DataError, match=r"bad.png: expected 8 bits per channel as in the first picture, got 16 bits"):
         load(tmp_path)
-    with pytest.raises(DataError, match=r"bad.png: expected a picture of 8 bits a channel, or a grey one of 16"):
+    with pytest.raises(DataError, match=r"bad.png: expected a picture of 8 bits per channel, or a grey one of 16"):
         load(tmp_path, channels=3)
 
 

@@ -16,7 +16,7 @@ SIZES = {
     "frey-faces": (1_565, 200, 200),
     "omniglot": (23_000, 1_345, 8_115),
 }
-# SHA-256 of the test images as bytes, one a pixel (0 and 1, or grey levels)
+# SHA-256 of the test images as bytes, one per pixel (0 and 1, or grey levels)
 TEST_IMAGES = {
     "mnist-static": "ca0294c3b8d984c7a1dc891015a8eea6f37bae59a34e35ea0fc8c47110a8dd86",
     "caltech101-silhouettes": "36fc4a2cc67cf73f78af709ed2228bdd1eb9feb6567b0b6a15fe2c80f83eab3f",

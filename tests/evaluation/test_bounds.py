@@ -125,7 +125,7 @@ def test_importance_sampling_finds_the_likelihood():
     log_joint = log_joint + Normal(0.0, 1.0).log_prob(z[:, None])
     exact = -(log_joint.logsumexp(0) + math.log(18 / 4000)).mean().item()
     assert result.negative_log_likelihood is not None
-    assert result.negative_log_likelihood == pytest.approx(exact, abs=0.05)  # some 1/√2000 an image, before averaging
+    assert result.negative_log_likelihood == pytest.approx(exact, abs=0.05)  # some 1/√2000 per image, before averaging
     assert result.negative_elbo > exact
 
 

@@ -49,7 +49,7 @@ def test_the_noise_of_the_trace_is_unbiased_and_seen():
     model = vae("ffjord")
     found = trace_noise(model, images(), num_noise_draws=200)
     assert (found.standard_deviation > 1e-3).all()
-    # Up to the solver's tolerance, 1e-5 a step, with which the paths of the two solves differ.
+    # Up to the solver's tolerance, 1e-5 per step, with which the paths of the two solves differ.
     assert (found.mean.abs() < ERRORS * found.standard_error + 1e-3).all()
     assert found.root_mean_square == pytest.approx(float(found.standard_deviation.square().mean().sqrt()), rel=0.1)
     assert model.training

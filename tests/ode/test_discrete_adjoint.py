@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vae_flows.cnf import FunctionField, MLPDynamics
-from vae_flows.ode.discrete_adjoint import solve_taped
+from vae_flows.ode.discrete_adjoint import solve_by_discrete_adjoint
 from vae_flows.ode.progress import SolveProgress, WorkMeter
 from vae_flows.ode.stepping import SteppingSettings
 from vae_flows.ode.tableaus import TABLEAUS
@@ -21,7 +21,7 @@ def test_a_solve_is_freed_with_its_results(keep, method, backward):
     settings = SteppingSettings(TABLEAUS[method], 1e-4, 1e-4, latent_dim=3, controlled=4, options={})
     state = torch.randn(1, 5, 4, requires_grad=True)
     progress = SolveProgress(WorkMeter(), 10_000)
-    end = solve_taped(field, state, (0.0, 1.0), settings, progress, keep=keep)
+    end = solve_by_discrete_adjoint(field, state, (0.0, 1.0), settings, progress, keep=keep)
     if backward:
         end.sum().backward()
     alive = weakref.ref(field)
@@ -48,7 +48,7 @@ def test_a_backward_pass_can_be_repeated(kept):
     field = MLPDynamics(3, (8, 8)).condition().prepare(torch.Size([5])).with_trace()
     settings = SteppingSettings(TABLEAUS["dopri5"], 1e-4, 1e-4, latent_dim=3, controlled=4, options={})
     state = torch.randn(1, 5, 4, requires_grad=True)
-    end = solve_taped(field, state, (0.0, 1.0), settings, SolveProgress(WorkMeter(), 10_000), keep=kept)
+    end = solve_by_discrete_adjoint(field, state, (0.0, 1.0), settings, SolveProgress(WorkMeter(), 10_000), keep=kept)
     (first,) = torch.autograd.grad(end.sum(), state, retain_graph=True)
     (second,) = torch.autograd.grad(end.sum(), state)
     assert torch.equal(first, second)

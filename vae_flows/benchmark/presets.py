@@ -146,7 +146,7 @@ QUICK = Preset(
         "omniglot-iwae": _epochs(9, 2),
         FREY: {**_epochs(40, 8), "learning_rate": 1e-2},
     },
-    # 256 logits a pixel make the decoder's last layer the whole cost: a narrow input keeps it small.
+    # 256 logits per pixel make the decoder's last layer the whole cost: a narrow input keeps it small.
     network_on={FREY: NetworkSettings("mlp", (48,), 128)},
     split_seeds_on=FREY_SPLIT_SEEDS,
     variance_bounds_on=FREY_VARIANCE_BOUNDS,

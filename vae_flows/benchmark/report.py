@@ -63,7 +63,7 @@ class Results:
         return cls(tuple(plain["cells"]))
 
     def to_json(self) -> str:
-        """Return JSON with one line a cell."""
+        """Return JSON with one line per cell."""
         return to_lines("cells", self.cells)
 
     def runs(self) -> tuple[Run, ...]:
@@ -89,7 +89,7 @@ def collect_results(root: Path) -> Results:
 
 
 def render_tables(results: Results) -> tuple[Table, ...]:
-    """Return one table a data set, beside the paper's numbers, with notes on what differs from the paper."""
+    """Return one table per data set, beside the paper's numbers, with notes on what differs from the paper."""
     references = _references()
     return tuple(
         results_table(summaries, references.get(data), _notes([c for c in results.cells if c["data"] == data]))

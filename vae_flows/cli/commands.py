@@ -84,7 +84,7 @@ def evaluate(
 
     Arguments:
         folder: Folder of the run.
-        importance_samples: Samples an image; 0 leaves −log p(x) out. The literature uses 5000.
+        importance_samples: Samples per image; 0 leaves −log p(x) out. The literature uses 5000.
         chunk_size: Samples at once; fewer need less memory.
         batch_size: Images at once.
         device: cpu, cuda, cuda:1, mps, …; auto takes a GPU if there is one.
@@ -208,7 +208,7 @@ def _print_test(settings: RunSettings, result: EvaluationResult) -> None:
     }
     if result.negative_log_likelihood is not None:
         bound = f"{result.negative_log_likelihood:.2f} nats = {result.bits_per_dim:.4f} bits/dim"
-        numbers["−log p(x)"] = f"{bound}, {result.importance_samples} importance samples an image"
+        numbers["−log p(x)"] = f"{bound}, {result.importance_samples} importance samples per image"
     if result.evaluations_per_solve is not None:
         numbers["evaluations / solve"] = f"{result.evaluations_per_solve:.1f}"
     for name, text in numbers.items():

@@ -16,7 +16,7 @@ from vae_flows.cnf.regularization import JacobianNorm, KineticEnergy, Regularize
 from vae_flows.cnf.transform import ContinuousTransform
 from vae_flows.ode.fields import AugmentedField
 from vae_flows.ode.solver import IntegrationWarning, ODESolver
-from vae_flows.ode.work import WorkCount, WorkMeter
+from vae_flows.ode.work_counts import WorkCount, WorkMeter
 
 __all__ = [
     "AugmentedField",

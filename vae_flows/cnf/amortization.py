@@ -1,6 +1,6 @@
 r"""Amortisation: layers that emit, from a context, the per-example part of the dynamics.
 
-| name | what the context h sets | emitted numbers an example |
+| name | what the context h sets | emitted numbers per example |
 |---|---|---|
 | `concat` | h is one more input of the first layer: its shift | H₁ |
 | `bias` | the shift of each layer | Σ out |

@@ -19,7 +19,7 @@ from vae_flows.cnf.regularization import Regularizer, check_regularizers
 from vae_flows.cnf.transform import ContinuousTransform, check_integration_time
 from vae_flows.errors import InvalidInputError, complaint, refuse_unused, require_positive
 from vae_flows.ode.solver import ODESolver, solver_or_default
-from vae_flows.ode.work import WorkCount, WorkMeter, total_work
+from vae_flows.ode.work_counts import WorkCount, WorkMeter, total_work
 from vae_flows.persistence.configuration import register_class
 from vae_flows.tensors.precision import full_precision, in_own_type
 from vae_flows.tensors.shapes import check_context, check_finite, check_like

@@ -1,14 +1,14 @@
 r"""How the trace of the Jacobian, :math:`\operatorname{tr}(\partial f/\partial z)`, is had along a solve.
 
-| name | cost of one evaluation beside f | noise |
+| name | cost of one evaluation beside f | variance of the noise |
 |---|---|---|
 | `exact` | closed form of O(H²) for MLP dynamics with one or two hidden layers, else D directional derivatives | none |
-| `hutchinson` | one directional derivative a probe | Var = 2 ‖sym J‖² (Gaussian), 2 (‖sym J‖² − Σ J_ii²) (Rademacher) |
-| `bottleneck` | one directional derivative a probe | the same with the H × H matrix ∂h/∂z ∂g/∂h in place of J |
+| `hutchinson` | one directional derivative per probe | 2 ‖sym J‖² (Gaussian), 2 (‖sym J‖² − Σ J_ii²) (Rademacher) |
+| `bottleneck` | one directional derivative per probe | the same with the H × H matrix ∂h/∂z ∂g/∂h in place of J |
 | `brute_force` | D vector-Jacobian products by automatic differentiation | none: the reference |
 
 Estimates are :math:`\epsilon^\top J \epsilon` with :math:`E[\epsilon\epsilon^\top] = I`, unbiased. The noise is drawn
-once a solve (Grathwohl et al. 2019, section 3.1), so the solver sees a smooth right-hand side.
+once per solve (Grathwohl et al. 2019, section 3.1), so the solver sees a smooth right-hand side.
 
 **Which one where.** Take `exact` where it is closed: with shared weights (`bias` amortisation) it costs what an
 estimate costs. Take `hutchinson` for low-rank amortisation in training; Rademacher noise never has the larger variance.

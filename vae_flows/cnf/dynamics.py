@@ -31,8 +31,10 @@ from vae_flows.tensors.tracing import bound
 
 __all__ = ["ConditionedMLP", "MLPDynamics", "MLPField"]
 
-_CLOSED_TRACE_LAYERS = 3  # up to two hidden layers the trace has a closed form of O(H²) an example
-_TRACE_CHUNK = 16  # basis vectors a pass where the trace has no closed form: bounds the memory, still one wide product
+_CLOSED_TRACE_LAYERS = 3  # up to two hidden layers the trace has a closed form of O(H²) per example
+_TRACE_CHUNK = (
+    16  # basis vectors per pass where the trace has no closed form: bounds the memory, still one wide product
+)
 
 
 @register_class("MLPDynamics")

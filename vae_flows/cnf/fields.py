@@ -76,7 +76,7 @@ class VectorField(ABC):
         return z.expand(shape + z.shape[-1:])
 
     def unpack(self, values: Tensor, shape: Size) -> Tensor:
-        """Bring `values`, one row or one number a latent, from the field's layout back to `(*shape, …)`."""
+        """Bring `values`, one row or number per latent, from the field's layout back to `(*shape, …)`."""
         del shape
         return values
 

@@ -49,8 +49,8 @@ class Tape(NamedTuple):
 
     t: Time
     samples: int
-    inputs: list[Input]  # one a layer
-    hidden: list[Hidden]  # one a hidden layer
+    inputs: list[Input]  # one per layer
+    hidden: list[Hidden]  # one per hidden layer
 
 
 class _LayerGradient:

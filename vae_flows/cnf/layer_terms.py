@@ -88,7 +88,7 @@ class TraceTerms(NamedTuple):
     def of_probes(cls, layers: Sequence[Layer], probes: Tensor) -> TraceTerms:
         """Return the terms of the mean quadratic form of `probes (P, N, S, D)`."""
         rows = probes.movedim(0, 1).flatten(1, 2)
-        # Dividing here, once a solve, makes the sum over probes the mean.
+        # Dividing here, once per solve, makes the sum over probes the mean.
         return cls(len(probes), layers[0].product(rows), None, layers[-1].transposed_product(rows) / len(probes))
 
     @classmethod

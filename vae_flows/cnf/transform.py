@@ -18,7 +18,7 @@ from vae_flows.ode.end_time import RescaledField, moved_end
 from vae_flows.ode.fields import AugmentedField
 from vae_flows.ode.options import is_number
 from vae_flows.ode.solver import ODESolver, solver_or_default
-from vae_flows.ode.work import WorkCount, WorkMeter
+from vae_flows.ode.work_counts import WorkCount, WorkMeter
 from vae_flows.tensors.precision import in_own_type
 from vae_flows.tensors.shapes import is_dense
 from vae_flows.tensors.subclasses import plain, tracked

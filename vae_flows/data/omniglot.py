@@ -78,7 +78,7 @@ def _content(root: Path | str | None, path: Path | str | None, download: bool) -
 
 
 def _read_images(content: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Read training and test images `(N, 28, 28)`, float32; the file has an image a column, pixels column by column."""
+    """Read training and test images `(N, 28, 28)`, float32; the file has one per column, pixels column-wise."""
     from scipy.io import loadmat  # a second to import, for one data set
 
     arrays = loadmat(io.BytesIO(content), variable_names=["data", "testdata"])

@@ -36,7 +36,7 @@ def decode(
     """Turn pictures into one array `(count, C, H, W)`, `uint8`, or `uint16` of grey pictures of 16 bits.
 
     Arguments:
-        pictures: Names, for messages, and pictures of 8 bits a channel, or grey ones of 16; transparency is dropped.
+        pictures: Names, for messages, and pictures of 8 bits per channel, or grey ones of 16; transparency is dropped.
         count: How many there are.
         image_size: Side, or `(height, width)`, to which all are resized; `None` asks that all are of one size.
         channels: 1 for grey, 3 for colour; `None` asks that all are alike.
@@ -148,7 +148,7 @@ def _pixels(name: str, picture: Image, size: tuple[int, int] | None, channels: C
         return _deep_pixels(picture, size)
     own_channels = CHANNELS_OF_MODE.get(mode)
     if own_channels is None:
-        expected = "a picture of 8 bits a channel, or a grey one of 16"
+        expected = "a picture of 8 bits per channel, or a grey one of 16"
         raise DataError(complaint(name, expected, f"mode {mode}", "Convert it first."))
     picture = picture.convert("L" if (channels or own_channels) == 1 else "RGB")
     if size is not None:

@@ -1,7 +1,7 @@
 r"""The negative ELBO of examples, and an importance-sampling estimate of their negative log-likelihood.
 
 The benchmark reports the test negative ELBO with the exact trace, one sample per image, in nats, and for Frey Faces in
-bits a dimension (Grathwohl et al. 2019, "FFJORD", Table 3, with the settings of van den Berg et al. 2018, "Sylvester
+bits per dimension (Grathwohl et al. 2019, "FFJORD", Table 3, with the settings of van den Berg et al. 2018, "Sylvester
 Normalizing Flows for Variational Inference"). The tighter estimate is
 :math:`-\log p(x) \approx -\log \frac1K \sum_k p(x, z_k) / q(z_k | x)` (Burda et al. 2016, "Importance Weighted
 Autoencoders").

@@ -19,7 +19,7 @@ from vae_flows.errors import refuse_unused, require_positive
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.registry import register_flow
 from vae_flows.ode.solver import ODESolver
-from vae_flows.ode.work import WorkCount
+from vae_flows.ode.work_counts import WorkCount
 from vae_flows.transforms.base import FusedTransform
 
 __all__ = ["FFJORD"]

@@ -20,7 +20,7 @@ from vae_flows.flows.base import AmortizedFlow
 from vae_flows.guides.batch import EncoderInputs, check_contexts, encode, encoder_inputs_of
 from vae_flows.guides.model_sites import check_sites, find_local_sites, trace_model
 from vae_flows.guides.packing import PackingName, SitePacking, posteriors_of, total_work
-from vae_flows.ode.work import WorkCount
+from vae_flows.ode.work_counts import WorkCount
 from vae_flows.pyro_modules import registered
 
 __all__ = ["AmortizedAutoGuide"]

@@ -17,7 +17,7 @@ from vae_flows.guides.batch import EncoderInputs, encode, encoder_inputs_of
 from vae_flows.guides.model_sites import check_sites, find_local_sites, trace_model
 from vae_flows.guides.packing import PackingName, SitePacking, as_module, posteriors_of, total_work
 from vae_flows.guides.sites import LocalSite
-from vae_flows.ode.work import WorkCount
+from vae_flows.ode.work_counts import WorkCount
 from vae_flows.protocols import size_of
 from vae_flows.pyro_modules import registered
 

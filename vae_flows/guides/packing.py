@@ -16,7 +16,7 @@ from vae_flows.distributions import FlowDistribution
 from vae_flows.errors import InvalidInputError, complaint, unknown_name
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.guides.sites import LocalSite, PackedTransform, unconstrained
-from vae_flows.ode.work import WorkCount
+from vae_flows.ode.work_counts import WorkCount
 from vae_flows.posterior import AmortizedPosterior
 from vae_flows.protocols import Posterior, condition_posterior, context_size_of, size_of, work_of
 

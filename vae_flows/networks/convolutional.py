@@ -74,7 +74,7 @@ class ConvDecoder(EventDecoder):
     Layers (in, out, kernel, stride, padding), all gated; for two doublings, as at 28×28: (latent_dim, 64, (H/4,
     W/4), 1, 0), (64, 64, 5, 1, 2), (64, 32, 5, 2, 2), (32, 32, 5, 1, 2), (32, 32, 5, 2, 2), (32, 32, 5, 1, 2). Each
     further doubling is a pair (64, 64, 5, 2, 2), (64, 64, 5, 1, 2). Doublings have output padding 1 to even sides,
-    none to odd ones. The head is a 1×1 convolution to one parameter a pixel, or, for several, a 5×5 convolution to
+    none to odd ones. The head is a 1×1 convolution to one parameter per pixel, or, for several, a 5×5 convolution to
     256 channels and a 1×1 convolution.
 
     Arguments:

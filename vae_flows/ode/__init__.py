@@ -2,6 +2,6 @@
 
 from vae_flows.ode.progress import SolveProgress
 from vae_flows.ode.solver import Gradient, IntegrationWarning, ODESolver
-from vae_flows.ode.work import WorkCount, WorkMeter
+from vae_flows.ode.work_counts import WorkCount, WorkMeter
 
 __all__ = ["Gradient", "IntegrationWarning", "ODESolver", "SolveProgress", "WorkCount", "WorkMeter"]

@@ -27,14 +27,14 @@ from vae_flows.ode.stepping import Step, SteppingSettings, integrate
 from vae_flows.ode.tapes import SECOND_DERIVATIVES, LatestTapes, Solve, derivative
 from vae_flows.tensors.derivatives import first_order
 
-__all__ = ["solve_adjoint"]
+__all__ = ["solve_by_continuous_adjoint"]
 
 
 _LARGEST_MISS = 100.0
 """Times the tolerance. Posteriors miss by less than one; at 142, for dz/dt = −10 sin z, gradients were half wrong."""
 
 
-def solve_adjoint(
+def solve_by_continuous_adjoint(
     field: TapedField,
     state: Tensor,
     interval: tuple[float, float],
@@ -52,10 +52,10 @@ def solve_adjoint(
     """
     if not field.has_pull_back:  # an evaluation for the check alone: this solve records none
         field.check_tape(field.record(interval[0], state[..., : settings.latent_dim])[1])
-    return _AdjointSolve.apply(Solve(field, interval, settings, progress), state, *field.tensors())
+    return _ContinuousAdjoint.apply(Solve(field, interval, settings, progress), state, *field.tensors())
 
 
-class _AdjointSolve(torch.autograd.Function):
+class _ContinuousAdjoint(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, solve: Solve, state: Tensor, *tensors: Tensor) -> Tensor:
         evaluate = derivative(solve.field, solve.settings.latent_dim, solve.progress)

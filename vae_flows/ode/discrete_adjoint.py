@@ -18,10 +18,10 @@ from vae_flows.ode.stepping import Step, SteppingSettings, combine, integrate
 from vae_flows.ode.tapes import SECOND_DERIVATIVES, LatestTapes, Solve
 from vae_flows.tensors.derivatives import first_order
 
-__all__ = ["solve_taped"]
+__all__ = ["solve_by_discrete_adjoint"]
 
 
-def solve_taped(
+def solve_by_discrete_adjoint(
     field: TapedField,
     state: Tensor,
     interval: tuple[float, float],
@@ -40,10 +40,10 @@ def solve_taped(
         progress: Counts the work.
         keep: Whether activations are kept for the backward pass, or computed again.
     """
-    return _TapedSolve.apply(Solve(field, interval, settings, progress), keep, state, *field.tensors())
+    return _DiscreteAdjoint.apply(Solve(field, interval, settings, progress), keep, state, *field.tensors())
 
 
-class _TapedSolve(torch.autograd.Function):
+class _DiscreteAdjoint(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, solve: Solve, keep: bool, state: Tensor, *tensors: Tensor) -> Tensor:
         needed = any(ctx.needs_input_grad[2:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vae_flows.errors import IntegrationError
-from vae_flows.ode.work import WorkCount, WorkMeter
+from vae_flows.ode.work_counts import WorkCount, WorkMeter
 
 __all__ = ["SolveProgress", "WorkCount", "WorkMeter"]
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from vae_flows.errors import IntegrationError, InvalidInputError, complaint, refuse_unused, require_positive
-from vae_flows.ode.continuous_adjoint import solve_adjoint
-from vae_flows.ode.discrete_adjoint import solve_taped
+from vae_flows.ode.continuous_adjoint import solve_by_continuous_adjoint
+from vae_flows.ode.discrete_adjoint import solve_by_discrete_adjoint
 from vae_flows.ode.fields import AugmentedField
 from vae_flows.ode.options import check_options, has_tolerances, is_number, require_named
 from vae_flows.ode.progress import SolveProgress, WorkMeter
@@ -213,8 +213,10 @@ class ODESolver:
         if not self.differentiates_by_hand(field):
             return integrate(derivative(field, latent_dim, progress), state, interval, settings, progress)
         if self.gradient == "adjoint":
-            return solve_adjoint(taped(field), state, interval, settings, progress)
-        return solve_taped(taped(field), state, interval, settings, progress, keep=self.gradient == "backprop")
+            return solve_by_continuous_adjoint(taped(field), state, interval, settings, progress)
+        return solve_by_discrete_adjoint(
+            taped(field), state, interval, settings, progress, keep=self.gradient == "backprop"
+        )
 
     def _delegate(
         self,

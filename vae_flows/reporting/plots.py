@@ -35,7 +35,7 @@ LABEL_GAP = 0.055
 
 @checked
 def plot_curves(runs: Iterable[Run], *, title: str = "") -> Figure:
-    """Draw validation −ELBO by epoch: one line a posterior, the mean of its seeds within the band of their range.
+    """Draw validation −ELBO by epoch: one line per posterior, the mean of its seeds within the band of their range.
 
     A line goes as far as all of its seeds were trained. The axis is cut above where the lines have come close to each
     other, for the first epochs would hide what follows.

@@ -149,7 +149,7 @@ def results_table(
 def summaries_to_csv(
     summaries: Iterable[PosteriorSummary], references: Mapping[str, Reference] = MappingProxyType({})
 ) -> str:
-    """Return the summaries as CSV: full precision, one line a posterior, empty fields for what is not known.
+    """Return the summaries as CSV: full precision, one line per posterior, empty fields for what is not known.
 
     Arguments:
         summaries: Posteriors of any number of data sets.

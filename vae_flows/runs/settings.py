@@ -49,7 +49,7 @@ class EvaluationSettings:
     """The test.
 
     Arguments:
-        importance_samples: Samples an image for −log p(x); 0 leaves it out.
+        importance_samples: Samples per image for −log p(x); 0 leaves it out.
         chunk_size: Samples at once, `None` for all.
         batch_size: Images at once.
     """

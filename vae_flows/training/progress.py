@@ -53,7 +53,7 @@ class TrainingProgress:
         self._progress.reset(self._steps, total=steps, note="")
 
     def step(self, negative_elbo: float, kl: float, evaluations: int | None, examples_per_second: float) -> None:
-        """Advance by one step and show its bound and KL term, in nats an image, and the running speed."""
+        """Advance by one step and show its bound and KL term, in nats per image, and the running speed."""
         solve = "" if evaluations is None else f" · {evaluations} evaluations/solve"
         note = f"−ELBO {negative_elbo:.2f} · KL {kl:.2f}{solve} · {examples_per_second:.0f} examples/s"
         self._progress.update(self._steps, advance=1, note=note)

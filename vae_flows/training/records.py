@@ -1,4 +1,4 @@
-"""The record of a run: one row an epoch, from which everything else about its progress follows."""
+"""The record of a run: one row per epoch, from which everything else about its progress follows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["EpochRecord", "History", "TrainingResult", "best_record", "stops_ear
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch, in nats an image. Records compare by their numbers, not by how long they took.
+    """One epoch, in nats per image. Records compare by their numbers, not by how long they took.
 
     Arguments:
         epoch: Counted from 1.
@@ -25,7 +25,7 @@ class EpochRecord:
         evaluations_per_solve: Mean over the training steps of the evaluations of a flow's dynamics in the forward
             solve, `None` for discrete flows.
         forward_evaluations: Their sum over steps and processes.
-        examples_per_second: Training images a second.
+        examples_per_second: Training images per second.
         seconds: Wall-clock time with validation.
     """
 

@@ -1,7 +1,7 @@
 r"""How a model is trained, and on what.
 
 The defaults are the benchmark's: Adamax with learning rate 5e-4 and epsilon 1e-7, batches of 100, at most 2,000 epochs,
-the KL term weighted by β = min(epoch / 100, 1), one sample an image, and early stopping after 35 epochs without a
+the KL term weighted by β = min(epoch / 100, 1), one sample per image, and early stopping after 35 epochs without a
 better validation bound, counted after the warm-up of β. They are the settings of van den Berg et al. (2018, "Sylvester
 Normalizing Flows for Variational Inference"), which Grathwohl et al. (2019, "FFJORD") took over; the optimiser is that
 of Kingma et al. (2016, "Improving Variational Inference with Inverse Autoregressive Flow").
@@ -28,16 +28,16 @@ class TrainingSettings:
 
     Arguments:
         max_epochs: Epochs at most.
-        batch_size: Images a step, over all processes together.
+        batch_size: Images per step, over all processes together.
         learning_rate: Adamax's step size.
         optimizer_epsilon: Adamax's ε.
         warmup_epochs: Epochs over which β rises to 1; 0 for β = 1 throughout.
         patience: Epochs without a better validation bound after which training stops; those of the warm-up do not
             count.
         max_gradient_norm: Length to which longer gradients are cut, `None` for no limit.
-        num_particles: Samples an image in training.
+        num_particles: Samples per image in training.
         gradient: Estimator of the ELBO's gradient: `reparameterized`, or `path` for sticking the landing.
-        evaluation_batch_size: Images scored at once in validation, a process.
+        evaluation_batch_size: Images scored at once in validation, per process.
         seed: Decides the order of the images and every random draw; the model's initial weights are the caller's.
 
     Raises:

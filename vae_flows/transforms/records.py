@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from vae_flows.ode.work import WorkCount, WorkMeter, total_work
+from vae_flows.ode.work_counts import WorkCount, WorkMeter, total_work
 
 __all__ = ["Evaluation"]
 

@@ -35,7 +35,7 @@ def entrants_at(size: Size) -> dict[str, Entrant]:
             shared_weights or with_published,
             Entrant("adjoint, torchdiffeq", partial(ThisLibrary, gradient="adjoint", **torchdiffeq), max_rounds=2),
         ),
-        (with_published, Entrant(PUBLISHED, PublishedFormulation, max_rounds=2)),  # it takes seconds a step
+        (with_published, Entrant(PUBLISHED, PublishedFormulation, max_rounds=2)),  # it takes seconds per step
         (True, Entrant(ZUKO, _peer("zuko_peer"), packages=("zuko",), divergence=None)),
         (size.amortization != "concat", Entrant(DIFFRAX, _peer("diffrax_peer"), packages=("jax", "diffrax"))),
     ]
