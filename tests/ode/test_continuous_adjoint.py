@@ -29,10 +29,8 @@ def test_every_method_agrees_with_a_differentiated_solve(method):
     adaptive = method in {"dopri5", "bosh3", "fehlberg2", "adaptive_heun"}
     # Methods of order two need more steps than are worth their time here.
     tolerance = {"dopri5": 1e-10, "adaptive_heun": 1e-7}.get(method, 1e-8)
-    options = {} if adaptive else {"step_size": 1 / 400}
-    solver = ODESolver(
-        method, gradient="adjoint", rtol=tolerance, atol=tolerance, options=options, max_evaluations=10**5
-    )
+    close = {"rtol": tolerance, "atol": tolerance} if adaptive else {"options": {"step_size": 1 / 400}}
+    solver = ODESolver(method, gradient="adjoint", max_evaluations=10**5, **close)
     got, work = gradients(dynamics, updates, latents(), solver)
     assert work.backward_evaluations > 0
     order_two = method in {"midpoint", "fehlberg2", "adaptive_heun"}
@@ -146,9 +144,10 @@ def test_each_pass_backward_has_the_cap_to_itself(gradient):
 
 
 BY_TORCHDIFFEQ = {"method": "rk4", "options": {"step_size": 1 / 32, "interp": "linear"}}  # for the sake of `interp`
+CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 EVERY_BACKWARD_PASS = [
-    *({"gradient": gradient} for gradient in ("backprop", "recompute", "adjoint")),
-    {"fused": False},
+    *({**CLOSE, "gradient": gradient} for gradient in ("backprop", "recompute", "adjoint")),
+    {**CLOSE, "fused": False},
     *({**BY_TORCHDIFFEQ, "gradient": gradient} for gradient in ("backprop", "adjoint")),
 ]
 
@@ -166,7 +165,7 @@ def test_a_context_made_by_the_fields_own_module_is_differentiated_once(settings
     reseed()
     field = Field()
     x, z = torch.randn(4, 3).double(), torch.randn(4, 2).double()
-    solver = ODESolver(rtol=1e-9, atol=1e-9, **settings)
+    solver = ODESolver(**settings)
 
     def loss():
         transform = ContinuousTransform(
@@ -204,7 +203,7 @@ def test_a_context_of_another_class_is_differentiated(settings):
         lambda t, z, c: c * z,
         context=context.as_subclass(Named),
         divergence="brute_force",
-        solver=ODESolver(rtol=1e-9, atol=1e-9, **settings),
+        solver=ODESolver(**settings),
     )
     z = torch.ones(4, 2, dtype=torch.float64)
     y, log_det = transform.forward_with_log_det(z)
@@ -225,7 +224,7 @@ def test_an_end_time_that_the_field_uses_too_is_differentiated_in_both_roles(set
         integration_time=time,
         parameters=[time, rate],
         divergence="brute_force",
-        solver=ODESolver(rtol=1e-9, atol=1e-9, **settings),
+        solver=ODESolver(**settings),
     )
     z = torch.ones(4, 2, dtype=torch.float64)
     y, _ = transform.forward_with_log_det(z)
