@@ -57,7 +57,9 @@ def decode(
             stack = np.empty((count, *pixels.shape), pixels.dtype)
         if pixels.dtype != stack.dtype:
             expected, got = (f"{8 * kind.itemsize} bits" for kind in (stack.dtype, pixels.dtype))
-            raise DataError(complaint(name, f"{expected} a channel as in the first picture", got, "Convert it first."))
+            raise DataError(
+                complaint(name, f"{expected} per channel as in the first picture", got, "Convert it first.")
+            )
         if pixels.shape != stack.shape[1:]:
             raise DataError(
                 complaint(
