@@ -44,7 +44,7 @@ TESTS = {
     ],
     "vae_flows/transforms": ["tests/transforms", "tests/flows"],
     "vae_flows/objectives.py": ["tests/test_objectives.py", "tests/test_vae.py"],
-    "vae_flows/distributions.py": ["tests/test_distributions.py", "tests/test_posterior.py", "tests/flows"],
+    "vae_flows/distributions": ["tests/test_distributions.py", "tests/test_posterior.py", "tests/flows"],
 }
 """Where the tests of a folder or a file are, beside its doctests and the file of its name."""
 

@@ -12,7 +12,8 @@ from torch.distributions.transforms import Transform
 from torch.nn import functional as F
 
 from vae_flows.checks import checked, described
-from vae_flows.distributions import DiagonalNormal, FlowDistribution, RenewedNormal
+from vae_flows.distributions import DiagonalNormal, FlowDistribution
+from vae_flows.distributions.diagonal_normal import RenewedNormal
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.registry import make_flow, registered_name, upgraded_options
