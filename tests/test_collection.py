@@ -18,7 +18,7 @@ PATHS = [
     "tests/test_vae.py",
     "tests/ode/test_continuous_adjoint.py",
     "vae_flows/tensors/shapes.py",
-    "experiments/files.py",
+    "vae_flows/persistence/json_files.py",
     "examples",
 ]
 SAME_NAME = f"""

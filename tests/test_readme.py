@@ -1,10 +1,16 @@
 """What the README shows must run, and what it claims must be what was measured."""
 
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyro
 import pytest
+from PIL import Image
 
 from tests.seeds import reseed
 
@@ -49,3 +55,29 @@ def test_the_speed_that_is_claimed_is_what_was_published():
     published = (ROOT / "experiments" / "results" / "speed" / "speed.md").read_text(encoding="utf-8")
     assert shown is not None
     assert published.startswith(shown.group(1))
+
+
+@pytest.mark.slow
+def test_data_of_ones_own_are_compared_as_it_is_shown(tmp_path, monkeypatch):
+    section = README.split("## Your own data")[1].split("\n## ")[0]
+    (shell,) = re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)
+    (python,) = re.findall(r"```py\n(.*?)```", section, flags=re.DOTALL)
+    generator = np.random.RandomState(0)
+    (tmp_path / "pictures").mkdir()
+    for number in range(60):
+        Image.fromarray(generator.randint(0, 256, (10, 14, 3)).astype(np.uint8)).save(
+            tmp_path / f"pictures/{number}.png"
+        )
+    np.savez(tmp_path / "grey.npz", images=generator.randint(0, 256, (60, 9, 11)).astype(np.uint8))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    quick = "--accelerator cpu --set training.max_epochs=1 network.hidden_dims=[16] evaluation.importance_samples=0"
+    for line in shell.strip().splitlines():
+        words = shlex.split(line, comments=True)
+        assert words[0] == "vae-flows"
+        extra = quick.split() if words[1] == "benchmark" else []
+        subprocess.run([sys.executable, "-m", "vae_flows", *words[1:], *extra], check=True)
+    names: dict[str, Any] = {}
+    exec(compile(python, "README", "exec"), names)
+    assert names["samples"].shape == (16, 3, 10, 14)
+    assert len(names["run"].history) == 1

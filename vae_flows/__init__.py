@@ -78,14 +78,17 @@ __all__ = [
 ]
 
 # Training brings Lightning Fabric and reporting matplotlib: seconds that a guide's user need not wait for.
-_LAZY = ("reporting", "testing", "training")
+_LAZY = ("benchmark", "reporting", "runs", "testing", "training")
+_LAZY_NAMES = ("Run", "compare")
 
 
 def __getattr__(name: str) -> _Any:
     if name in _LAZY:
         return _import_module(f"vae_flows.{name}")
+    if name in _LAZY_NAMES:
+        return getattr(_import_module("vae_flows.runs"), name)
     raise AttributeError(f"module 'vae_flows' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_LAZY, *(name for name in globals() if name.startswith("__"))})
+    return sorted({*__all__, *_LAZY, *_LAZY_NAMES, *(name for name in globals() if name.startswith("__"))})

@@ -142,8 +142,13 @@ def did_you_mean(name: object, available: Sequence[str]) -> str:
     Example:
         >>> did_you_mean("layers", ["num_layers", "hidden_dim"])
         "Did you mean 'num_layers'?"
+        >>> did_you_mean("caltech", ["caltech101-silhouettes", "mnist-static"])
+        "Did you mean 'caltech101-silhouettes'?"
     """
-    near = difflib.get_close_matches(name, available, n=3, cutoff=0.5) if isinstance(name, str) else []
+    if not isinstance(name, str):
+        return ""
+    begun = [known for known in available if name and known.lower().startswith(name.lower())]
+    near = list(dict.fromkeys([*begun, *difflib.get_close_matches(name, available, n=3, cutoff=0.5)]))[:3]
     return f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 

@@ -230,3 +230,16 @@ def test_whatever_ends_the_grid_ends_its_cells(tmp_path, interruption):
     with pytest.raises(interruption):
         run_grid(make_cells(tmp_path, "none", "planar", "iaf"), runner, Interrupting())
     assert [handle.stopped for handle in runner.handles] == [True, True]
+
+
+def test_data_of_ones_own_are_given_by_path(tmp_path):
+    (tmp_path / "mine.npz").touch()
+    (run,) = plan_grid(SMOKE, tmp_path / "grid", posteriors=["none"], data=[str(tmp_path / "mine.npz")])
+    assert run.folder == tmp_path / "grid" / "mine" / "none" / "seed-0"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.csv").touch()
+    paths = [str(tmp_path / "mine.npz"), str(tmp_path / "other" / "mine.csv")]
+    with pytest.raises(InvalidInputError, match="a name of its own"):
+        plan_grid(SMOKE, tmp_path / "grid", data=paths)
+    with pytest.raises(UnknownNameError, match="Did you mean 'caltech101-silhouettes'"):
+        plan_grid(SMOKE, tmp_path / "grid", data=["caltech"])

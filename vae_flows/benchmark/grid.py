@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 from vae_flows.benchmark.engine import Engine, RunExit, RunHandle
 from vae_flows.benchmark.presets import Preset
 from vae_flows.data import available_data_sets
-from vae_flows.errors import FileError, unknown_name
+from vae_flows.errors import FileError, InvalidInputError, UnknownNameError, complaint, did_you_mean
 from vae_flows.flows import find_flow
 from vae_flows.persistence.json_files import write_json
 from vae_flows.runs.folder import FAILURE, METRICS, folder_of, prepare
@@ -80,7 +80,7 @@ def plan_grid(
         preset: Where settings come from.
         root: Folder of the grid.
         posteriors: Instead of the preset's.
-        data: Instead of the preset's.
+        data: Instead of the preset's: names, or paths of files and folders.
         seeds: Instead of the preset's.
         compute: Device, precision, processes.
         overrides: Settings to change in every cell, as `override` takes them.
@@ -90,14 +90,26 @@ def plan_grid(
         InvalidInputError: A posterior's flow is in a package that is not installed.
     """
     chosen = (data or preset.data, posteriors or preset.posteriors, seeds or preset.seeds)
-    for name in chosen[0]:
-        if name not in available_data_sets():
-            raise unknown_name("data set", name, available_data_sets())
+    _check_data(chosen[0])
     for name in chosen[1]:
         find_flow(name)
     grid = dict.fromkeys(itertools.product(*chosen))
     settings = [override(preset.settings(*names, compute=compute), overrides) for names in grid]
     return tuple(GridRun(folder_of(root, cell), cell) for cell in settings)
+
+
+def _check_data(names: Sequence[str]) -> None:
+    """Check that data sets are there, and that their runs get folders of their own."""
+    for name in names:
+        if name not in available_data_sets() and not Path(name).exists():
+            known = available_data_sets()
+            expected = f"the path of a file or a folder, or one of {', '.join(known)}"
+            raise UnknownNameError(complaint("data set", expected, repr(name), did_you_mean(name, known)))
+    stems = {Path(name).stem: name for name in reversed(names)}
+    for name in names:
+        if (other := stems[Path(name).stem]) != name:
+            expected, remedy = "a name of its own", "Rename one: folders and tables are named after them."
+            raise InvalidInputError(complaint(f"data set {name!r}", expected, f"that of {other!r}", remedy))
 
 
 def run_grid(cells: Sequence[GridRun], runner: Engine, monitor: GridMonitor) -> tuple[RunOutcome, ...]:

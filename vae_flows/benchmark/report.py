@@ -239,7 +239,7 @@ def _draw(root: Path, data: str, results: Results) -> dict[str, bytes]:
     if any(run.negative_elbo is not None for run in runs):
         title = f"{data}: mean ± std, seeds as circles"
         figures["test-elbo"] = plot_results(runs, summarize(runs)[data], title=title)
-    images = {run.posterior: _read_images(root, run) for run in reversed(runs) if run.status == "finished"}
+    images = {run.posterior: _read_images(root, run) for run in reversed(runs) if _has_images(root, run)}
     if images:
         shown = dict(reversed(images.items()))
         originals = next(iter(shown.values()))["originals"]
@@ -248,6 +248,11 @@ def _draw(root: Path, data: str, results: Results) -> dict[str, bytes]:
         samples = {name: rows["samples"] for name, rows in shown.items()}
         figures["samples"] = image_grid(samples, title=f"{data}: samples from the prior, decoded")
     return {name: to_png(figure) for name, figure in figures.items()}
+
+
+def _has_images(root: Path, run: Run) -> bool:
+    """Whether a run left pictures, which those on other data do not."""
+    return run.status == "finished" and (run_folder(root, run.data, run.posterior, run.seed) / IMAGES).exists()
 
 
 def _read_images(root: Path, run: Run) -> dict[str, NDArray[np.float64]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from vae_flows.benchmark.grid import plan_grid, run_grid
 from vae_flows.benchmark.local import IN_USE, LocalEngine
@@ -13,12 +13,15 @@ from vae_flows.benchmark.monitor import open_monitor
 from vae_flows.benchmark.presets import find_preset
 from vae_flows.benchmark.report import REPORT_FILES, render_tables, write_report
 from vae_flows.cli.console import open_console
+from vae_flows.data import available_data_sets, load
 from vae_flows.errors import FolderInUseError, InvalidInputError, complaint
 from vae_flows.evaluation import EvaluationResult
 from vae_flows.extras import needing
+from vae_flows.flows import available_flows
 from vae_flows.persistence.files import file_errors
 from vae_flows.persistence.json_files import check_destination, write_json
 from vae_flows.runs.build import build_data, build_vae
+from vae_flows.runs.comparison import compare as compare_runs
 from vae_flows.runs.execution import evaluate_run, execute, is_main_process
 from vae_flows.runs.folder import METRICS, folder_of, load_settings, prepare
 from vae_flows.runs.settings import RunSettings, override
@@ -30,7 +33,7 @@ with needing("cli"):
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["benchmark", "evaluate", "report", "run", "train"]
+__all__ = ["benchmark", "compare", "data", "evaluate", "flows", "report", "run", "train"]
 
 RUNS = Path("runs")
 ANY_DEVICE = ComputeSettings()
@@ -52,7 +55,7 @@ def train(
     """Train one VAE and test it.
 
     Arguments:
-        data: Name of a data set, or path of an .npz file or a folder of pictures.
+        data: Name of a data set, or path of an .npz, .npy or .csv file or of a folder of pictures.
         posterior: Name of the posterior's flow.
         preset: Where settings come from: smoke, quick or paper.
         seed: Seed of weights, batches and draws.
@@ -121,7 +124,7 @@ def benchmark(
     Arguments:
         preset: Where settings come from: smoke, quick or paper.
         posteriors: Instead of the preset's.
-        data: Data sets, instead of the preset's.
+        data: Data sets, instead of the preset's: names, or paths of .npz, .npy or .csv files or of folders of pictures.
         seeds: Instead of the preset's.
         folder: Where to put everything; by default runs/ and the preset's name.
         workers: Runs at once; by default one a GPU, or as many as there are cores.
@@ -140,6 +143,9 @@ def benchmark(
         overrides=overrides,
     )
     check_destination(folder, *REPORT_FILES)
+    for settings in {cell.settings.data: cell.settings for cell in cells}.values():
+        if settings.data not in available_data_sets():  # what is wrong with them shows before anything is trained
+            build_vae(settings, build_data(settings))
     console = open_console()
     runner = LocalEngine(workers, threads, gpus_each=0 if compute.accelerator == "cpu" else compute.devices)
     with open_monitor(console, len(cells)) as monitor:
@@ -159,6 +165,47 @@ def report(folder: Folder, publish: Path | None = None) -> int:
         publish: Write the report there instead: small files, fit to be committed.
     """
     _report(open_console(), folder, publish)
+    return 0
+
+
+def compare(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    style: Literal["text", "markdown", "csv", "latex"] = "text",
+) -> int:
+    """Compare any runs: one row for each posterior and each setting that differs, over the seeds.
+
+    Arguments:
+        runs: Folders of runs, or folders that hold runs at any depth.
+        style: How to print the table.
+    """
+    table = compare_runs(runs)
+    if style == "text":
+        open_console().print(table.to_rich())
+    else:
+        print({"markdown": table.to_markdown, "csv": table.to_csv, "latex": table.to_latex}[style](), end="")
+    return 0
+
+
+def flows() -> int:
+    """List the posteriors that are known: the library's, registered ones, and the families of other libraries."""
+    print(*available_flows(), sep="\n")
+    return 0
+
+
+def data(names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()) -> int:
+    """List the data sets that are known, or say what those are that are named.
+
+    Arguments:
+        names: Names, or paths of .npz, .npy or .csv files or of folders of pictures; they are loaded.
+    """
+    if not names:
+        print(*available_data_sets(), sep="\n")
+        return 0
+    for name in names:
+        found = load(name)
+        sizes = ", ".join(f"{part} {len(getattr(found, part)):,}" for part in ("train", "validation", "test"))
+        shape = "×".join(map(str, found.event_shape))
+        print(f"{found.name}: {shape}, {found.pixels or 'real values'}; {sizes}. {found.description}")
     return 0
 
 

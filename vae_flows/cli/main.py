@@ -13,7 +13,7 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vae_flows.cli.commands import benchmark, evaluate, report, run, train
+from vae_flows.cli.commands import benchmark, compare, data, evaluate, flows, report, run, train
 from vae_flows.errors import FileError, VAEFlowsError
 from vae_flows.extras import needing
 from vae_flows.persistence.files import file_errors
@@ -41,6 +41,9 @@ COMMANDS: Mapping[str, Command] = {
     "evaluate": Command(evaluate),
     "benchmark": Command(benchmark, "the same command goes on from the last checkpoints"),
     "report": Command(report),
+    "compare": Command(compare),
+    "flows": Command(flows),
+    "data": Command(data),
     "run": Command(run, "the same command goes on from the last checkpoint"),
 }
 PROGRAM, DESCRIPTION = "vae-flows", "Train and compare variational autoencoders with flow posteriors."

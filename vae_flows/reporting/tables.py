@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
 __all__ = ["Entry", "Table", "results_table", "summaries_to_csv", "tables_to_markdown"]
 
 MISSING = "–"
+LATEX = {
+    **{sign: rf"\{sign}" for sign in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "×": r"$\times$",
+    "–": "--",
+}
 
 
 class Entry(NamedTuple):
@@ -77,6 +88,58 @@ class Table:
         for row in self.rows:
             table.add_row(*(Text(text, style="bold" if bold else "") for text, bold in row))
         return table
+
+    def to_csv(self) -> str:
+        """Return columns and rows as CSV, without title and notes."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows([entry.text for entry in row] for row in self.rows)
+        return stream.getvalue()
+
+    def to_latex(self) -> str:
+        """Return a `table` for LaTeX, with the rules of the package `booktabs`."""
+        head = " & ".join(map(_to_latex, self.columns))
+        rows = [
+            " & ".join(rf"\textbf{{{_to_latex(text)}}}" if bold else _to_latex(text) for text, bold in row)
+            for row in self.rows
+        ]
+        lines = [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_to_latex(' '.join([f'{self.title}.', *self.notes]))}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}",
+            r"\toprule",
+            rf"{head} \\",
+            r"\midrule",
+            *(rf"{row} \\" for row in rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def __str__(self) -> str:
+        """Return plain text with aligned columns; the best is marked by a star."""
+        rows = [self.columns, *([f"{text}*" if bold else f"{text} " for text, bold in row] for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(text.rjust(width) if place else text.ljust(width) for place, (text, width) in enumerate(pairs))
+            for pairs in (list(zip(row, widths, strict=True)) for row in rows)
+        ]
+        return "\n".join(line.rstrip() for line in (self.title, *lines, *self.notes))
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        head = "".join(f"<th>{escape(column)}</th>" for column in self.columns)
+        rows = "".join(
+            "<tr>"
+            + "".join(f"<td><b>{escape(text)}</b></td>" if bold else f"<td>{escape(text)}</td>" for text, bold in row)
+            + "</tr>"
+            for row in self.rows
+        )
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return f"<table><caption>{escape(self.title)}</caption><tr>{head}</tr>{rows}</table>{notes}"
 
 
 def tables_to_markdown(tables: Iterable[Table]) -> str:
@@ -169,6 +232,10 @@ def summaries_to_csv(
         head = [summary.data, summary.posterior, summary.unit, *(getattr(summary, name) for name in counts)]
         writer.writerow([*head, *parts, summary.parameters])
     return stream.getvalue()
+
+
+def _to_latex(text: str) -> str:
+    return "".join(LATEX.get(sign, sign) for sign in text)
 
 
 def _markdown_row(texts: Iterable[str]) -> str:

@@ -1,1 +1,16 @@
-"""A run is a thing: its settings, its folder, and what it does."""
+"""A run is a thing: its settings, its folder, what it does, and how it compares with others."""
+
+from vae_flows.runs.comparison import compare, find_runs
+from vae_flows.runs.run import Run, RunHistory, RunMetrics
+from vae_flows.runs.settings import EvaluationSettings, NetworkSettings, RunSettings
+
+__all__ = [
+    "EvaluationSettings",
+    "NetworkSettings",
+    "Run",
+    "RunHistory",
+    "RunMetrics",
+    "RunSettings",
+    "compare",
+    "find_runs",
+]

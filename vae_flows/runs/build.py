@@ -11,7 +11,14 @@ import torch
 import vae_flows as vf
 from vae_flows.data import DataSet, load
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.likelihoods import BernoulliLikelihood, CategoricalLikelihood, DiscretizedLogisticLikelihood, Likelihood
+from vae_flows.likelihoods import (
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    DiscretizedLogisticLikelihood,
+    GaussianLikelihood,
+    Likelihood,
+    make_likelihood,
+)
 from vae_flows.networks import (
     ConvDecoder,
     ConvEncoder,
@@ -23,12 +30,19 @@ from vae_flows.networks import (
 )
 from vae_flows.runs.settings import RunSettings
 
-__all__ = ["build_data", "build_vae"]
+__all__ = ["build_data", "build_likelihood", "build_vae"]
 
 
 def build_data(settings: RunSettings) -> DataSet:
     """Load the data set of a run, cut to `max_images` a split."""
-    data = load(settings.data, path=settings.data_path, pixels=settings.pixels, split_seed=settings.split_seed)
+    data = load(
+        settings.data,
+        path=settings.data_path,
+        pixels=settings.pixels,
+        split_seed=settings.split_seed,
+        label_column=settings.label_column,
+        standardize=settings.standardize,
+    )
     count = settings.max_images
     if count is None:
         return data
@@ -43,7 +57,7 @@ def build_vae(settings: RunSettings, data: DataSet) -> vf.VAE:
         InvalidInputError: It has more parameters than the run's settings allow, or options do not fit.
     """
     network = settings.network
-    likelihood = _likelihood_of(data)
+    likelihood = build_likelihood(settings, data)
     with torch.device("meta"):  # what is too large must not be made before it is refused
         outline = build_networks(settings, data, likelihood)
     check_parameter_count(torch.nn.ModuleDict(outline._asdict()), network.max_parameters, "network.max_parameters")
@@ -76,8 +90,21 @@ def build_networks(settings: RunSettings, data: DataSet, likelihood: Likelihood)
     )
 
 
-def _likelihood_of(data: DataSet) -> Likelihood:
-    """Return the usual likelihood; colour takes a discretised logistic, whose outputs do not grow with the levels."""
+def build_likelihood(settings: RunSettings, data: DataSet) -> Likelihood:
+    """Return the likelihood that a run's settings name, or the usual one of its data.
+
+    Colour takes a discretised logistic, whose outputs do not grow with the levels; real values a Gaussian, whose
+    deviations are learned.
+
+    Raises:
+        UnknownNameError: Nothing has that name.
+        InvalidInputError: It does not take these options.
+    """
+    dims = len(data.event_shape)
+    if settings.likelihood is not None:
+        return make_likelihood(settings.likelihood, **{"event_dim": dims, **settings.likelihood_options})
+    if data.pixels is None:
+        return GaussianLikelihood(scale="learned", event_dim=dims)
     if data.pixels == "binary":
         return BernoulliLikelihood()
     return CategoricalLikelihood() if data.event_shape[0] == 1 else DiscretizedLogisticLikelihood()

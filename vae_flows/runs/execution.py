@@ -60,7 +60,9 @@ def execute(folder: Path, *, progress: bool = False) -> dict[str, Any] | None:
         lock.require()
         tested = _test(vae, data, settings)
         lock.require()
-        write_atomically(folder / IMAGES, _draw_images(vae, data, settings.seed))
+        if data.pixels is not None:
+            write_atomically(folder / IMAGES, _draw_images(vae, data, settings.seed))
+        vae.save_pretrained(folder)
         metrics = _metrics(settings, data, vae, trained, tested) | {"seconds": time.perf_counter() - start}
         write_json(folder / METRICS, metrics)
         (folder / FAILURE).unlink(missing_ok=True)
@@ -179,7 +181,7 @@ def _metrics(
 
 def _unit(data: DataSet) -> tuple[str, float]:
     """Return the unit in which the literature reports this kind of data, and how many nats it is."""
-    return ("nats", 1.0) if data.pixels == "binary" else ("bits/dim", math.prod(data.image_shape) * math.log(2.0))
+    return ("bits/dim", math.prod(data.event_shape) * math.log(2.0)) if data.pixels == "grey" else ("nats", 1.0)
 
 
 def _count(module: torch.nn.Module) -> int:

@@ -85,7 +85,12 @@ class RunSettings:
         split_seed: Seed of the split, for data sets without an official one.
         pixels: `"binary"` or `"grey"`, or what the data set is by default.
         data_path: The data file or folder, for data sets that do not come with the package.
-        max_images: Use only that many images of each split.
+        max_images: Use only that many examples of each split.
+        likelihood: Name of the likelihood, `None` for the usual one of the data: Bernoulli for binary pixels, 256
+            levels for grey ones, discretised logistic for colour, a Gaussian with learned deviations for real values.
+        likelihood_options: Options of a likelihood that is named.
+        standardize: Whether the model sees (x − mean) / standard deviation of the training part.
+        label_column: The column of labels in a `.csv` file.
     """
 
     data: str
@@ -101,15 +106,20 @@ class RunSettings:
     pixels: Literal["binary", "grey"] | None = None
     data_path: str | None = None
     max_images: int | None = None
+    likelihood: str | None = None
+    likelihood_options: Mapping[str, Any] = field(default_factory=dict)
+    standardize: bool = False
+    label_column: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("data", "posterior"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise InvalidInputError(complaint(f"RunSettings {name}", "a name", repr(getattr(self, name))))
-        if not isinstance(self.posterior_options, Mapping):
-            expected = "a mapping of the flow's options"
-            raise InvalidInputError(complaint("RunSettings posterior_options", expected, repr(self.posterior_options)))
-        object.__setattr__(self, "posterior_options", without_lists(self.posterior_options))
+        for name in ("posterior_options", "likelihood_options"):
+            options = getattr(self, name)
+            if not isinstance(options, Mapping):
+                raise InvalidInputError(complaint(f"RunSettings {name}", "a mapping of options", repr(options)))
+            object.__setattr__(self, name, without_lists(options))
         parts = {
             "network": NetworkSettings,
             "training": TrainingSettings,
@@ -127,8 +137,17 @@ class RunSettings:
             raise InvalidInputError(complaint("RunSettings split_seed", expected, repr(self.split_seed)))
         if self.pixels not in (None, "binary", "grey"):
             raise InvalidInputError(complaint("RunSettings pixels", "'binary', 'grey' or None", repr(self.pixels)))
-        if self.data_path is not None and not isinstance(self.data_path, str):
-            raise InvalidInputError(complaint("RunSettings data_path", "a path or None", repr(self.data_path)))
+        for name, kind in (("data_path", "a path"), ("likelihood", "a name"), ("label_column", "a name")):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise InvalidInputError(complaint(f"RunSettings {name}", f"{kind} or None", repr(value)))
+        if not isinstance(self.standardize, bool):
+            raise InvalidInputError(complaint("RunSettings standardize", "True or False", repr(self.standardize)))
+        if self.likelihood_options and self.likelihood is None:
+            expected, remedy = "none without a likelihood", "Set likelihood too."
+            raise InvalidInputError(
+                complaint("RunSettings likelihood_options", expected, repr(self.likelihood_options), remedy)
+            )
         self._check_variance_bounds()
 
     def _check_variance_bounds(self) -> None:

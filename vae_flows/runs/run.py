@@ -1,0 +1,237 @@
+"""A run as an object: its settings, its progress, what it came to, and its model and data."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vae_flows.checks import check_argument
+from vae_flows.errors import CheckpointError, DataError, FileError, complaint, unknown_name
+from vae_flows.evaluation import EvaluationResult
+from vae_flows.persistence.files import checked_path, read_file
+from vae_flows.persistence.json_files import read_json
+from vae_flows.runs.build import build_data, build_vae
+from vae_flows.runs.folder import BEST, EPOCHS, FAILURE, LAST, METRICS, SETTINGS, load_settings
+from vae_flows.runs.settings import RunSettings
+from vae_flows.training import EpochRecord, load_weights
+
+if TYPE_CHECKING:
+    from vae_flows.data import DataSet
+    from vae_flows.vae import VAE
+
+__all__ = ["Run", "RunHistory", "RunMetrics"]
+
+MAX_LOG_BYTES = 2**26
+Which = Literal["best", "last"]
+CHECKPOINTS: Mapping[str, str] = {"best": BEST, "last": LAST}
+
+
+@dataclass(frozen=True)
+class RunHistory(Sequence[EpochRecord]):
+    """The records of a run's epochs, in order.
+
+    Arguments:
+        records: One for each epoch.
+
+    Example:
+        >>> record = EpochRecord(1, 1.0, 90.0, 8.0, 95.0, None, None, 100.0, 2.0)
+        >>> RunHistory((record,)).to_columns()["validation_negative_elbo"]
+        array([95.])
+    """
+
+    records: tuple[EpochRecord, ...] = ()
+
+    @overload
+    def __getitem__(self, index: int) -> EpochRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[EpochRecord, ...]: ...
+    def __getitem__(self, index: int | slice) -> EpochRecord | tuple[EpochRecord, ...]:
+        return self.records[index]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[EpochRecord]:
+        return iter(self.records)
+
+    def to_columns(self) -> dict[str, NDArray[Any]]:
+        """Return an array for each field, which `pandas.DataFrame` and `polars.DataFrame` take; NaN for `None`."""
+        return {
+            column.name: np.array([_or_nan(getattr(record, column.name)) for record in self.records])
+            for column in fields(EpochRecord)
+        }
+
+
+@dataclass(frozen=True)
+class RunMetrics:
+    """What a finished run came to.
+
+    Arguments:
+        test: Bounds of the test examples, in nats per example.
+        unit: Unit in which the literature reports this kind of data, `"nats"` or `"bits/dim"`.
+        nats_per_unit: How many nats that is.
+        best_epoch: The epoch whose weights were tested.
+        stopped_early: Whether patience ran out.
+        training_seconds: Wall-clock time of all epochs.
+        parameters: Number of learned values in the whole VAE.
+        posterior_parameters: Of them in the posterior.
+        versions: Of Python and the packages that numbers depend on.
+        hardware: Processor, cores, threads and accelerators.
+        commit: Commit of the code, `None` outside a checkout.
+    """
+
+    test: EvaluationResult
+    unit: str
+    nats_per_unit: float
+    best_epoch: int
+    stopped_early: bool
+    training_seconds: float
+    parameters: int
+    posterior_parameters: int
+    versions: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    hardware: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    commit: str | None = None
+
+
+class Run:
+    """A run that `vae-flows train` or `vae-flows benchmark` made, or is still at work on.
+
+    Everything is read from the folder when it is asked for, so that one object follows a training.
+
+    Arguments:
+        folder: The folder of the run, which holds `settings.json`.
+
+    Raises:
+        DataError: The folder holds no run.
+
+    Example:
+        >>> import tempfile
+        >>> from vae_flows.benchmark.presets import PRESETS
+        >>> from vae_flows.runs.folder import prepare
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> prepare(folder, PRESETS["smoke"].settings("caltech101-silhouettes", "planar", 0))
+        >>> run = Run(folder)
+        >>> run.status, run.settings.posterior, len(run.history), run.metrics
+        ('unfinished', 'planar', 0, None)
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = checked_path(folder, "folder of a run")
+        if not (self.folder / SETTINGS).exists():
+            expected, remedy = (
+                f"the folder of a run, with {SETTINGS}",
+                "A benchmark has one for each run, below its own.",
+            )
+            raise DataError(complaint(f"run {self.folder}", expected, "none", remedy))
+
+    def __repr__(self) -> str:
+        settings, status = self.settings, self.status
+        epochs = len(self.history)
+        return (
+            f"Run({str(self.folder)!r}: {settings.posterior} on {settings.data}, seed {settings.seed}, "
+            f"{epochs} epoch{'' if epochs == 1 else 's'}, {status})"
+        )
+
+    @property
+    def settings(self) -> RunSettings:
+        """Everything that defines the run."""
+        return load_settings(self.folder)
+
+    @property
+    def status(self) -> Literal["finished", "failed", "unfinished"]:
+        """Whether it has its results, failed, or is neither yet."""
+        if (self.folder / METRICS).exists():
+            return "finished"
+        return "failed" if (self.folder / FAILURE).exists() else "unfinished"
+
+    @property
+    def history(self) -> RunHistory:
+        """The records of the epochs so far.
+
+        Raises:
+            DataError: The table of epochs is damaged.
+        """
+        path = self.folder / EPOCHS
+        try:
+            text = read_file(path, limit=MAX_LOG_BYTES).decode()
+        except FileError as error:
+            if path.exists():
+                raise
+            del error
+            return RunHistory()
+        except UnicodeDecodeError as error:
+            raise DataError(complaint(str(path), "a table of epochs", f"something else: {error}")) from None
+        return RunHistory(tuple(_to_record(path, row) for row in csv.DictReader(io.StringIO(text))))
+
+    @property
+    def metrics(self) -> RunMetrics | None:
+        """What the run came to, `None` before it is finished.
+
+        Raises:
+            DataError: `metrics.json` is not what a run writes.
+        """
+        path = self.folder / METRICS
+        if not path.exists():
+            return None
+        plain = read_json(path)
+        try:
+            own = {entry.name: plain[entry.name] for entry in fields(RunMetrics) if entry.name != "test"}
+            return RunMetrics(EvaluationResult(**plain["test"]), **own)
+        except (KeyError, TypeError) as error:
+            got = f"others ({type(error).__name__}: {error})"
+            raise DataError(complaint(str(path), "the metrics of a finished run", got)) from None
+
+    def load_data(self) -> DataSet:
+        """Load the data set that the run was trained on, from its name or path.
+
+        Raises:
+            DataError: The data are not where they were.
+        """
+        return build_data(self.settings)
+
+    def load_model(self, which: Which = "best") -> VAE:
+        """Build the model, with the weights of the best epoch or of the latest, in evaluation mode on the CPU.
+
+        Arguments:
+            which: `"best"` or `"last"`.
+
+        Raises:
+            CheckpointError: There are no weights yet, they are damaged, or belong to another model.
+        """
+        check_argument("Run.load_model which", which, str)
+        if which not in CHECKPOINTS:
+            raise unknown_name("weights", which, CHECKPOINTS)
+        path = self.folder / CHECKPOINTS[which]
+        if not path.exists():
+            remedy = "Weights are there once the first epoch is over."
+            raise CheckpointError(complaint(f"run {self.folder}", f"{path.name}", "none", remedy))
+        settings = self.settings
+        vae = build_vae(settings, build_data(settings))
+        load_weights(vae, path)
+        return vae.eval()
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _to_record(path: Path, row: Mapping[str, Any]) -> EpochRecord:
+    """Read one line of the table that training writes, with floats at full precision."""
+    try:
+        values: dict[str, Any] = {name: row[name] for name in (column.name for column in fields(EpochRecord))}
+        for name, text in values.items():
+            kind = int if name in ("epoch", "forward_evaluations") else float
+            values[name] = kind(text) if text else None
+        return EpochRecord(**values)
+    except (KeyError, TypeError, ValueError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise DataError(complaint(str(path), "one line for each epoch", f"others ({told})")) from None
