@@ -27,6 +27,7 @@ __all__ = [
     "require_device",
     "require_finite",
     "require_sample_shape",
+    "require_takes",
 ]
 
 Parameters = ParamSpec("Parameters")
@@ -341,3 +342,28 @@ def _expectation(annotation: Any) -> str:
         return "None"
     name = getattr(annotation, "__name__", str(annotation))
     return _PLAIN.get(annotation, f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}")
+
+
+def require_takes(subject: str, expected: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Check that a callable of the user's takes the arguments that it will be called with.
+
+    An error inside the callable stays its own; of builtins that do not tell their arguments nothing is known.
+
+    Raises:
+        InvalidInputError: It does not take them.
+
+    Example:
+        >>> require_takes("prior", "a callable without arguments", lambda z: z)
+        Traceback (most recent call last):
+        vae_flows.errors.InvalidInputError: prior: expected a callable without arguments, got one of which missing a \
+required argument: 'z'.
+    """
+    try:
+        # Modules pass on whatever they are called with.
+        signature = inspect.signature(function.forward if isinstance(function, nn.Module) else function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise InvalidInputError(complaint(subject, expected, f"one of which {error}")) from None

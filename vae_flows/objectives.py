@@ -37,7 +37,7 @@ from vae_flows.checks import checked, described
 from vae_flows.distributions import Draw, draw_from, exact_where_cheap, is_estimated
 from vae_flows.errors import BiasedBoundWarning, InvalidInputError, complaint, require_positive, unknown_name
 from vae_flows.ode.work_counts import WorkCount, WorkMeter, total_work
-from vae_flows.tensors.shapes import sum_rightmost
+from vae_flows.tensors.shapes import is_dense, sum_rightmost
 
 __all__ = [
     "ELBO",
@@ -317,6 +317,9 @@ def renyi_average(log_weights: Tensor, alpha: float) -> Tensor:
         ['0.6201', '0.5000', '0.5000', '0.3799']
     """
     _check_alpha(alpha)
+    if not is_dense(log_weights) or log_weights.dim() == 0 or len(log_weights) == 0:
+        expected = "floating-point values (K, *batch) with K of at least 1"
+        raise InvalidInputError(complaint("renyi_average log_weights", expected, described(log_weights)))
     if alpha == 1:
         return log_weights.mean(0)
     exponents = (1 - alpha) * log_weights

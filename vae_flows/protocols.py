@@ -27,7 +27,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
-from vae_flows.checks import described
+from vae_flows.checks import described, require_takes
 from vae_flows.distributions import require_reparameterized
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.ode.work_counts import WorkCount
@@ -156,9 +156,15 @@ def make_prior(prior: Prior, latent_dim: int | None = None) -> TorchDistribution
         vae_flows.errors.InvalidInputError: prior: expected batch shape () and event shape (latent_dim,), got batch \
 shape (2,) and event shape (). Declare the last dimension an event: Independent(…, 1), or .to_event(1) in Pyro.
     """
-    p = prior if isinstance(prior, Distribution) else prior()
+    p = prior if isinstance(prior, Distribution) else _called(prior)
     _check_shapes("prior", p, Size(), latent_dim)
     return as_pyro(p)
+
+
+def _called(prior: Any) -> Any:
+    """Call a prior that is no distribution, which may be anything that a user takes for one."""
+    require_takes("prior", "a distribution, or what returns one when called without arguments", prior)
+    return prior()
 
 
 def as_pyro(q: Distribution) -> TorchDistribution:

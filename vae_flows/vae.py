@@ -14,7 +14,7 @@ from torch import Size, Tensor, nn
 from vae_flows import objectives
 from vae_flows.checks import checked, described
 from vae_flows.distributions import DiagonalNormal, evaluate, is_regularized
-from vae_flows.errors import InvalidInputError, complaint, require_positive
+from vae_flows.errors import InvalidInputError, complaint, require_number, require_positive
 from vae_flows.likelihoods import Likelihood
 from vae_flows.likelihoods.base import REAL
 from vae_flows.modules import placement
@@ -147,6 +147,8 @@ class VAE(SavableModule):
         Raises:
             InvalidInputError: The prior that was given has another shape than the latents.
         """
+        if not is_dense(like) or like.dim() == 0:
+            raise InvalidInputError(complaint("VAE.prior like", "latents (*batch, latent_dim)", described(like)))
         if self.prior_model is None:
             zeros = like.new_zeros(like.shape[-1])
             return DiagonalNormal(zeros, torch.ones_like(zeros), validate_args=False)
@@ -281,6 +283,7 @@ class VAE(SavableModule):
     @checked
     def model(self, x: Tensor, beta: float = 1.0) -> Tensor:
         """Pyro model: z from the prior and x from the likelihood, in a plate over the batch `(B, *event)`."""
+        require_number("VAE.model", "beta", beta, above=0.0)
         register_module("vae", self)
         batch = self._plate_size(x)
         prior = self.prior(self._reference(x))
@@ -293,6 +296,7 @@ class VAE(SavableModule):
     @checked
     def guide(self, x: Tensor, beta: float = 1.0) -> Tensor:
         """Pyro guide: z from q(z | x), in a plate over the batch `(B, *event)`."""
+        require_number("VAE.guide", "beta", beta, above=0.0)
         register_module("vae", self)
         q = self.encode(x)
         with pyro.plate("batch", self._plate_size(x), dim=-1):

@@ -70,7 +70,7 @@ def from_arrays(
         >>> data.train, data.test
         (Images(6 of 1×8×8, grey levels, dynamically binarised, cpu), Images(2 of 1×8×8, packed bits, cpu))
     """
-    if pixels not in (None, "binary", "grey"):
+    if not isinstance(pixels, str | None) or pixels not in (None, "binary", "grey"):
         raise InvalidInputError(complaint(f"{name} pixels", "'binary', 'grey' or None", repr(pixels)))
     if not isinstance(labels, list | tuple) or len(labels) != len(SPLITS):
         got = len(labels) if isinstance(labels, list | tuple) else repr(labels)
@@ -98,7 +98,7 @@ def require_binary(name: str, pixels: Pixels | None) -> None:
     Raises:
         InvalidInputError: `pixels` is neither `None` nor `"binary"`.
     """
-    if pixels not in (None, "binary"):
+    if not isinstance(pixels, str | None) or pixels not in (None, "binary"):
         raise InvalidInputError(complaint(f"data set {name!r} pixels", "'binary', all that it has", repr(pixels)))
 
 

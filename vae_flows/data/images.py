@@ -67,7 +67,13 @@ class Images(StoredExamples):
             raise InvalidInputError(complaint("Images storage", "a uint8 tensor", type(self.storage).__name__))
         width = math.ceil(self.num_pixels / 8) if self.packed else self.num_pixels
         storage = self.storage
-        if storage.dtype != torch.uint8 or storage.dim() != 2 or storage.shape[1] != width or len(storage) == 0:
+        if (
+            storage.layout is not torch.strided
+            or storage.dtype != torch.uint8
+            or storage.dim() != 2
+            or storage.shape[1] != width
+            or len(storage) == 0
+        ):
             raise InvalidInputError(
                 complaint(
                     "Images storage",

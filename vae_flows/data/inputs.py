@@ -56,7 +56,7 @@ def require_labels(subject: str, labels: object, count: int) -> None:
     """
     if labels is None:
         return
-    if not isinstance(labels, Tensor) or labels.dtype not in INTEGER_TYPES:
+    if not isinstance(labels, Tensor) or labels.dtype not in INTEGER_TYPES or labels.is_sparse:
         got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
         raise InvalidInputError(complaint(subject, "a tensor of integers", got))
     if labels.shape != (count,):

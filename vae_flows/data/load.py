@@ -107,6 +107,8 @@ def load(
     for option, value in {"root": root, "path": path}.items():
         if not isinstance(value, str | Path | None):
             raise InvalidInputError(complaint(f"data set {str(name)!r} {option}", "a path or None", repr(value)))
+    if not isinstance(pixels, str | None):
+        raise InvalidInputError(complaint(f"data set {str(name)!r} pixels", "'binary', 'grey' or None", repr(pixels)))
     if stream is not None and not isinstance(stream, bool):
         raise InvalidInputError(complaint(f"data set {str(name)!r} stream", "True, False or None", repr(stream)))
     for option, value in {"download": download, "standardize": standardize}.items():

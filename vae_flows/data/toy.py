@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint, require_positive, unknown_name
+from vae_flows.tensors.shapes import is_dense
 
 __all__ = ["ToyDensity", "available_toys", "toy_density"]
 
@@ -48,7 +49,7 @@ class ToyDensity:
         Raises:
             InvalidInputError: The points are no floating-point tensor of that shape.
         """
-        if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[-1] != 2 or not x.is_floating_point():
+        if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[-1] != 2 or not is_dense(x):
             got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             expected = "points of floating point and shape (N, 2)"
             raise InvalidInputError(complaint(f"toy density {self.name!r}", expected, got))

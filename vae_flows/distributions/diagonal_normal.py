@@ -11,8 +11,8 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
-from vae_flows.checks import described, require_sample_shape
-from vae_flows.distributions.any_size import OfAnySize
+from vae_flows.checks import check_argument, described, require_sample_shape
+from vae_flows.distributions.any_size import OfAnySize, told_in_own_words
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.tensors.graphs import BackwardMark
 from vae_flows.tensors.shapes import broadcasts, check_expanded, is_dense
@@ -47,9 +47,14 @@ class DiagonalNormal(OfAnySize, TorchDistribution):
             expected = "floating-point tensors loc and scale of shape (*batch, D), on one device"
             got = f"loc {described(loc)}, scale {described(scale)}"
             raise InvalidInputError(complaint("DiagonalNormal", expected, got))
+        if validate_args is not None and not isinstance(validate_args, bool):
+            check_argument("DiagonalNormal validate_args", validate_args, bool | None)
         self.loc, self.scale = torch.broadcast_tensors(loc, scale)
         shape = self.loc.shape
-        super().__init__(shape[:-1], shape[-1:], validate_args=validate_args if self.loc.numel() else False)
+        try:
+            super().__init__(shape[:-1], shape[-1:], validate_args=validate_args if self.loc.numel() else False)
+        except ValueError as error:
+            raise told_in_own_words(self, "parameters", error) from None
 
     @property
     def arg_constraints(self) -> dict[str, constraints.Constraint]:
@@ -104,9 +109,12 @@ class DiagonalNormal(OfAnySize, TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return log p(z), `(*sample, *batch)`, for `value (*sample, *batch, D)`."""
-        if not isinstance(value, Tensor) or value.is_complex() or not broadcasts(value.shape, self.loc.shape):
+        if not _is_real(value) or not broadcasts(value.shape, self.loc.shape):
             expected = f"real values of shape (*sample, {', '.join(map(str, self.loc.shape))})"
             raise InvalidInputError(complaint("DiagonalNormal.log_prob", expected, described(value)))
+        if value.device != self.loc.device:
+            expected = f"values on {self.loc.device}"
+            raise InvalidInputError(complaint("DiagonalNormal.log_prob", expected, f"those on {value.device}"))
         if self._validate_args:
             self._validate_sample(value)
         squares = ((value - self.loc) / self.scale).square()
@@ -160,3 +168,8 @@ class RenewedNormal(DiagonalNormal):
         self._mark = BackwardMark()
         self._moments = self._build()
         self._mark.watch(*self._moments)
+
+
+def _is_real(value: object) -> bool:
+    """Whether a value is a tensor of real numbers, integers among them."""
+    return isinstance(value, Tensor) and not value.is_complex() and value.dtype != torch.bool and not value.is_sparse

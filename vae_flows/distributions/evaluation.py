@@ -12,7 +12,7 @@ from torch.distributions import Distribution, Independent
 from torch.distributions import TransformedDistribution as TorchTransformedDistribution
 from torch.distributions.transforms import Transform
 
-from vae_flows.checks import checked, described
+from vae_flows.checks import check_argument, checked, described, require_sample_shape
 from vae_flows.distributions.records import Draw, ScoredSample
 from vae_flows.distributions.structure import is_transformed
 from vae_flows.errors import InvalidInputError, complaint
@@ -68,15 +68,22 @@ def draw_from(q: Distribution, sample_shape: Sequence[int] = (), *, with_score: 
         (torch.Size([5, 3, 2]), torch.Size([5, 3]), True)
     """
     require_reparameterized(q)
+    require_sample_shape("sample_shape", sample_shape)
+    check_argument("with_score", with_score, bool)
+    return _draw(q, sample_shape, with_score=with_score)
+
+
+def _draw(q: Distribution, sample_shape: Sequence[int], *, with_score: bool) -> Draw:
+    require_reparameterized(q)
     if is_transformed(q):
-        base = draw_from(q.base_dist, sample_shape, with_score=with_score)
+        base = _draw(q.base_dist, sample_shape, with_score=with_score)
         evaluations, z, score = [], base.z, base.score
         for transform in q.transforms:
             evaluations.append(_forward(transform, z, score))
             z, score = evaluations[-1].y, evaluations[-1].score
         return _joined(q, z, score, base, evaluations)
     if isinstance(q, Independent):
-        return _of_larger_events(draw_from(q.base_dist, sample_shape, with_score=with_score), q)
+        return _of_larger_events(_draw(q.base_dist, sample_shape, with_score=with_score), q)
     z = q.rsample(Size(sample_shape))
     score = None
     if with_score:
@@ -98,6 +105,8 @@ def evaluate(q: Distribution, value: Tensor) -> Draw:
         >>> evaluate(DiagonalNormal(torch.zeros(2), torch.ones(2)), torch.zeros(3, 2)).log_q
         tensor([-1.8379, -1.8379, -1.8379])
     """
+    if not isinstance(value, Tensor) or value.is_sparse:
+        raise InvalidInputError(complaint("value of evaluate", "a dense tensor", described(value)))
     if is_transformed(q):
         if q._validate_args:
             q._validate_sample(value)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.flows.base import AmortizedFlow
-from vae_flows.guides.batch import EncoderInputs, check_contexts, encode, encoder_inputs_of
+from vae_flows.guides.batch import EncoderInputs, check_contexts, encode, encoder_inputs_of, made_plate
 from vae_flows.guides.model_sites import check_sites, find_local_sites, trace_model
 from vae_flows.guides.packing import PackingName, SitePacking, posteriors_of, total_work
 from vae_flows.ode.work_counts import WorkCount
@@ -148,7 +148,7 @@ class AmortizedAutoGuide(AutoGuide):
         name = self._plate
         if callable(name):
             with poutine.block():
-                name = name(*args, **kwargs).name
+                name = made_plate(self._owner, name, args, kwargs).name
         found = find_local_sites(self._owner, cast(Trace, self.prototype_trace), name)
         packing = SitePacking(found.sites, self._packing_name)
         # The encoder tells sizes, dtype and device; rows enough for layers that need several.
@@ -169,7 +169,7 @@ class AmortizedAutoGuide(AutoGuide):
         self, inputs: Sequence[Tensor], packing: SitePacking, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> pyro.plate:
         if callable(self._plate):
-            return self._plate(*args, **kwargs)
+            return made_plate(self._owner, self._plate, args, kwargs)
         frame = next(iter(self._frames.values()))
         if self.master is not None:
             return self.master().plates[frame.name]

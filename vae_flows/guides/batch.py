@@ -9,9 +9,10 @@ import pyro
 import torch
 from torch import Tensor, nn
 
+from vae_flows.checks import require_takes
 from vae_flows.errors import InvalidInputError, complaint
 
-__all__ = ["EncoderInputs", "check_contexts", "encode", "encoder_inputs_of"]
+__all__ = ["EncoderInputs", "check_contexts", "encode", "encoder_inputs_of", "made_plate"]
 
 EncoderInputs = Callable[..., Tensor | Sequence[Tensor]]
 
@@ -45,6 +46,20 @@ def encoder_inputs_of(
             )
         )
     return inputs
+
+
+def made_plate(owner: str, make: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> pyro.plate:
+    """Return the plate that a user's callable makes of a model's arguments.
+
+    Raises:
+        InvalidInputError: It does not take them, or returns something else.
+    """
+    expected = f"a callable that takes the arguments of {owner} and returns a pyro.plate"
+    require_takes(f"{owner} plate", expected, make, *args, **kwargs)
+    plate = make(*args, **kwargs)
+    if not isinstance(plate, pyro.plate):
+        raise InvalidInputError(complaint(f"{owner} plate", expected, f"one that returns {type(plate).__name__}"))
+    return plate
 
 
 def encode(

@@ -13,7 +13,7 @@ from torch.distributions import constraints
 
 from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.guides.batch import EncoderInputs, encode, encoder_inputs_of
+from vae_flows.guides.batch import EncoderInputs, encode, encoder_inputs_of, made_plate
 from vae_flows.guides.model_sites import check_sites, find_local_sites, trace_model
 from vae_flows.guides.packing import PackingName, SitePacking, as_module, posteriors_of, total_work
 from vae_flows.guides.sites import LocalSite
@@ -142,7 +142,7 @@ class FlowGuide(PyroModule):
 
     def _make_plate(self, inputs: Sequence[Tensor], args: Sequence[Any], kwargs: Mapping[str, Any]) -> pyro.plate:
         if callable(self.plate):
-            return self.plate(*args, **kwargs)
+            return made_plate(self._owner, self.plate, args, kwargs)
         return pyro.plate(self.plate, len(inputs[0]), dim=-1)
 
 

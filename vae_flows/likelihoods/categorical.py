@@ -16,6 +16,7 @@ from vae_flows.likelihoods.base import UNIT_INTERVAL, Likelihood
 from vae_flows.likelihoods.registry import register_likelihood
 from vae_flows.persistence.configuration import register_class
 from vae_flows.tensors.shapes import broadcasts, check_expanded, is_dense
+from vae_flows.tensors.tracing import all_finite, known
 
 __all__ = ["CategoricalLikelihood", "GreyLevels"]
 
@@ -127,6 +128,8 @@ class GreyLevels(TorchDistribution):
             expected = f"grey values of shape {tuple(self.batch_shape + self.event_shape)} on {self.logits.device}"
             raise InvalidInputError(complaint("GreyLevels.log_prob", expected, described(value)))
         index = (value * (self.num_levels - 1)).round().long().unsqueeze(self._level_dim)
+        if known(((index >= 0) & (index < self.num_levels)).all()) is False:  # NaN among them
+            raise InvalidInputError(complaint("GreyLevels.log_prob", "grey values from 0 to 1", "others"))
         # Half precision is left here: a sum over pixels would keep only its first digits.
         dtype = torch.promote_types(self.logits.dtype, torch.float32)
         log_probabilities = self.logits.log_softmax(self._level_dim, dtype=dtype)
@@ -149,5 +152,9 @@ class GreyLevels(TorchDistribution):
         require_sample_shape("GreyLevels.sample", sample_shape)
         with torch.no_grad():
             logits = self.logits.movedim(self._level_dim, -1)
+            if all_finite(logits) is False:
+                raise InvalidInputError(complaint("logits of GreyLevels", "finite numbers", "NaN or infinity"))
+            if 0 in Size(sample_shape):  # of which torch draws none
+                return logits.new_zeros(Size(sample_shape) + self.batch_shape + self.event_shape)
             index = dist.Categorical(logits=logits, validate_args=False).sample(Size(sample_shape))
             return index.to(logits.dtype) / (self.num_levels - 1)

@@ -103,6 +103,9 @@ def plot_results(runs: Iterable[Run], summaries: Sequence[PosteriorSummary], *, 
     figure, axes = _figure(8.0, 1.2 + 0.42 * len(shown), title)
     looks = _looks(runs)
     for index, (summary, estimate) in enumerate(shown):
+        if summary.posterior not in looks:
+            expected = f"runs of {summary.posterior!r}, which is summarised"
+            raise InvalidInputError(complaint("runs of plot_results", expected, "none"))
         colour, _ = looks[summary.posterior]
         bounds = [run.negative_elbo for run in runs if run.posterior == summary.posterior]
         single = [bound for bound in bounds if bound is not None]

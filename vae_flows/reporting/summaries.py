@@ -6,9 +6,10 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
-from vae_flows.checks import checked
+from vae_flows.checks import check_argument, checked, described
 from vae_flows.errors import InvalidInputError, complaint
 
 __all__ = ["Estimate", "PosteriorSummary", "Reference", "Run", "Status", "summarize"]
@@ -45,6 +46,15 @@ class Run:
     seconds_per_epoch: float | None = None
     parameters: int | None = None
     curve: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("data", "posterior", "unit"):
+            check_argument(f"Run {name}", getattr(self, name), str)
+        check_argument("Run status", self.status, Status)
+        for name in ("negative_elbo", "negative_log_likelihood", "evaluations_per_solve", "seconds_per_epoch"):
+            value = getattr(self, name)  # NaN and infinities are results too
+            if value is not None and (not isinstance(value, Real) or isinstance(value, bool)):
+                raise InvalidInputError(complaint(f"Run {name}", "a number or None", described(value)))
 
 
 @dataclass(frozen=True)

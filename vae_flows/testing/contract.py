@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Size, Tensor
 
-from vae_flows.checks import checked
+from vae_flows.checks import checked, require_takes
 from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint
 from vae_flows.flows.base import AmortizedFlow
 
@@ -76,6 +76,8 @@ class FlowContract:
     @checked
     def fresh(self, latent_dim: int | None = None) -> AmortizedFlow:
         """Return a flow as it is built."""
+        expected = "a callable that takes a latent size and a context size"
+        require_takes("FlowContract build", expected, self.build, self.latent_dim, self.context_dim)
         flow = self.build(latent_dim or self.latent_dim, self.context_dim)
         expect(isinstance(flow, AmortizedFlow), "build", "an AmortizedFlow", type(flow).__name__)
         return flow

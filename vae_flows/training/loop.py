@@ -101,6 +101,7 @@ def train(
     data = as_data_set(data)
     if data.standardization is not None and vae.standardization is None:
         vae.standardize(deepcopy(data.standardization).to(*placement(vae)))
+    check_argument("train progress", progress, bool)
     require_settings("settings", settings, TrainingSettings)
     require_settings("compute", compute, ComputeSettings)
     path = None if folder is None else checked_path(folder, "folder of train")
