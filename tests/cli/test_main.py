@@ -100,7 +100,8 @@ def test_an_interrupt_says_what_the_command_would_do_next(arguments, called, tol
     def interrupted(*_arguments: object, **_options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands if hasattr(commands, called) else project, called, interrupted)
+    module = project if arguments[0] in ("density", "regularizers", "speed") else commands
+    monkeypatch.setattr(module, called, interrupted)
     assert main(arguments) == INTERRUPTED
     assert capsys.readouterr().err == f"interrupted; {told}\n"
 

@@ -239,7 +239,15 @@ def _draw(root: Path, data: str, results: Results) -> dict[str, bytes]:
     if any(run.negative_elbo is not None for run in runs):
         title = f"{data}: mean ± std, seeds as circles"
         figures["test-elbo"] = plot_results(runs, summarize(runs)[data], title=title)
-    images = {run.posterior: _read_images(root, run) for run in reversed(runs) if _has_images(root, run)}
+    # Runs on other data than images leave none; those of before the entry were all on images.
+    drawn = {
+        (cell["data"], cell["posterior"], cell["seed"])
+        for cell in results.cells
+        if cell["status"] == "finished" and cell.get("has_images", True)
+    }
+    images = {
+        run.posterior: _read_images(root, run) for run in reversed(runs) if (run.data, run.posterior, run.seed) in drawn
+    }
     if images:
         shown = dict(reversed(images.items()))
         originals = next(iter(shown.values()))["originals"]
@@ -248,11 +256,6 @@ def _draw(root: Path, data: str, results: Results) -> dict[str, bytes]:
         samples = {name: rows["samples"] for name, rows in shown.items()}
         figures["samples"] = image_grid(samples, title=f"{data}: samples from the prior, decoded")
     return {name: to_png(figure) for name, figure in figures.items()}
-
-
-def _has_images(root: Path, run: Run) -> bool:
-    """Whether a run left pictures, which those on other data do not."""
-    return run.status == "finished" and (run_folder(root, run.data, run.posterior, run.seed) / IMAGES).exists()
 
 
 def _read_images(root: Path, run: Run) -> dict[str, NDArray[np.float64]]:

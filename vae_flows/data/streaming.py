@@ -190,7 +190,7 @@ class StreamedExamples(Examples):
                 if isinstance(values, Exception):
                     raise values
                 yield values.to(self.device, dtype, non_blocking=True)
-        except RuntimeError as error:
+        except (RuntimeError, EOFError, ConnectionError) as error:  # as the process ends between messages or within one
             if isinstance(error, VAEFlowsError):
                 raise
             remedy = "Read with num_workers=0 to see why; a process may have run out of memory."

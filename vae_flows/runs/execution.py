@@ -159,6 +159,7 @@ def _metrics(
     return {
         "data": data_name(settings),
         "data_description": data.description,
+        "has_images": data.pixels is not None,
         "posterior": settings.posterior,
         "seed": settings.seed,
         "unit": unit,
