@@ -69,7 +69,8 @@ def draw_from(q: Distribution, sample_shape: Sequence[int] = (), *, with_score: 
     """
     require_reparameterized(q)
     require_sample_shape("sample_shape", sample_shape)
-    check_argument("with_score", with_score, bool)
+    if not isinstance(with_score, bool):  # by hand: torch.compile of older releases cannot read annotations
+        check_argument("with_score", with_score, bool)
     return _draw(q, sample_shape, with_score=with_score)
 
 
