@@ -107,6 +107,13 @@ def test_tolerances_of_fixed_steps(method, tolerance):
     assert vf.ODESolver(method).rtol is vf.ODESolver(method).atol is None
 
 
+@pytest.mark.parametrize("tolerance", ["rtol", "atol"])
+@pytest.mark.parametrize("method", WITH_TOLERANCES)
+def test_no_tolerance_is_refused_where_one_is_needed(method, tolerance):
+    with pytest.raises(InvalidInputError, match=f"{tolerance}: expected a positive number, got None"):
+        vf.ODESolver(method, **{tolerance: None})
+
+
 @pytest.mark.parametrize("method", WITH_TOLERANCES)
 def test_tolerances_have_defaults(method):
     solver = vf.ODESolver(method)

@@ -28,6 +28,7 @@ __all__ = ["Gradient", "IntegrationWarning", "ODESolver", "solver_or_default"]
 Gradient = Literal["backprop", "recompute", "adjoint"]
 _GRADIENTS = ("backprop", "recompute", "adjoint")
 _TOLERANCE = 1e-5
+_NOT_GIVEN: Any = object()
 
 
 class IntegrationWarning(UserWarning):
@@ -70,8 +71,8 @@ class ODESolver:
     """
 
     method: str = "dopri5"
-    rtol: float | None = None
-    atol: float | None = None
+    rtol: float | None = _NOT_GIVEN
+    atol: float | None = _NOT_GIVEN
     gradient: Gradient = "backprop"
     max_evaluations: int = 2000
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -94,13 +95,13 @@ class ODESolver:
         self._check_gradient()
 
     def _resolve_tolerances(self) -> None:
-        tolerances = {"rtol": self.rtol, "atol": self.atol}
-        if not has_tolerances(self.method):
-            refuse_unused("ODESolver", f"method={self.method!r}, whose steps are fixed", **tolerances)
-            return
-        for name, value in tolerances.items():
-            if value is None:
-                object.__setattr__(self, name, _TOLERANCE)
+        adaptive = has_tolerances(self.method)
+        for name in ("rtol", "atol"):
+            if getattr(self, name) is _NOT_GIVEN:
+                object.__setattr__(self, name, _TOLERANCE if adaptive else None)
+            value = getattr(self, name)
+            if not adaptive:
+                refuse_unused("ODESolver", f"method={self.method!r}, whose steps are fixed", **{name: value})
             elif not (is_number(value) and value > 0):
                 raise InvalidInputError(complaint(f"ODESolver {name}", "a positive number", repr(value)))
 
