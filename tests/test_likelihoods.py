@@ -168,3 +168,13 @@ def test_wrong_parameters_are_refused():
         BernoulliLikelihood(event_dim=0)
     with pytest.raises(InvalidInputError, match=r"expected shape \(\*batch, 1, 3, 5\) with .*, got shape \(2, 2,"):
         BernoulliLikelihood().log_prob(torch.zeros(2, 1, 3, 5), images(2))
+
+
+def test_grey_levels_are_drawn_where_there_are_probabilities():
+    logits = torch.zeros(2, 1, 4, 3, 3)
+    assert GreyLevels(logits, 3).sample((0,)).shape == (0, 2, 1, 3, 3)
+    logits[:, :, 1:] = -torch.inf  # levels that cannot be
+    assert not GreyLevels(logits, 3).sample((5,)).any()
+    for bad in (torch.inf, torch.nan):
+        with pytest.raises(InvalidInputError, match="probabilities of GreyLevels: expected finite numbers"):
+            GreyLevels(torch.full_like(logits, bad), 3).sample()

@@ -41,6 +41,16 @@ class CountingTransform(FusedTransform):
         return [self.scale]
 
 
+def test_a_remembered_evaluation_is_no_answer_to_what_is_no_tensor() -> None:
+    transform = CountingTransform(torch.tensor(2.0))
+    x = torch.randn(3, 2)
+    y = transform(x)
+    calls = [transform.evaluate, transform.evaluate_inverse, transform, transform.inv]
+    for call in [*calls, lambda x: transform.log_abs_det_jacobian(x, y)]:
+        with pytest.raises(InvalidInputError, match="expected a floating-point tensor, got None"):
+            call(None)
+
+
 def test_value_and_log_det_of_a_draw_take_one_evaluation() -> None:
     transform = CountingTransform(torch.tensor(2.0))
     x = torch.randn(3, 2)

@@ -128,17 +128,20 @@ class GreyLevels(TorchDistribution):
             expected = f"grey values of shape {tuple(self.batch_shape + self.event_shape)} on {self.logits.device}"
             raise InvalidInputError(complaint("GreyLevels.log_prob", expected, described(value)))
         index = (value * (self.num_levels - 1)).round().long().unsqueeze(self._level_dim)
-        if known(((index >= 0) & (index < self.num_levels)).all()) is False:  # NaN among them
-            raise InvalidInputError(complaint("GreyLevels.log_prob", "grey values from 0 to 1", "others"))
         # Half precision is left here: a sum over pixels would keep only its first digits.
         dtype = torch.promote_types(self.logits.dtype, torch.float32)
         log_probabilities = self.logits.log_softmax(self._level_dim, dtype=dtype)
         # The batch dimensions broadcast; expanding after the softmax keeps its cost that of the parameters.
         dims = len(self.event_shape) + 1
         batch = torch.broadcast_shapes(index.shape[:-dims], self.batch_shape)
-        picked = log_probabilities.expand(*batch, *self.logits.shape[-dims:]).gather(
-            self._level_dim, index.expand(*batch, *index.shape[-dims:])
-        )
+        log_probabilities = log_probabilities.expand(*batch, *self.logits.shape[-dims:])
+        try:
+            picked = log_probabilities.gather(self._level_dim, index.expand(*batch, *index.shape[-dims:]))
+        except RuntimeError:
+            # Looked at only now: on the way of every step it would be a synchronisation of the device.
+            if known(((index >= 0) & (index < self.num_levels)).all()) is False:  # NaN among them
+                raise InvalidInputError(complaint("GreyLevels.log_prob", "grey values from 0 to 1", "others")) from None
+            raise
         return picked.flatten(len(batch)).sum(-1)
 
     def _takes(self, shape: Size) -> bool:
@@ -152,9 +155,10 @@ class GreyLevels(TorchDistribution):
         require_sample_shape("GreyLevels.sample", sample_shape)
         with torch.no_grad():
             logits = self.logits.movedim(self._level_dim, -1)
-            if all_finite(logits) is False:
-                raise InvalidInputError(complaint("logits of GreyLevels", "finite numbers", "NaN or infinity"))
             if 0 in Size(sample_shape):  # of which torch draws none
                 return logits.new_zeros(Size(sample_shape) + self.batch_shape + self.event_shape)
-            index = dist.Categorical(logits=logits, validate_args=False).sample(Size(sample_shape))
+            levels = dist.Categorical(logits=logits, validate_args=False)
+            if all_finite(levels.probs) is False:  # logits may be −∞
+                raise InvalidInputError(complaint("probabilities of GreyLevels", "finite numbers", "NaN or infinity"))
+            index = levels.sample(Size(sample_shape))
             return index.to(logits.dtype) / (self.num_levels - 1)

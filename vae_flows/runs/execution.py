@@ -18,6 +18,7 @@ from torch import Tensor
 from vae_flows.data import DataSet
 from vae_flows.errors import InvalidInputError, NonFiniteLossError, complaint
 from vae_flows.evaluation import EvaluationResult, evaluate
+from vae_flows.networks import count_parameters
 from vae_flows.persistence.files import exclusive, sweep
 from vae_flows.persistence.json_files import write_atomically, write_json
 from vae_flows.persistence.records import to_plain
@@ -170,8 +171,8 @@ def _metrics(
         "stopped_early": trained.stopped_early,
         "training_seconds": trained.seconds,
         "forward_evaluations": trained.forward_evaluations,
-        "parameters": _count(vae),
-        "posterior_parameters": _count(cast(torch.nn.Module, vae.posterior)),
+        "parameters": count_parameters(vae),
+        "posterior_parameters": count_parameters(cast(torch.nn.Module, vae.posterior)),
         "settings": to_plain(settings),
         "versions": describe_versions(),
         "hardware": describe_hardware(),
@@ -183,7 +184,3 @@ def _metrics(
 def _unit(data: DataSet) -> tuple[str, float]:
     """Return the unit in which the literature reports this kind of data, and how many nats it is."""
     return ("bits/dim", math.prod(data.event_shape) * math.log(2.0)) if data.pixels == "grey" else ("nats", 1.0)
-
-
-def _count(module: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())

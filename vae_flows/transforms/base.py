@@ -196,7 +196,7 @@ class FusedTransform(Transform):
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         """Return :math:`\\log|\\det \\partial y/\\partial x|` at `x`, shape `(*sample, *batch)`."""
         self._renew(x)
-        if (remembered := self._recalled(x=x, y=y)) is not None:
+        if x is not None and (remembered := self._recalled(x=x, y=y)) is not None:
             return remembered.log_det
         evaluation = self._found(self.forward_evaluation, x)
         self._mark.watch(evaluation.log_det)
@@ -292,7 +292,7 @@ class FusedTransform(Transform):
     def _recalled(self, x: Tensor | None = None, y: Tensor | None = None) -> Evaluation | None:
         """Return the latest evaluation if it is that of these identical tensors, and may be used again."""
         latest = self._latest
-        if latest is None or (x is not None and x is not latest.evaluation.x):
+        if latest is None or (x is None and y is None) or (x is not None and x is not latest.evaluation.x):
             return None
         if y is not None and y is not latest.evaluation.y:
             return None
