@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from vae_flows.checks import (
+    Measured,
     check_argument,
     checked,
     described,
     require_finite,
     require_sample_shape,
+    require_takes,
 )
 from vae_flows.errors import InvalidInputError, UnknownNameError
 
@@ -33,6 +35,9 @@ FITTING: list[tuple[Any, object]] = [
     (int, 3),
     (float, 3),
     (float, np.float32(0.5)),
+    (Measured, float("nan")),
+    (Measured | None, float("inf")),
+    (tuple[Measured, ...], (1, np.float32(2.5))),
     (bool, False),
     (int | None, None),
     (Sequence[int], torch.Size([2, 3])),
@@ -53,6 +58,9 @@ UNFIT: list[tuple[Any, object, str]] = [
     (float, float("nan"), "expected a finite number, got nan"),
     (float, float("inf"), "expected a finite number, got inf"),
     (float, False, "expected a finite number, got False"),
+    (Measured, True, "expected a number, got True"),
+    (Measured | None, "1", "expected a number or None, got '1'"),
+    (Literal[1, 3] | None, "1", "expected 1 or 3 or None, got '1'"),
     (bool, "no", "expected True or False, got 'no'"),
     (int | None, "3", "expected an integer or None, got '3'"),
     (Sequence[int], "33", "expected a sequence with entries each an integer, got '33'"),
@@ -139,12 +147,29 @@ def test_numbers_have_bounds() -> None:
             require_finite("Owner", above=0, rate=value)
 
 
-@pytest.mark.parametrize("shape", [3, "3", None, (2.0,), (True,), (-1,), [[2]], 1.5])
+@pytest.mark.parametrize("shape", [3, "3", "", b"", None, torch.Size([-1]), (2.0,), (True,), (-1,), [[2]], 1.5])
 def test_shapes_are_sequences_of_sizes(shape: object) -> None:
     require_sample_shape("rsample", (2, 0))
     require_sample_shape("rsample", [2])
     with pytest.raises(InvalidInputError, match=r"rsample: expected a shape, such as \(10,\) or \(\), got"):
         require_sample_shape("rsample", shape)
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "kwargs", "refusal"),
+    [
+        (len, (), {}, r"<built-in function len> \(missing a required argument"),
+        (nn.Linear, (3,), {}, r"the class Linear \(missing a required argument: 'out_features'\)"),
+        (nn.Identity(), (1, 2), {}, r"a module Identity \(too many positional arguments\)"),
+        (nn.Linear, (3, 4), {"size": 5}, r"the class Linear \(got an unexpected keyword argument 'size'\)"),
+    ],
+)
+def test_functions_that_do_not_take_what_they_are_given_are_told(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], refusal: str
+) -> None:
+    require_takes("subject", "another", nn.Linear, 3, out_features=4)
+    with pytest.raises(InvalidInputError, match=f"subject: expected another, got {refusal}"):
+        require_takes("subject", "another", function, *args, **kwargs)
 
 
 def test_descriptions_are_short() -> None:

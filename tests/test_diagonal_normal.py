@@ -39,7 +39,7 @@ def test_values_are_validated_where_that_is_asked_for(expanded: bool) -> None:
         p = p.expand((2,)) if expanded else p
         assert p.log_prob(torch.zeros(2, 3)).isfinite().all()
         if validate_args:
-            with pytest.raises(ValueError, match="within the support"):
+            with pytest.raises(InvalidInputError, match=r"expected values within Real\(\), got nan"):
                 p.log_prob(value)
         else:
             assert p.log_prob(value).isnan().all()
@@ -112,10 +112,14 @@ def test_wrong_parameters_and_values_are_named() -> None:
         DiagonalNormal(normal(3, 2), normal(4))
     with pytest.raises(InvalidInputError, match=r"got loc .*\(\), scale .*\(\)"):
         DiagonalNormal(torch.tensor(0.0), torch.tensor(1.0))
-    with pytest.raises(ValueError, match="scale"):
+    with pytest.raises(InvalidInputError, match=r"scale: expected values within GreaterThan.*, got -1.0"):
         DiagonalNormal(normal(3), -torch.ones(3), validate_args=True)
-    with pytest.raises(ValueError, match="expected real values of shape"):
-        DiagonalNormal(normal(5, 3), torch.ones(3), validate_args=True).log_prob(normal(4, 3))
+    for validate_args in (False, True):
+        p = DiagonalNormal(normal(5, 3), torch.ones(3), validate_args=validate_args)
+        assert p.log_prob(torch.ones(5, 3, dtype=torch.int64)).shape == (5,)
+        for value in (normal(4, 3), normal(5, 1), normal(5, 3) > 0, normal(5, 3).to("meta"), normal(5, 3).to_sparse()):
+            with pytest.raises(InvalidInputError, match=r"expected real numbers of shape \(\*sample, 5, 3\) on cpu"):
+                p.log_prob(value)
 
 
 @pytest.mark.filterwarnings("ignore::vae_flows.BiasedBoundWarning")  # of a low-rank flow in training mode

@@ -199,6 +199,36 @@ def test_a_base_that_is_no_distribution_is_refused() -> None:
         vf.FlowDistribution(torch.nn.Identity(), vf.transforms.IdentityTransform(D, torch.Size()))  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.parametrize("validate_args", [False, True])
+def test_draws_and_values_of_another_kind_are_refused(validate_args: bool) -> None:
+    base = td.Independent(td.Normal(torch.zeros(3, 2), 1.0), 1)
+    q = vf.FlowDistribution(base, [vf.transforms.IdentityTransform(2, torch.Size([3]))], validate_args=validate_args)
+    for value in (None, [[0.0, 0.0]], torch.zeros(3, 2) > 0, torch.zeros(3, 2).to_sparse(), torch.zeros(4, 2)):
+        for score in (q.log_prob, q.evaluate, lambda value: evaluate(q, value)):
+            with pytest.raises(InvalidInputError):
+                score(value)  # pyright: ignore[reportArgumentType]
+    for shape in (3, "3", (-1,), torch.Size([-1]), None):
+        for draw in (q.draw, q.rsample, q.rsample_with_log_prob, q.rsample_with_score):
+            with pytest.raises(InvalidInputError, match="sample_shape: expected a shape"):
+                draw(shape)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InvalidInputError, match="with_score: expected True or False, got 1"):
+        q.draw(with_score=1)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_base_of_too_few_dimensions_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="a base distribution with the dimensions that the transforms need"):
+        vf.FlowDistribution(td.Normal(0.0, 1.0), vf.transforms.IdentityTransform(2, torch.Size()))
+
+
+def test_values_outside_of_the_support_are_refused_where_that_is_asked_for() -> None:
+    base = vf.DiagonalNormal(torch.zeros(2), torch.ones(2), validate_args=False)
+    value = torch.tensor([1.0, -1.0])
+    q = vf.FlowDistribution(base, td.ExpTransform(), validate_args=True)
+    with pytest.raises(InvalidInputError, match=r"FlowDistribution value: expected values within .*, got -1.0"):
+        q.log_prob(value)
+    assert vf.FlowDistribution(base, td.ExpTransform(), validate_args=False).log_prob(value).isnan()
+
+
 def test_the_record_of_a_value_counts_its_solve() -> None:
     q = posterior("ffjord")(torch.randn(B, C, dtype=torch.float64))
     for record in (evaluate(q, normal(S, B, D)), q.evaluate(normal(S, B, D)), q.draw((S,))):

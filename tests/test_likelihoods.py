@@ -170,11 +170,24 @@ def test_wrong_parameters_are_refused():
         BernoulliLikelihood().log_prob(torch.zeros(2, 1, 3, 5), images(2))
 
 
+def test_grey_levels_validate_where_that_is_asked_for():
+    logits, value = torch.zeros(2, 1, 4, 3, 3), torch.full((2, 1, 3, 3), torch.nan)
+    for batch in ((2,), (5, 2)):
+        with pytest.raises(InvalidInputError, match=r"GreyLevels value: expected values within .*, got nan"):
+            GreyLevels(logits, 3, validate_args=True).expand(batch).log_prob(value)
+    with pytest.raises(InvalidInputError, match=r"GreyLevels logits: expected values within Real\(\), got nan"):
+        GreyLevels(logits * torch.nan, 3, validate_args=True)
+    assert GreyLevels(logits, 3, validate_args=False).log_prob(torch.full((2, 1, 3, 3), 1 + 1e-3)).isfinite().all()
+    with pytest.raises(InvalidInputError, match="got nan"):  # which has no level, whatever was asked for
+        CategoricalLikelihood(levels=4).log_prob(torch.zeros(2, 4, 3, 3), value)
+
+
 def test_grey_levels_are_drawn_where_there_are_probabilities():
     logits = torch.zeros(2, 1, 4, 3, 3)
     assert GreyLevels(logits, 3).sample((0,)).shape == (0, 2, 1, 3, 3)
-    logits[:, :, 1:] = -torch.inf  # levels that cannot be
+    assert GreyLevels(logits[:0], 3).sample((5,)).shape == (5, 0, 1, 3, 3)
+    logits[:, :, 1:] = -torch.inf  # a level that cannot be
     assert not GreyLevels(logits, 3).sample((5,)).any()
     for bad in (torch.inf, torch.nan):
         with pytest.raises(InvalidInputError, match="probabilities of GreyLevels: expected finite numbers"):
-            GreyLevels(torch.full_like(logits, bad), 3).sample()
+            GreyLevels(torch.full_like(logits, bad), 3, validate_args=False).sample()

@@ -293,6 +293,7 @@ VALID: dict[str, Callable[[], ValidCall]] = {
     "FlowDistribution.rsample_with_score": lambda: ValidCall(density().rsample_with_score, {"sample_shape": (5,)}),
     "FlowDistribution.draw": lambda: ValidCall(density().draw, {"sample_shape": (5,), "with_score": True}),
     "FlowDistribution.evaluate": lambda: ValidCall(density().evaluate, {"value": latents()}),
+    "distributions.evaluate": lambda: ValidCall(distributions.evaluate, {"q": density(), "value": latents()}),
     "draw_from": lambda: ValidCall(distributions.draw_from, {"q": density(), "sample_shape": (5,), "with_score": True}),
     "require_reparameterized": lambda: ValidCall(distributions.require_reparameterized, {"q": density()}),
     "rsample_with_score": lambda: ValidCall(distributions.rsample_with_score, {"q": density(), "sample_shape": (5,)}),
@@ -399,6 +400,9 @@ VALID: dict[str, Callable[[], ValidCall]] = {
     "Likelihood.check_parameters": lambda: ValidCall(BernoulliLikelihood().check_parameters, {"parameters": images()}),
     "BernoulliLikelihood": lambda: ValidCall(BernoulliLikelihood, {"event_dim": 3}, lambda made: made(images()).mean),
     "BernoulliLikelihood.forward": lambda: ValidCall(BernoulliLikelihood(), {"parameters": images()}),
+    "CategoricalLikelihood.log_prob": lambda: ValidCall(
+        CategoricalLikelihood(levels=2).log_prob, {"parameters": torch.zeros(BATCH, 2, 4, 4), "x": images()}
+    ),
     "CategoricalLikelihood": lambda: ValidCall(
         CategoricalLikelihood, {"levels": 2, "event_dim": 3}, lambda made: made(torch.zeros(3, 2, 4, 4)).mean
     ),
@@ -457,7 +461,9 @@ VALID: dict[str, Callable[[], ValidCall]] = {
         vf.likelihoods.register_likelihood, {"name": "mine"}, lambda register: register(BernoulliLikelihood)
     ),
     "GreyLevels": lambda: ValidCall(
-        GreyLevels, {"logits": torch.zeros(2, 1, 3, 4, 4), "event_dim": 3}, lambda made: made.log_prob(made.sample())
+        GreyLevels,
+        {"logits": torch.zeros(2, 1, 3, 4, 4), "event_dim": 3, "validate_args": True},
+        lambda made: made.log_prob(made.sample()),
     ),
     "GreyLevels.expand": lambda: ValidCall(
         GreyLevels(torch.zeros(1, 3, 4, 4), 3).expand, {"batch_shape": (2,)}, lambda made: made.sample()
@@ -809,7 +815,7 @@ VALID: dict[str, Callable[[], ValidCall]] = {
         leave=("download",),
     ),
     # evaluation, training, testing
-    "evaluate": lambda: ValidCall(
+    "evaluation.evaluate": lambda: ValidCall(
         vf.evaluation.evaluate,
         {
             "vae": vae(),

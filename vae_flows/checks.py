@@ -13,7 +13,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, wraps
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints, overload
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    ParamSpec,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +33,7 @@ from torch import Tensor, nn
 from vae_flows.errors import InvalidInputError, complaint, unknown_name
 
 __all__ = [
+    "Measured",
     "check_argument",
     "checked",
     "described",
@@ -34,13 +47,18 @@ Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
 Class = TypeVar("Class", bound=type)
 
+Measured = Annotated[float, "may be NaN or infinite"]
+"""A number that was measured or computed, where NaN and infinity say something, as of a run that has failed."""
+
 _PLAIN = {
     int: "an integer",
     float: "a finite number",
+    Measured: "a number",
     bool: "True or False",
     str: "a string",
     Tensor: "a tensor",
     NoneType: "None",
+    None: "None",
 }
 
 
@@ -206,9 +224,9 @@ def require_sample_shape(subject: str, shape: object) -> None:
         Traceback (most recent call last):
         vae_flows.errors.InvalidInputError: rsample: expected a shape, such as (10,) or (), got 3. Write (3,).
     """
-    if isinstance(shape, torch.Size):  # of which torch itself makes sure
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # which know sizes as tensors and symbols
         return
-    if isinstance(shape, Sequence) and not isinstance(shape, bytes) and all(_is_size(size) for size in shape):
+    if isinstance(shape, Sequence) and not isinstance(shape, str | bytes) and all(map(_is_size, shape)):
         return
     remedy = f"Write ({shape},)." if _is_size(shape) else ""
     raise InvalidInputError(complaint(subject, "a shape, such as (10,) or ()", described(shape), remedy))
@@ -235,7 +253,7 @@ def _within(number: Any, above: float | None, at_least: float | None) -> bool:
 @cache
 def _hints(function: Callable[..., Any], hints_of: Callable[..., Any]) -> _Hints:
     # Annotations are resolved at the first call: they may name what the module imports or defines further down.
-    annotations = get_type_hints(hints_of)
+    annotations = get_type_hints(hints_of, include_extras=True)
 
     def hint(parameter: inspect.Parameter) -> _Hint | None:
         annotation = annotations.get(parameter.name, Any)
@@ -268,7 +286,8 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
 
 
 def _choices(annotation: Any) -> tuple[str, ...]:
-    return get_args(annotation) if get_origin(annotation) is Literal else ()
+    values = get_args(annotation) if get_origin(annotation) is Literal else ()
+    return tuple(value for value in values if isinstance(value, str))
 
 
 def _fits(value: object, annotation: Any) -> bool:
@@ -277,6 +296,8 @@ def _fits(value: object, annotation: Any) -> bool:
         return True
     if origin in (Union, UnionType):
         return any(_fits(value, part) for part in arguments)
+    if annotation == Measured:
+        return isinstance(value, Real) and not isinstance(value, bool)
     if origin is Literal:
         return any(value is choice or (type(value) is type(choice) and value == choice) for choice in arguments)
     if origin is None:
@@ -325,6 +346,8 @@ def _fits_protocol(value: object, protocol: Any) -> bool:
 
 def _expectation(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation in _PLAIN:
+        return _PLAIN[annotation]
     if origin in (Union, UnionType):
         *first, last = [_expectation(part) for part in arguments]
         return f"{', '.join(first)} or {last}"
@@ -338,10 +361,8 @@ def _expectation(annotation: Any) -> str:
         return f"a mapping from {_expectation(arguments[0])} to {_expectation(arguments[1])}"
     if origin is not None and issubclass(origin, Iterable):
         return f"a sequence with entries each {_expectation(arguments[0])}"
-    if annotation is None:
-        return "None"
     name = getattr(annotation, "__name__", str(annotation))
-    return _PLAIN.get(annotation, f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}")
+    return f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"
 
 
 def require_takes(subject: str, expected: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
@@ -353,10 +374,10 @@ def require_takes(subject: str, expected: str, function: Callable[..., Any], *ar
         InvalidInputError: It does not take them.
 
     Example:
-        >>> require_takes("prior", "a callable without arguments", lambda z: z)
+        >>> require_takes("prior", "a callable without arguments", len)
         Traceback (most recent call last):
-        vae_flows.errors.InvalidInputError: prior: expected a callable without arguments, got one of which missing a \
-required argument: 'z'.
+        vae_flows.errors.InvalidInputError: prior: expected a callable without arguments, got <built-in function len> \
+(missing a required argument: 'obj').
     """
     try:
         # Modules pass on whatever they are called with.
@@ -366,4 +387,4 @@ required argument: 'z'.
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        raise InvalidInputError(complaint(subject, expected, f"one of which {error}")) from None
+        raise InvalidInputError(complaint(subject, expected, f"{described(function)} ({error})")) from None

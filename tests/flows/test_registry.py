@@ -19,11 +19,18 @@ from vae_flows.flows import IdentityFlow
 class PluginFlow(IdentityFlow):
     pass
 
+class SizedFlow(IdentityFlow):
+    def __init__(self, latent_dim, context_dim, *, num_bins, slope=1.0):
+        super().__init__(latent_dim, context_dim)
+        self.num_bins = num_bins + 0
+        self.slope = slope
+
 not_a_flow = 3
 """
 ENTRY_POINTS = """
 [vae_flows.flows]
 plugin = plugin_of_flows:PluginFlow
+plugin-sized = plugin_of_flows:SizedFlow
 plugin-moved = plugin_of_flows:MovedFlow
 plugin-gone = plugin_that_is_gone:PluginFlow
 plugin-number = plugin_of_flows:not_a_flow
@@ -67,6 +74,27 @@ def test_a_flow_of_another_package_is_found_and_loaded_when_it_is_made() -> None
 def test_entry_points_that_lead_nowhere_are_told(name: str, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         find_flow(name)
+
+
+@pytest.mark.usefixtures("plugin")
+def test_options_of_a_flow_of_another_package_are_its_own() -> None:
+    assert vars(vf.make_flow("plugin-sized", 4, 3, num_bins=8))["num_bins"] == 8
+    assert vars(vf.AmortizedPosterior(4, 3, "plugin-sized", num_bins=8, slope=0.5).flow)["slope"] == 0.5
+    for options, got in (
+        ({"num_bin": 8}, r"'num_bin'. Did you mean 'num_bins'\?"),
+        ({"slope": 0.5}, "none of the name 'num_bins', which it needs"),
+    ):
+        message = rf"flow 'plugin-sized' does not take these options .*: expected num_bins, slope, got {got}"
+        with pytest.raises(InvalidInputError, match=message):
+            vf.make_flow("plugin-sized", 4, 3, **options)
+        with pytest.raises(InvalidInputError, match=message):
+            vf.AmortizedPosterior(4, 3, "plugin-sized", **options)
+
+
+@pytest.mark.usefixtures("plugin")
+def test_an_error_inside_of_a_flow_of_another_package_stays_its_own() -> None:
+    with pytest.raises(TypeError, match="can only concatenate str"):
+        vf.make_flow("plugin-sized", 4, 3, num_bins="8")
 
 
 def test_without_the_package_the_name_is_unknown() -> None:

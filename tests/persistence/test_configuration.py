@@ -78,3 +78,31 @@ def test_arguments_that_are_not_kept_are_named() -> None:
 
     with pytest.raises(InvalidInputError, match=r"configuration of .*Forgetful: .* got none for width, options"):
         config_of(Forgetful(3))
+
+
+@pytest.mark.parametrize(
+    ("config", "refusal"),
+    [
+        ({"size": 1, "stride": 1}, "got an unexpected keyword argument 'stride'"),
+        ({}, "missing a required argument: 'size'"),
+        ({"size": 1, "self": 1}, "got an unexpected keyword argument 'self'"),
+    ],
+)
+def test_arguments_that_a_class_does_not_take_are_told(config: dict[str, Any], refusal: str) -> None:
+    register_class("Sized")(_Sized)
+    message = rf"registered class 'Sized': expected arguments that it takes, got the class _Sized \({refusal}"
+    for description in ({"class": "Sized", **config}, [{"inner": {"class": "Sized", **config}}]):
+        with pytest.raises(InvalidInputError, match=message):
+            build(description)
+
+
+def test_an_error_inside_of_a_class_stays_its_own() -> None:
+    register_class("Sized")(_Sized)
+    assert build({"class": "Sized", "size": 3}).size == 4
+    with pytest.raises(TypeError, match="can only concatenate str"):
+        build({"class": "Sized", "size": "3"})
+
+
+class _Sized:
+    def __init__(self, size: int) -> None:
+        self.size = size + 1

@@ -6,9 +6,11 @@ import inspect
 import stat
 from collections.abc import Callable, Mapping
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from vae_flows.checks import described
 from vae_flows.data.custom import Kind, image_folder, npy_file, npz_file, table_file
 from vae_flows.data.data_set import DataSet
 from vae_flows.data.images import ImageShape, Pixels
@@ -107,8 +109,6 @@ def load(
     for option, value in {"root": root, "path": path}.items():
         if not isinstance(value, str | Path | None):
             raise InvalidInputError(complaint(f"data set {str(name)!r} {option}", "a path or None", repr(value)))
-    if not isinstance(pixels, str | None):
-        raise InvalidInputError(complaint(f"data set {str(name)!r} pixels", "'binary', 'grey' or None", repr(pixels)))
     if stream is not None and not isinstance(stream, bool):
         raise InvalidInputError(complaint(f"data set {str(name)!r} stream", "True, False or None", repr(stream)))
     for option, value in {"download": download, "standardize": standardize}.items():
@@ -129,6 +129,10 @@ def load(
         "stream": stream,
         "num_workers": num_workers,
     }
+    for option, value in options.items():
+        if not isinstance(value, str | Path | Real | tuple | list | None):  # loaders compare them with what they know
+            got = described(value)
+            raise InvalidInputError(complaint(f"data set {str(name)!r} {option}", "text, numbers or None", got))
     data = _call(_find(name), str(name), options, {"root": root, "download": download})
     return data.standardized() if standardize else data
 

@@ -11,16 +11,16 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
-from vae_flows.checks import check_argument, described, require_sample_shape
-from vae_flows.distributions.any_size import OfAnySize, told_in_own_words
+from vae_flows.checks import described, require_sample_shape
+from vae_flows.distributions.validation import ValidatedDistribution
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.tensors.graphs import BackwardMark
-from vae_flows.tensors.shapes import broadcasts, check_expanded, is_dense
+from vae_flows.tensors.shapes import broadcasts, check_expanded, is_dense, is_real
 
 __all__ = ["DiagonalNormal", "RenewedNormal"]
 
 
-class DiagonalNormal(OfAnySize, TorchDistribution):
+class DiagonalNormal(ValidatedDistribution, TorchDistribution):
     r"""The Gaussian of vectors with diagonal covariance, :math:`\log p(z) = \sum_d \log N(z_d; \mu_d, \sigma_d^2)`.
 
     `Normal(loc, scale).to_event(1)` with less work, and for batches and samples of size zero as well.
@@ -31,7 +31,8 @@ class DiagonalNormal(OfAnySize, TorchDistribution):
         validate_args: As for every distribution of torch.
 
     Raises:
-        InvalidInputError: The shapes do not broadcast, or there is no last dimension.
+        InvalidInputError: The shapes do not broadcast, or there is no last dimension; where arguments are validated,
+            a mean that is NaN, or a standard deviation that is not positive.
 
     Example:
         >>> p = DiagonalNormal(torch.zeros(3, 2), torch.ones(2))
@@ -47,14 +48,9 @@ class DiagonalNormal(OfAnySize, TorchDistribution):
             expected = "floating-point tensors loc and scale of shape (*batch, D), on one device"
             got = f"loc {described(loc)}, scale {described(scale)}"
             raise InvalidInputError(complaint("DiagonalNormal", expected, got))
-        if validate_args is not None and not isinstance(validate_args, bool):
-            check_argument("DiagonalNormal validate_args", validate_args, bool | None)
         self.loc, self.scale = torch.broadcast_tensors(loc, scale)
         shape = self.loc.shape
-        try:
-            super().__init__(shape[:-1], shape[-1:], validate_args=validate_args if self.loc.numel() else False)
-        except ValueError as error:
-            raise told_in_own_words(self, "parameters", error) from None
+        super().__init__(shape[:-1], shape[-1:], validate_args=validate_args)
 
     @property
     def arg_constraints(self) -> dict[str, constraints.Constraint]:
@@ -108,13 +104,17 @@ class DiagonalNormal(OfAnySize, TorchDistribution):
             return self.rsample(sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return log p(z), `(*sample, *batch)`, for `value (*sample, *batch, D)`."""
-        if not _is_real(value) or not broadcasts(value.shape, self.loc.shape):
-            expected = f"real values of shape (*sample, {', '.join(map(str, self.loc.shape))})"
+        """Return log p(z), `(*sample, *batch)`, for `value (*sample, *batch, D)`.
+
+        Raises:
+            InvalidInputError: The value is no tensor of real numbers of that shape, on the device of the parameters;
+                where arguments are validated, it is NaN.
+        """
+        loc = self.loc
+        fits = is_real(value) and value.shape[-1:] == loc.shape[-1:] and broadcasts(value.shape, loc.shape)
+        if not fits or value.device != loc.device:
+            expected = f"real numbers of shape (*sample, {', '.join(map(str, loc.shape))}) on {loc.device}"
             raise InvalidInputError(complaint("DiagonalNormal.log_prob", expected, described(value)))
-        if value.device != self.loc.device:
-            expected = f"values on {self.loc.device}"
-            raise InvalidInputError(complaint("DiagonalNormal.log_prob", expected, f"those on {value.device}"))
         if self._validate_args:
             self._validate_sample(value)
         squares = ((value - self.loc) / self.scale).square()
@@ -168,8 +168,3 @@ class RenewedNormal(DiagonalNormal):
         self._mark = BackwardMark()
         self._moments = self._build()
         self._mark.watch(*self._moments)
-
-
-def _is_real(value: object) -> bool:
-    """Whether a value is a tensor of real numbers, integers among them."""
-    return isinstance(value, Tensor) and not value.is_complex() and value.dtype != torch.bool and not value.is_sparse

@@ -12,12 +12,12 @@ from torch.distributions import Distribution, Independent
 from torch.distributions import TransformedDistribution as TorchTransformedDistribution
 from torch.distributions.transforms import Transform
 
-from vae_flows.checks import check_argument, checked, described, require_sample_shape
+from vae_flows.checks import check_argument, described, require_sample_shape
 from vae_flows.distributions.records import Draw, ScoredSample
 from vae_flows.distributions.structure import is_transformed
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.tensors.inference_mode import differentiating
-from vae_flows.tensors.shapes import sum_rightmost
+from vae_flows.tensors.shapes import is_real, sum_rightmost
 from vae_flows.transforms.base import FusedTransform, evaluate_with_score
 from vae_flows.transforms.records import Evaluation
 from vae_flows.transforms.scores import gradient_at
@@ -25,7 +25,6 @@ from vae_flows.transforms.scores import gradient_at
 __all__ = ["draw_from", "evaluate", "require_reparameterized", "rsample_with_score"]
 
 
-@checked
 def rsample_with_score(q: Distribution, sample_shape: Sequence[int] = ()) -> ScoredSample:
     r"""Draw from any reparameterised distribution of PyTorch or Pyro, with log-density and score.
 
@@ -37,7 +36,7 @@ def rsample_with_score(q: Distribution, sample_shape: Sequence[int] = ()) -> Sco
         sample_shape: Shape of the draws, put in front.
 
     Raises:
-        InvalidInputError: q has no reparameterised samples.
+        InvalidInputError: q has no reparameterised samples, or the shape is none.
 
     Example:
         >>> from torch.distributions import Normal
@@ -58,7 +57,7 @@ def draw_from(q: Distribution, sample_shape: Sequence[int] = (), *, with_score: 
         with_score: Whether the record has the score, as `rsample_with_score` returns it.
 
     Raises:
-        InvalidInputError: q has no reparameterised samples.
+        InvalidInputError: q has no reparameterised samples, or the shape is none.
 
     Example:
         >>> from vae_flows.distributions import DiagonalNormal
@@ -101,13 +100,24 @@ def evaluate(q: Distribution, value: Tensor) -> Draw:
         q: The distribution.
         value: `(*sample, *batch, *event)`.
 
+    Raises:
+        InvalidInputError: q is no distribution, or the value no tensor of real numbers. Distributions of the library
+            raise it for every value that they cannot score.
+
     Example:
         >>> from vae_flows.distributions import DiagonalNormal
         >>> evaluate(DiagonalNormal(torch.zeros(2), torch.ones(2)), torch.zeros(3, 2)).log_q
         tensor([-1.8379, -1.8379, -1.8379])
     """
-    if not isinstance(value, Tensor) or value.is_sparse:
-        raise InvalidInputError(complaint("value of evaluate", "a dense tensor", described(value)))
+    if not isinstance(q, Distribution):
+        check_argument("evaluate q", q, Distribution)
+    if not is_real(value):
+        expected = "a tensor of real numbers"
+        raise InvalidInputError(complaint(f"value of {type(q).__name__}", expected, described(value)))
+    return _evaluated(q, value)
+
+
+def _evaluated(q: Distribution, value: Tensor) -> Draw:
     if is_transformed(q):
         if q._validate_args:
             q._validate_sample(value)
@@ -115,9 +125,9 @@ def evaluate(q: Distribution, value: Tensor) -> Draw:
         for transform in reversed(q.transforms):
             evaluations.insert(0, _inverse(transform, point))
             point = evaluations[0].x
-        return _joined(q, value, None, evaluate(q.base_dist, point), evaluations)
+        return _joined(q, value, None, _evaluated(q.base_dist, point), evaluations)
     if isinstance(q, Independent):
-        return _of_larger_events(evaluate(q.base_dist, value), q)
+        return _of_larger_events(_evaluated(q.base_dist, value), q)
     return Draw(value, q.log_prob(value))
 
 

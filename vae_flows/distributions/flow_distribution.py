@@ -11,12 +11,12 @@ from torch.distributions import Distribution
 from torch.distributions.transforms import Transform
 
 from vae_flows.checks import check_argument, require_sample_shape
-from vae_flows.distributions.any_size import OfAnySize
 from vae_flows.distributions.diagonal_normal import DiagonalNormal
 from vae_flows.distributions.evaluation import draw_from, evaluate, rsample_with_score
 from vae_flows.distributions.records import Draw, ScoredSample
 from vae_flows.distributions.structure import determined_by_parts, is_regularized
-from vae_flows.errors import NoClosedFormError, complaint
+from vae_flows.distributions.validation import ValidatedDistribution, check_validate_args
+from vae_flows.errors import InvalidInputError, NoClosedFormError, complaint
 from vae_flows.tensors.shapes import check_expanded
 from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.cached import CachedTransform
@@ -25,7 +25,7 @@ from vae_flows.transforms.permutations import IdentityTransform
 __all__ = ["FlowDistribution", "untransformed"]
 
 
-class FlowDistribution(OfAnySize, TransformedDistribution):
+class FlowDistribution(ValidatedDistribution, TransformedDistribution):
     r"""The law of z = T(z₀): :math:`\log q(z) = \log q_0(z_0) - \log|\det \partial T/\partial z_0|`.
 
     A Pyro distribution with batch shape `*batch` and event shape `(D,)`. Scoring a value that was just drawn costs
@@ -59,10 +59,13 @@ class FlowDistribution(OfAnySize, TransformedDistribution):
             check_argument("FlowDistribution base_distribution", base_distribution, Distribution)
         if not isinstance(given, (list, tuple)) or not all(isinstance(part, Transform) for part in given):
             check_argument("FlowDistribution transforms", given, Transform | Sequence[Transform])
-        if validate_args is not None and not isinstance(validate_args, bool):
-            check_argument("FlowDistribution validate_args", validate_args, bool | None)
+        check_validate_args("FlowDistribution", validate_args)
         cached = [part if isinstance(part, FusedTransform) else CachedTransform(part) for part in given]
-        TransformedDistribution.__init__(self, base_distribution, cached, validate_args=validate_args)
+        try:
+            TransformedDistribution.__init__(self, base_distribution, cached, validate_args=validate_args)
+        except ValueError as error:
+            expected = "a base distribution with the dimensions that the transforms need"
+            raise InvalidInputError(complaint("FlowDistribution", expected, str(error).rstrip("."))) from error
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> FlowDistribution:
         """Return the distribution with another batch shape; its transforms are the same objects."""

@@ -11,12 +11,12 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 
 from vae_flows.checks import checked, described, require_sample_shape
+from vae_flows.distributions.validation import ValidatedDistribution
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.likelihoods.base import UNIT_INTERVAL, Likelihood
 from vae_flows.likelihoods.registry import register_likelihood
 from vae_flows.persistence.configuration import register_class
-from vae_flows.tensors.shapes import broadcasts, check_expanded, is_dense
-from vae_flows.tensors.tracing import all_finite, known
+from vae_flows.tensors.shapes import broadcasts, check_expanded, check_finite, is_dense
 
 __all__ = ["CategoricalLikelihood", "GreyLevels"]
 
@@ -65,16 +65,20 @@ class CategoricalLikelihood(Likelihood):
                     f"Build the decoder with parameters_per_pixel={levels}.",
                 )
             )
-        return GreyLevels(parameters.unflatten(dim, (-1, levels)), self.event_dim)
+        return GreyLevels(parameters.unflatten(dim, (-1, levels)), self.event_dim, validate_args=False)
 
 
-class GreyLevels(TorchDistribution):
+class GreyLevels(ValidatedDistribution, TorchDistribution):
     """Independent pixels, each one of L equidistant grey levels in [0, 1].
 
     Arguments:
         logits: Unnormalised log-probabilities `(*batch, C, L, *rest)`; the levels stay where a convolution leaves them,
             since normalising along that dimension is faster than along a transposed last one.
         event_dim: Number of event dimensions, those of `(C, *rest)`.
+        validate_args: As for every distribution of torch.
+
+    Raises:
+        InvalidInputError: Logits of another kind or with too few dimensions; where arguments are validated, NaN.
 
     Example:
         >>> grey = GreyLevels(torch.zeros(2, 1, 256, 5, 5), event_dim=3)
@@ -83,7 +87,7 @@ class GreyLevels(TorchDistribution):
     """
 
     @checked
-    def __init__(self, logits: Tensor, event_dim: int) -> None:
+    def __init__(self, logits: Tensor, event_dim: int, validate_args: bool | None = None) -> None:
         require_positive("GreyLevels", event_dim=event_dim)
         if not is_dense(logits) or logits.dim() <= event_dim:
             expected = f"a floating-point tensor of more than {event_dim} dimensions"
@@ -92,7 +96,7 @@ class GreyLevels(TorchDistribution):
         self._level_dim = -event_dim
         split = logits.dim() - event_dim - 1
         event_shape = logits.shape[split : split + 1] + logits.shape[split + 2 :]
-        super().__init__(logits.shape[:split], event_shape, validate_args=False)
+        super().__init__(logits.shape[:split], event_shape, validate_args=validate_args)
 
     @property
     def num_levels(self) -> int:
@@ -116,17 +120,22 @@ class GreyLevels(TorchDistribution):
     def expand(self, batch_shape: Sequence[int], _instance: GreyLevels | None = None) -> GreyLevels:
         check_expanded("GreyLevels.expand", self.batch_shape, batch_shape)
         own = self.logits.shape[len(self.batch_shape) :]
-        return GreyLevels(self.logits.expand(*batch_shape, *own), len(self.event_shape))
+        new = GreyLevels(self.logits.expand(*batch_shape, *own), len(self.event_shape), validate_args=False)
+        new._validate_args = self._validate_args
+        return new
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Score grey values `(*sample, *batch, *event)` at their nearest levels.
 
         Raises:
-            InvalidInputError: They have another shape or device. Their range is not checked here: the likelihood does.
+            InvalidInputError: They have another shape or device, or lie outside of [0, 1]. On an accelerator that is
+                looked at only where arguments are validated, as the likelihood has done it already.
         """
         if not is_dense(value) or value.device != self.logits.device or not self._takes(value.shape):
             expected = f"grey values of shape {tuple(self.batch_shape + self.event_shape)} on {self.logits.device}"
             raise InvalidInputError(complaint("GreyLevels.log_prob", expected, described(value)))
+        if self._validate_args:
+            self._validate_sample(value)
         index = (value * (self.num_levels - 1)).round().long().unsqueeze(self._level_dim)
         # Half precision is left here: a sum over pixels would keep only its first digits.
         dtype = torch.promote_types(self.logits.dtype, torch.float32)
@@ -138,9 +147,7 @@ class GreyLevels(TorchDistribution):
         try:
             picked = log_probabilities.gather(self._level_dim, index.expand(*batch, *index.shape[-dims:]))
         except RuntimeError:
-            # Looked at only now: on the way of every step it would be a synchronisation of the device.
-            if known(((index >= 0) & (index < self.num_levels)).all()) is False:  # NaN among them
-                raise InvalidInputError(complaint("GreyLevels.log_prob", "grey values from 0 to 1", "others")) from None
+            self._validate_sample(value)
             raise
         return picked.flatten(len(batch)).sum(-1)
 
@@ -151,14 +158,18 @@ class GreyLevels(TorchDistribution):
         )
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draw grey values `(*sample_shape, *batch, *event)`."""
+        """Draw grey values `(*sample_shape, *batch, *event)`.
+
+        Raises:
+            InvalidInputError: The logits give no probabilities, being NaN or infinite.
+        """
         require_sample_shape("GreyLevels.sample", sample_shape)
+        shape = self._extended_shape(Size(sample_shape))
+        if not shape.numel():
+            return self.logits.new_empty(shape)
         with torch.no_grad():
             logits = self.logits.movedim(self._level_dim, -1)
-            if 0 in Size(sample_shape):  # of which torch draws none
-                return logits.new_zeros(Size(sample_shape) + self.batch_shape + self.event_shape)
             levels = dist.Categorical(logits=logits, validate_args=False)
-            if all_finite(levels.probs) is False:  # logits may be −∞
-                raise InvalidInputError(complaint("probabilities of GreyLevels", "finite numbers", "NaN or infinity"))
+            check_finite("probabilities of GreyLevels", levels.probs)
             index = levels.sample(Size(sample_shape))
             return index.to(logits.dtype) / (self.num_levels - 1)

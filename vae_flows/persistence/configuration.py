@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 
 from torch import nn
 
-from vae_flows.checks import checked
+from vae_flows.checks import checked, require_takes
 from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint, unknown_name
 
 __all__ = [
@@ -107,7 +107,7 @@ def build(description: Any) -> Any:
 
     Raises:
         UnknownNameError: No class is registered under a name.
-        TypeError: A class does not take the arguments.
+        InvalidInputError: A class does not take the arguments.
 
     Example:
         >>> build({"class": "ODESolver", "method": "rk4", "options": {"step_size": 0.1}}).options
@@ -149,7 +149,9 @@ def _built(description: Any) -> Any:
     name = str(description[CLASS])
     if name not in _registered:
         raise unknown_name("registered class", name, _registered)
-    return _registered[name](**arguments)
+    cls = _registered[name]
+    require_takes(f"registered class {name!r}", "arguments that it takes", cls, **arguments)
+    return cls(**arguments)
 
 
 def sizes_in(description: Any) -> Iterator[int]:

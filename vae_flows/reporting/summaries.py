@@ -6,10 +6,9 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Literal
 
-from vae_flows.checks import check_argument, checked, described
+from vae_flows.checks import Measured, checked
 from vae_flows.errors import InvalidInputError, complaint
 
 __all__ = ["Estimate", "PosteriorSummary", "Reference", "Run", "Status", "summarize"]
@@ -17,6 +16,7 @@ __all__ = ["Estimate", "PosteriorSummary", "Reference", "Run", "Status", "summar
 Status = Literal["finished", "failed", "unfinished"]
 
 
+@checked
 @dataclass(frozen=True)
 class Run:
     """One VAE, trained with one seed and tested.
@@ -33,6 +33,11 @@ class Run:
         seconds_per_epoch: Mean duration of an epoch of training.
         parameters: Number of learned values in the whole VAE.
         curve: Validation −ELBO after each epoch in `unit`.
+
+    Numbers may be NaN or infinite, as those of a run are that has diverged.
+
+    Raises:
+        InvalidInputError: An argument is of another kind.
     """
 
     data: str
@@ -40,21 +45,12 @@ class Run:
     seed: int
     status: Status = "finished"
     unit: str = "nats"
-    negative_elbo: float | None = None
-    negative_log_likelihood: float | None = None
-    evaluations_per_solve: float | None = None
-    seconds_per_epoch: float | None = None
+    negative_elbo: Measured | None = None
+    negative_log_likelihood: Measured | None = None
+    evaluations_per_solve: Measured | None = None
+    seconds_per_epoch: Measured | None = None
     parameters: int | None = None
-    curve: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in ("data", "posterior", "unit"):
-            check_argument(f"Run {name}", getattr(self, name), str)
-        check_argument("Run status", self.status, Status)
-        for name in ("negative_elbo", "negative_log_likelihood", "evaluations_per_solve", "seconds_per_epoch"):
-            value = getattr(self, name)  # NaN and infinities are results too
-            if value is not None and (not isinstance(value, Real) or isinstance(value, bool)):
-                raise InvalidInputError(complaint(f"Run {name}", "a number or None", described(value)))
+    curve: tuple[Measured, ...] = ()
 
 
 @dataclass(frozen=True)

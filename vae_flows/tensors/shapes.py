@@ -31,6 +31,7 @@ __all__ = [
     "check_parameters",
     "fold_samples",
     "is_dense",
+    "is_real",
     "sum_rightmost",
     "wrong_parameters",
 ]
@@ -124,6 +125,13 @@ def wrong_parameters(subject: str, shapes: str, **parameters: Tensor) -> Invalid
 def is_dense(value: object) -> bool:
     """Whether a value is a floating-point tensor of the usual layout."""
     return isinstance(value, Tensor) and value.is_floating_point() and value.layout is torch.strided
+
+
+def is_real(value: object) -> bool:
+    """Whether a value is a tensor of floating-point numbers or integers, of the usual layout."""
+    if not isinstance(value, Tensor) or value.layout is not torch.strided:
+        return False
+    return value.is_floating_point() or not (value.is_complex() or value.dtype is torch.bool)
 
 
 def broadcast_batch(name: str, z: Tensor, latent_dim: int | None, batch: Size) -> Size:
