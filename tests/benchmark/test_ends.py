@@ -23,7 +23,7 @@ from pathlib import Path
 from vae_flows.benchmark.local import LocalEngine
 runner = LocalEngine(1, 1, gpus_each=0)
 handle = runner.start(Path(sys.argv[1]))
-print(handle._process.pid, flush=True)
+print(handle._process.number, flush=True)
 {then}
 """
 

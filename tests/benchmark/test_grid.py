@@ -22,6 +22,7 @@ class StubHandle:
 
     def __init__(self, folder: Path, end: Callable[[Path], RunExit]) -> None:
         self.folder, self.end, self.polls, self.stopped = folder, end, 0, False
+        self.begun = True
 
     def poll(self) -> RunExit | None:
         self.polls += 1
@@ -52,10 +53,11 @@ class RecordingMonitor:
 
     def __init__(self) -> None:
         self.outcomes: list[RunOutcome] = []
+        self.begun: list[GridRun] = []
         self.most_at_once = 0
 
     def started(self, cell: GridRun) -> None:
-        pass
+        self.begun.append(cell)
 
     def ended(self, outcome: RunOutcome) -> None:
         self.outcomes.append(outcome)
@@ -141,6 +143,24 @@ def test_no_more_cells_are_under_way_than_the_runner_takes(tmp_path, finish):
     monitor = RecordingMonitor()
     assert len(run_grid(cells, StubRunner(end, workers=3), monitor)) == 7
     assert monitor.most_at_once == 3
+
+
+def test_a_run_that_waits_for_a_place_is_told_of_when_it_begins(tmp_path, finish):
+    """An engine takes more than it has places for: those that wait are not shown as running."""
+    cells = make_cells(tmp_path, "none", "planar")
+    runner, monitor = StubRunner(lambda _: RunExit("stopped")), RecordingMonitor()
+    real = runner.start
+
+    def start(folder: Path) -> StubHandle:
+        handle = real(folder)
+        handle.begun = folder != cells[1].folder
+        return handle
+
+    runner.start = start
+    outcomes = run_grid(cells, runner, monitor)
+    assert monitor.most_at_once == 1
+    assert monitor.begun == list(cells)  # the second ended without having been seen to run
+    assert all(outcome.seconds < 60 for outcome in outcomes)
 
 
 def test_a_run_that_another_process_works_on_is_not_marked_as_failed(tmp_path):

@@ -2,16 +2,14 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from vae_flows.benchmark import local
-from vae_flows.benchmark.engine import RunExit, RunHandle
+from vae_flows.benchmark import local, process
+from vae_flows.benchmark.engine import IN_USE, RunExit, RunHandle
 from vae_flows.benchmark.local import LocalEngine
 from vae_flows.errors import InvalidInputError
 from vae_flows.runs.folder import LOG
@@ -20,15 +18,11 @@ PATIENCE_SECONDS = 30.0
 
 
 @pytest.fixture
-def fake_cell(monkeypatch, tmp_path):
-    """Let the runner start a script instead of `python -m experiments`."""
-    real = subprocess.Popen
+def fake_cell(tmp_path):
+    """Let the engine start a script instead of the command that works on a run."""
 
     def start(script: str, **options: int) -> tuple[RunHandle, Path]:
-        monkeypatch.setattr(
-            local.subprocess, "Popen", lambda command, **rest: real([sys.executable, "-c", script], **rest)
-        )
-        return LocalEngine(**options).start(tmp_path), tmp_path
+        return LocalEngine(**options, command=("-c", script)).start(tmp_path), tmp_path
 
     return start
 
@@ -64,7 +58,7 @@ def test_a_killed_cell_is_told_of_by_the_signal(fake_cell):
 
 
 def test_stopping_ends_the_cell_and_what_it_started(fake_cell, monkeypatch):
-    monkeypatch.setattr(local, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(process, "GRACE_SECONDS", 0.2)
     handle, folder = fake_cell(
         "import signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -89,14 +83,14 @@ def is_alive(process: int) -> bool:
 
 
 def test_a_folder_in_use_is_no_failure(fake_cell):
-    handle, _ = fake_cell(f"import sys; sys.exit({local.IN_USE})")
+    handle, _ = fake_cell(f"import sys; sys.exit({IN_USE})")
     assert wait(handle) == RunExit(in_use=True)
 
 
-def test_cells_get_their_threads_and_find_the_package_from_anywhere(fake_cell):
-    handle, folder = fake_cell(
-        "import os, experiments\nprint(os.environ['OMP_NUM_THREADS'], os.environ['MKL_NUM_THREADS'])", threads=3
-    )
+def test_cells_get_their_threads_and_find_the_package_from_anywhere(fake_cell, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    told = "print(os.environ['OMP_NUM_THREADS'], os.environ['MKL_NUM_THREADS'])"
+    handle, folder = fake_cell(f"import os, vae_flows.version\n{told}", threads=3)
     assert wait(handle) == RunExit(None)
     assert (folder / LOG).read_text() == "3 3\n"
 

@@ -11,8 +11,8 @@ import pytest
 
 from experiments import commands as project
 from experiments.cli import main
+from vae_flows.benchmark.engine import IN_USE
 from vae_flows.benchmark.grid import plan_grid
-from vae_flows.benchmark.local import IN_USE
 from vae_flows.benchmark.presets import PRESETS
 from vae_flows.cli import commands
 from vae_flows.cli.main import OUTPUT_CLOSED

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
-__all__ = ["Engine", "RunExit", "RunHandle"]
+from vae_flows.runs.folder import LOG
+
+__all__ = ["IN_USE", "RUN", "Engine", "RunExit", "RunHandle", "describe_exit", "package_root"]
+
+IN_USE = 75
+"""Exit status of a run whose folder another process works in (EX_TEMPFAIL: try again later)."""
+RUN = ("-m", "vae_flows", "run")
+"""Arguments of Python that, with a folder after them, work on the run there."""
+LOG_LINES = 5
 
 
 @dataclass(frozen=True)
@@ -25,6 +35,11 @@ class RunExit:
 class RunHandle(Protocol):
     """A cell under way."""
 
+    @property
+    def begun(self) -> bool:
+        """Whether it was taken up; until then it waits for a place."""
+        ...
+
     def poll(self) -> RunExit | None:
         """Return how it ended, or `None` while it runs; never waits."""
         ...
@@ -39,9 +54,46 @@ class Engine(Protocol):
 
     @property
     def workers(self) -> int:
-        """How many cells may be under way at once."""
+        """How many cells may be under way at once, those that wait for a place included."""
         ...
 
     def start(self, folder: Path) -> RunHandle:
         """Start the cell whose settings are in `folder`."""
         ...
+
+
+def describe_exit(folder: Path, code: int) -> RunExit:
+    """Word the exit status of a run's process, with the last lines that it printed where it failed.
+
+    Arguments:
+        folder: The run's folder.
+        code: The exit status, or the negative number of the signal that ended the process.
+    """
+    if code in (0, IN_USE):
+        return RunExit(in_use=code == IN_USE)
+    cause = f"ended by signal {_signal_name(-code)}" if code < 0 else f"ended with status {code}"
+    try:
+        with (folder / LOG).open("rb") as log:
+            return RunExit("\n".join([cause, *_last_lines(log)]))
+    except OSError as error:
+        return RunExit(f"{cause}\nits log cannot be read: {error}")
+
+
+def package_root() -> Path:
+    """Return the folder that holds the package, for processes that run where it is not installed."""
+    return Path(__file__).resolve().parents[2]
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of the real-time signals
+        return str(number)
+
+
+def _last_lines(log: IO[bytes], count: int = LOG_LINES, reach: int = 8192) -> list[str]:
+    """Return the last lines that are not empty, from the last `reach` bytes."""
+    size = log.seek(0, os.SEEK_END)
+    log.seek(max(0, size - reach))
+    lines = log.read().decode(errors="replace").splitlines()
+    return [line.rstrip() for line in lines if line.strip()][-count:]

@@ -48,11 +48,19 @@ class RunOutcome:
     error: str | None = None
 
 
+@dataclass
+class _UnderWay:
+    """A run that an engine has, and when it was seen to have begun."""
+
+    handle: RunHandle
+    start: float | None = None
+
+
 class GridMonitor(Protocol):
     """What is told of a grid's progress."""
 
     def started(self, cell: GridRun) -> None:
-        """A cell was started."""
+        """A cell has begun."""
         ...
 
     def ended(self, outcome: RunOutcome) -> None:
@@ -125,7 +133,7 @@ def run_grid(cells: Sequence[GridRun], runner: Engine, monitor: GridMonitor) -> 
         prepare(cell.folder, cell.settings)
     outcomes: list[RunOutcome] = []
     waiting = list(reversed(cells))
-    under_way: dict[GridRun, tuple[RunHandle, float]] = {}
+    under_way: dict[GridRun, _UnderWay] = {}
 
     def end(outcome: RunOutcome) -> None:
         outcomes.append(outcome)
@@ -143,19 +151,22 @@ def run_grid(cells: Sequence[GridRun], runner: Engine, monitor: GridMonitor) -> 
                 except FileError as error:
                     end(_conclude(cell, RunExit(f"could not be started: {error}"), 0.0))
                     continue
-                under_way[cell] = (handle, time.monotonic())
-                monitor.started(cell)
-            for cell, (handle, start) in list(under_way.items()):
-                if (exited := handle.poll()) is not None:
+                under_way[cell] = _UnderWay(handle)
+            for cell, job in list(under_way.items()):
+                exited = job.handle.poll()
+                if job.start is None and (job.handle.begun or exited is not None):
+                    job.start = time.monotonic()
+                    monitor.started(cell)
+                if exited is not None:
                     del under_way[cell]
-                    end(_conclude(cell, exited, time.monotonic() - start))
-            monitor.running(list(under_way))
+                    end(_conclude(cell, exited, time.monotonic() - (job.start or 0.0)))
+            monitor.running([cell for cell, job in under_way.items() if job.start is not None])
             if under_way:
                 time.sleep(POLL_SECONDS)
     finally:
         # All at once, and to the end even when the user grows impatient: threads outlive a second interrupt.
         with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda running: running[0].stop(), under_way.values()))
+            list(pool.map(lambda job: job.handle.stop(), under_way.values()))
     return tuple(outcomes)
 
 

@@ -7,8 +7,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+from vae_flows.benchmark.engine import IN_USE
 from vae_flows.benchmark.grid import plan_grid, run_grid
-from vae_flows.benchmark.local import IN_USE, LocalEngine
+from vae_flows.benchmark.local import LocalEngine
 from vae_flows.benchmark.monitor import open_monitor
 from vae_flows.benchmark.presets import find_preset
 from vae_flows.benchmark.report import REPORT_FILES, render_tables, write_report
