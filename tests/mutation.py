@@ -7,8 +7,9 @@ module in a copy of the tree, and gives the score: cosmic-ray alone takes one co
 all of its ten thousand faults, and writes them into the working tree.
 
 A line is drawn first and then a fault on it, so that a table of coefficients does not outweigh what is done with it.
-Faults that no test can meet, in annotations and without `@staticmethod`, and those that any test finds, such as a shift
-of bits of a tensor, are left out. A fault is found when a test fails or takes too long.
+Faults that no test can meet, in annotations, in the defaults of abstract methods and without `@staticmethod`, and those
+that any test finds, such as a shift of bits of a tensor, are left out. A fault is found when a test fails or takes too
+long.
 """
 
 from __future__ import annotations
@@ -43,10 +44,16 @@ TESTS = {
         "tests/persistence/test_configuration.py",
     ],
     "vae_flows/transforms": ["tests/transforms", "tests/flows"],
+    "vae_flows/flows": ["tests/flows", "tests/test_posterior.py", "tests/persistence/test_configuration.py"],
+    "vae_flows/likelihoods": ["tests/test_likelihoods.py", "tests/test_likelihood_contract.py"],
+    "vae_flows/evaluation": ["tests/evaluation", "tests/test_objectives.py"],
     "vae_flows/objectives.py": ["tests/test_objectives.py", "tests/test_vae.py"],
     "vae_flows/distributions": ["tests/test_distributions.py", "tests/test_posterior.py", "tests/flows"],
 }
 """Where the tests of a folder or a file are, beside its doctests and the file of its name."""
+
+OF_ALL = ["tests/test_wrong_calls.py"]
+"""Tests that are generated for every module, the last to run."""
 
 SWAPS = {
     "Binary": "Add_Sub Sub_Add Mul_Div Div_Mul Mul_Add Add_Mul Pow_Mul",
@@ -99,7 +106,7 @@ def faults_in(module: Path) -> Iterator[Fault]:
 
     text = (ROOT / module).read_text(encoding="utf-8")
     nodes, tree = list(ast_nodes(get_ast(text))), ast.parse(text)
-    unmet, signs = [*_annotations(tree), *_static_decorators(tree)], list(_signs(tree))
+    unmet, signs = [*_annotations(tree), *_abstract_defaults(tree), *_static_decorators(tree)], list(_signs(tree))
     for name in OPERATORS:
         operator = get_operator(f"core/{name}")()
         places = [start for node in nodes for start, _ in operator.mutation_positions(node)]
@@ -115,6 +122,16 @@ def _annotations(tree: ast.AST) -> Iterator[Span]:
         for part in (getattr(node, "annotation", None), getattr(node, "returns", None)):
             if isinstance(part, ast.expr):
                 yield (part.lineno, part.col_offset), _end(part)
+
+
+def _abstract_defaults(tree: ast.AST) -> Iterator[Span]:
+    """Yield where defaults of abstract methods are, which those that fill them in give again."""
+    for node in ast.walk(tree):
+        decorators = [part.id for part in getattr(node, "decorator_list", ()) if isinstance(part, ast.Name)]
+        if isinstance(node, ast.FunctionDef) and "abstractmethod" in decorators:
+            for default in (*node.args.defaults, *node.args.kw_defaults):
+                if default is not None:
+                    yield (default.lineno, default.col_offset), _end(default)
 
 
 def _static_decorators(tree: ast.AST) -> Iterator[Span]:
@@ -153,7 +170,7 @@ def suite_of(module: Path) -> list[str]:
     """Return what to run for a module, the likeliest to fail first."""
     (place,) = (name for name in TESTS if module.is_relative_to(name))
     near = Path("tests", *module.parent.parts[1:], f"test_{module.stem}.py")
-    return [str(module), *([str(near)] if (ROOT / near).exists() else []), *TESTS[place]]
+    return [str(module), *([str(near)] if (ROOT / near).exists() else []), *TESTS[place], *OF_ALL]
 
 
 class Copies:

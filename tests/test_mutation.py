@@ -49,6 +49,16 @@ def test_decorators_of_static_methods_are_left_alone() -> None:
     assert any(fault.operator == "RemoveDecorator" for fault in faults_in(Path("vae_flows/ode/stepping.py")))
 
 
+def test_defaults_of_abstract_methods_are_left_alone() -> None:
+    pytest.importorskip("cosmic_ray")
+    module = Path("vae_flows/ode/fields.py")
+    rows = (mutation.ROOT / module).read_text(encoding="utf-8").splitlines()
+    (abstract,) = (number for number, row in enumerate(rows, 1) if "of_tensors: bool = True" in row)
+    faults = list(faults_in(module))
+    assert abstract not in {fault.line for fault in faults}
+    assert any(fault.operator == "ReplaceTrueWithFalse" for fault in faults)
+
+
 @pytest.mark.parametrize(
     ("fault", "limit", "passes"),
     [("", 60, True), ("assert 1 + 1 == 3", 60, False), ("__import__('time').sleep(60)", 3, False)],
@@ -57,6 +67,7 @@ def test_a_fault_is_found_where_tests_fail_or_do_not_end(
     fault: str, limit: float, passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(mutation.TESTS, str(SHAPES), ["tests/test_errors.py"])
+    monkeypatch.setattr(mutation, "OF_ALL", [])
     source = (mutation.ROOT / SHAPES).read_text(encoding="utf-8")
     copies = Copies(tmp_path, 1)
     assert copies.pass_tests(SHAPES, f"{source}\n{fault}\n", limit) == passes
