@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -110,3 +112,28 @@ def test_16_bit_models_draw_score_and_learn(flow: str, dtype: torch.dtype) -> No
         gradient = parameter.grad
         assert isinstance(gradient, Tensor), name
         assert gradient.isfinite().all(), name
+
+
+def saved_by(function: Callable[[], object]) -> int:
+    """Count the tensors that are kept for a backward pass."""
+    saved: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        saved.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        function()
+    return len(saved)
+
+
+@pytest.mark.parametrize("flow", DISCRETE)
+def test_what_refines_and_checks_an_inverse_keeps_nothing_for_the_backward_pass(flow: str) -> None:
+    context, z = torch.randn(5, 8), torch.randn(5, 6)
+    counts = {}
+    for dtype in (torch.float32, torch.float64):
+        posterior = vf.AmortizedPosterior(6, 8, flow=flow).to(dtype)
+        q = posterior(context.to(dtype))
+        counts[dtype] = saved_by(lambda q=q, dtype=dtype: q.log_prob(z.to(dtype)))
+    # The inverse in float64 is the same; parameters are converted, which keeps nothing.
+    assert counts[torch.float32] == counts[torch.float64] > 0
