@@ -28,16 +28,17 @@ INSTALLED = [name for name in VALID if name not in NEEDED or find_spec(NEEDED[na
 
 # Results, which are made by the library and only read by others.
 RECORDS = {
-    "ActiveUnits", "Bound", "CalibrationResult", "DensityIntegral", "Draw", "Draws", "ELBO", "EpochRecord",
-    "Estimate", "EvaluationResult", "ImportanceBounds", "InferenceGap", "InformationResult", "LayerUpdate",
+    "ActiveUnits", "AggregateDraws", "Bound", "CalibrationResult", "DensityIntegral", "Draw", "Draws", "ELBO", "EpochRecord",
+    "Estimate", "EvaluationResult", "FlowPaths", "ImportanceBounds", "InferenceGap", "InformationResult", "LayerUpdate",
     "LikelihoodProgress", "LikelihoodResult", "MeanEstimate", "Moments",
-    "MonteCarloEstimate", "Networks", "PairedDifference", "PosteriorSummary",
+    "MonteCarloEstimate", "Networks", "PairedDifference", "PosteriorGrid", "PosteriorSummary",
     "RankBand", "RankHistogram", "Ranking", "Reference", "RoundTripError", "ScoredSample", "Table", "TraceNoise",
     "TrainingResult", "TwoSampleResult", "WeightDiagnostics", "WorkCount", "WorkMeter",
 }  # fmt: skip
 # Base classes to be derived from.
 EXTENDED = {
-    "AugmentedField", "ConditionedDynamics", "Divergence", "Examples", "FusedTransform", "Regularizer", "VectorField",
+    "AugmentedField", "ConditionedDynamics", "Divergence", "Examples", "FusedTransform", "Recorded", "Regularizer",
+    "VectorField",
 }  # fmt: skip
 # What derived classes write and the library calls, with arguments that it has made or checked itself.
 HOOKS = {
@@ -50,7 +51,7 @@ HOOKS = {
 # Without arguments of their own, or with those of another library; checked by their derived classes' rows; and what
 # reads files, whose own tests damage those.
 ELSEWHERE = {
-    "activation", "extra_repr", "get_config", "upgrade_config", "unbind", "push_to_hub", "Likelihood.forward",
+    "activation", "extra_repr", "get_config", "to_record", "upgrade_config", "unbind", "push_to_hub", "Likelihood.forward",
     "load_weights",
     # Called with a distribution that an objective has checked already.
     "exact_where_cheap", "for_nonlinear_bound", "is_estimated", "is_regularized",

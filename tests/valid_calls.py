@@ -43,6 +43,7 @@ __all__ = ["VALID"]
 
 LATENT, CONTEXT, BATCH = 2, 3, 4
 SHAPE = (1, 4, 4)
+SHEET = {"title": "title", "width": "column"}
 SOLVER = vf.ODESolver("euler", options={"step_size": 0.5})
 
 
@@ -159,7 +160,8 @@ def store() -> Path:
 
 
 def run(seed: int = 0) -> reporting.Run:
-    return reporting.Run("data", "planar", seed, negative_elbo=1.0, curve=(2.0, 1.0))
+    measured = {"seconds_per_epoch": 3.0, "epoch_seconds": (3.0, 3.0), "epoch_evaluations": (14.0, 20.0)}
+    return reporting.Run("data", "planar", seed, negative_elbo=1.0, curve=(2.0, 1.0), **measured)
 
 
 def summaries() -> tuple[reporting.PosteriorSummary, ...]:
@@ -168,6 +170,15 @@ def summaries() -> tuple[reporting.PosteriorSummary, ...]:
 
 def table() -> reporting.Table:
     return reporting.results_table(summaries())
+
+
+def table_vae() -> vf.VAE:
+    parts = MLPEncoder((2,), (4,), CONTEXT), MLPDecoder(LATENT, (2,), (4,)), posterior()
+    return vf.VAE(*parts, vf.likelihoods.GaussianLikelihood(scale=1.0, event_dim=1))
+
+
+def ranks() -> vf.evaluation.CalibrationResult:
+    return vf.evaluation.CalibrationResult(torch.randint(0, 10, (20, 1)), num_draws=9)
 
 
 def drawn(q: Any) -> object:
@@ -561,6 +572,9 @@ VALID: dict[str, Callable[[], ValidCall]] = {
     **_methods("ReverseTransform", lambda: vf.transforms.ReverseTransform(LATENT, Size())),
     **_methods("SylvesterTransform", lambda: VALID["SylvesterTransform"]().target(*_sylvester().values())),
     **_methods("InverseAutoregressiveTransform", lambda: small_iaf()(torch.zeros(CONTEXT))),
+    "ContinuousTransform.until": lambda: ValidCall(
+        ContinuousTransform(lambda t, z: -z, solver=SOLVER).until, {"fraction": 0.5}, applied
+    ),
     **_methods("ContinuousTransform", lambda: ContinuousTransform(lambda t, z: -z, solver=SOLVER)),
     "IdentityTransform": lambda: ValidCall(
         vf.transforms.IdentityTransform, {"latent_dim": LATENT, "batch_shape": Size(), "cache_size": 1}, applied
@@ -1032,11 +1046,68 @@ VALID: dict[str, Callable[[], ValidCall]] = {
     ),
     "Table.to_markdown": lambda: ValidCall(table().to_markdown),
     "Table.to_rich": lambda: ValidCall(table().to_rich),
-    "plot_curves": lambda: ValidCall(reporting.plot_curves, {"runs": [run()], "title": "curves"}),
-    "plot_results": lambda: ValidCall(
-        reporting.plot_results, {"runs": [run()], "summaries": summaries(), "title": "results"}
+    "posterior_grid": lambda: ValidCall(
+        vf.evaluation.posterior_grid, {"vae": vae(), "x": images(), "num_cells": 8, "seed": 0}
     ),
-    "image_grid": lambda: ValidCall(reporting.image_grid, {"rows": {"row": torch.rand(3, 1, 4, 4)}, "title": "images"}),
+    "flow_paths": lambda: ValidCall(vf.evaluation.flow_paths, {"q": density(), "num_samples": 3, "num_steps": 2}),
+    "plot_curves": lambda: ValidCall(reporting.plot_curves, {"runs": [run()], **SHEET}),
+    "plot_elbo_by_time": lambda: ValidCall(reporting.plot_elbo_by_time, {"runs": [run()], **SHEET}),
+    "plot_evaluations_by_epoch": lambda: ValidCall(reporting.plot_evaluations_by_epoch, {"runs": [run()], **SHEET}),
+    "plot_costs": lambda: ValidCall(reporting.plot_costs, {"runs": [run()], **SHEET}),
+    "plot_results": lambda: ValidCall(reporting.plot_results, {"runs": [run()], "summaries": summaries(), **SHEET}),
+    "image_grid": lambda: ValidCall(reporting.image_grid, {"rows": {"row": torch.rand(3, 1, 4, 4)}, **SHEET}),
+    "plot_reconstructions": lambda: ValidCall(
+        reporting.plot_reconstructions, {"models": {"planar": vae()}, "x": images(), "seed": 0, **SHEET}
+    ),
+    "plot_samples": lambda: ValidCall(reporting.plot_samples, {"models": vae(), "count": 3, "seed": 0, **SHEET}),
+    "plot_traversals": lambda: ValidCall(
+        reporting.plot_traversals,
+        {"vae": vae(), "x": images()[:1], "latents": [0], "num_latents": 1, "num_steps": 3, "seed": 0, **SHEET},
+    ),
+    "plot_interpolations": lambda: ValidCall(
+        reporting.plot_interpolations,
+        {
+            "vae": vae(),
+            "start": images(),
+            "end": images(),
+            "num_steps": 3,
+            "path": "spherical",
+            "seed": 0,
+            **SHEET,
+        },
+    ),
+    "plot_marginals": lambda: ValidCall(
+        reporting.plot_marginals,
+        {"vae": table_vae(), "data": torch.rand(6, 2), "names": ["a", "b"], "count": 5, "seed": 0, **SHEET},
+    ),
+    "plot_posteriors": lambda: ValidCall(
+        reporting.plot_posteriors, {"models": {"planar": vae()}, "x": images(), "num_cells": 8, "seed": 0, **SHEET}
+    ),
+    "draw_aggregate": lambda: ValidCall(
+        reporting.draw_aggregate, {"vae": vae(), "data": levels(), "count": 5, "projection": "active", "seed": 0}
+    ),
+    "plot_aggregate_posterior": lambda: ValidCall(
+        reporting.plot_aggregate_posterior,
+        {"vae": vae(), "data": levels(), "count": 5, "projection": "pca", "seed": 0, **SHEET},
+    ),
+    "plot_rank_histograms": lambda: ValidCall(
+        reporting.plot_rank_histograms,
+        {"result": ranks(), "num_bins": 5, "probability": 0.9, "names": ["a"], **SHEET},
+    ),
+    "plot_calibration_ecdf": lambda: ValidCall(
+        reporting.plot_calibration_ecdf, {"result": ranks(), "probability": 0.9, "names": ["a"], **SHEET}
+    ),
+    "plot_pareto_k": lambda: ValidCall(
+        reporting.plot_pareto_k,
+        {"diagnostics": {"planar": vf.evaluation.WeightDiagnostics(torch.ones(3), torch.rand(3), 100)}, **SHEET},
+    ),
+    "plot_inference_gaps": lambda: ValidCall(
+        reporting.plot_inference_gaps,
+        {"gaps": {"planar": vf.evaluation.InferenceGap(*torch.rand(5, 3), torch.rand(3, 2))}, **SHEET},
+    ),
+    "save_figure": lambda: ValidCall(
+        reporting.save_figure, {"figure": reporting.plot_curves([run()]), "path": folder() / "figure.svg"}
+    ),
 }
 
 

@@ -181,6 +181,8 @@ def _to_run(cell: Mapping[str, Any]) -> Run:
         seconds_per_epoch=sum(seconds) / len(seconds) if seconds else None,
         parameters=cell["parameters"],
         curve=tuple(bound / scale for bound in history["validation_negative_elbo"]),
+        epoch_seconds=tuple(seconds),
+        epoch_evaluations=tuple(count for count in history["evaluations_per_solve"] if count is not None),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
@@ -118,6 +119,28 @@ class ContinuousTransform(FusedTransform):
     def last_solve(self) -> WorkCount | None:
         """Work of the latest solve, `None` before the first; the record of an evaluation has that evaluation's."""
         return None if self._meter is None else self._meter.read()
+
+    @checked
+    def until(self, fraction: float) -> ContinuousTransform:
+        """Return the map from z(0) to where the path is after a part of the time, z(`fraction` · T).
+
+        Arguments:
+            fraction: Above 0 and at most 1.
+
+        Raises:
+            InvalidInputError: It is not.
+
+        Example:
+            >>> transform = ContinuousTransform(lambda t, z: -z, integration_time=1.0, divergence="exact")
+            >>> halfway = transform.until(0.5)(torch.ones(2))
+            >>> torch.allclose(halfway, torch.full((2,), -0.5).exp(), atol=1e-4)
+            True
+        """
+        if not 0 < fraction <= 1:
+            raise InvalidInputError(complaint("ContinuousTransform.until fraction", "above 0, at most 1", fraction))
+        part = copy.copy(self)  # which remembers no evaluation
+        part.integration_time = self.integration_time * fraction
+        return part
 
     def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         evaluation = self.forward_evaluation(x)

@@ -31,6 +31,7 @@ from vae_flows.evaluation.monte_carlo import (
     estimate_kl_divergence,
     estimate_moments,
 )
+from vae_flows.evaluation.posterior_grid import FlowPaths, PosteriorGrid, flow_paths, posterior_grid
 from vae_flows.evaluation.two_sample import TwoSampleResult, compare_aggregate_posterior, kernel_two_sample_test
 from vae_flows.evaluation.uniformity import RankBand, RankHistogram
 
@@ -40,6 +41,7 @@ __all__ = [
     "CalibrationResult",
     "DensityIntegral",
     "EvaluationResult",
+    "FlowPaths",
     "ImportanceBounds",
     "InferenceGap",
     "InformationResult",
@@ -49,6 +51,7 @@ __all__ = [
     "Moments",
     "MonteCarloEstimate",
     "PairedDifference",
+    "PosteriorGrid",
     "RankBand",
     "RankHistogram",
     "Ranking",
@@ -67,11 +70,13 @@ __all__ = [
     "estimate_likelihood",
     "estimate_moments",
     "evaluate",
+    "flow_paths",
     "importance_weighted_bounds",
     "inference_gap",
     "kernel_two_sample_test",
     "local_context",
     "paired_difference",
+    "posterior_grid",
     "rank_posteriors",
     "round_trip_error",
     "sample_log_weights",

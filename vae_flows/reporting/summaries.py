@@ -6,12 +6,12 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from vae_flows.checks import Measured, checked
 from vae_flows.errors import InvalidInputError, complaint
 
-__all__ = ["Estimate", "PosteriorSummary", "Reference", "Run", "Status", "summarize"]
+__all__ = ["Estimate", "PosteriorSummary", "Recorded", "Reference", "Run", "Status", "summarize"]
 
 Status = Literal["finished", "failed", "unfinished"]
 
@@ -33,6 +33,8 @@ class Run:
         seconds_per_epoch: Mean duration of an epoch of training.
         parameters: Number of learned values in the whole VAE.
         curve: Validation −ELBO after each epoch in `unit`.
+        epoch_seconds: Wall-clock time of each epoch.
+        epoch_evaluations: Evaluations of the dynamics in one ODE solve, the mean of each epoch; empty without one.
 
     Numbers may be NaN or infinite, as those of a run are that has diverged.
 
@@ -51,6 +53,20 @@ class Run:
     seconds_per_epoch: Measured | None = None
     parameters: int | None = None
     curve: tuple[Measured, ...] = ()
+    epoch_seconds: tuple[Measured, ...] = ()
+    epoch_evaluations: tuple[Measured, ...] = ()
+
+    def to_record(self) -> Run:
+        """Return the run itself, as `vf.Run` returns one of these."""
+        return self
+
+
+class Recorded(Protocol):
+    """What tables and plots take for a run: a `Run` of these, or the `vf.Run` of a folder."""
+
+    def to_record(self) -> Run:
+        """Return its numbers."""
+        ...
 
 
 @dataclass(frozen=True)
