@@ -28,7 +28,8 @@ INSTALLED = [name for name in VALID if name not in NEEDED or find_spec(NEEDED[na
 
 # Results, which are made by the library and only read by others.
 RECORDS = {
-    "ActiveUnits", "AggregateDraws", "Bound", "CalibrationResult", "DensityIntegral", "Draw", "Draws", "ELBO", "EpochRecord",
+    "ActiveUnits", "AggregateDraws", "Bound", "CalibrationResult", "DensityIntegral", "Draw", "Draws", "ELBO",
+    "EpochRecord",
     "Estimate", "EvaluationResult", "FlowPaths", "ImportanceBounds", "InferenceGap", "InformationResult", "LayerUpdate",
     "LikelihoodProgress", "LikelihoodResult", "MeanEstimate", "Moments",
     "MonteCarloEstimate", "Networks", "PairedDifference", "PosteriorGrid", "PosteriorSummary",
@@ -51,7 +52,8 @@ HOOKS = {
 # Without arguments of their own, or with those of another library; checked by their derived classes' rows; and what
 # reads files, whose own tests damage those.
 ELSEWHERE = {
-    "activation", "extra_repr", "get_config", "to_record", "upgrade_config", "unbind", "push_to_hub", "Likelihood.forward",
+    "activation", "extra_repr", "get_config", "to_record", "upgrade_config", "unbind", "push_to_hub",
+    "Likelihood.forward",
     "load_weights",
     # Called with a distribution that an objective has checked already.
     "exact_where_cheap", "for_nonlinear_bound", "is_estimated", "is_regularized",

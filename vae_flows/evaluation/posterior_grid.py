@@ -203,5 +203,5 @@ def _zoomed(grid: PosteriorGrid, low: Tensor, high: Tensor) -> tuple[Tensor, Ten
         least = torch.where(used, centres, math.inf).amin(-1) - width[:, axis] / 2
         most = torch.where(used, centres, -math.inf).amax(-1) + width[:, axis] / 2
         corners.append((least, most))
-    closer = (torch.stack([corner[place] for corner in corners], -1) for place in (0, 1))
-    return _square(*closer, MARGIN)
+    low, high = (torch.stack([corner[place] for corner in corners], -1) for place in (0, 1))
+    return _square(low, high, MARGIN)

@@ -62,7 +62,7 @@ def plot_rank_histograms(
     shown = min(len(labels), MOST_PANELS)
     across = min(shown, 2 if sheet.is_narrow else 4)
     down = -(-shown // across)
-    figure, panels = new_plot(sheet, 0.55 + 1.3 * down, down, across, title=title, sharex=True, sharey=True)
+    figure, panels = new_plot(sheet, 0.55 + 1.3 * down, down, across, title=title, sharey=True)
     edges = np.linspace(0, result.num_draws + 1, num_bins + 1)
     for place, axes in enumerate(panels.flat):
         if place >= shown:
@@ -72,9 +72,12 @@ def plot_rank_histograms(
         axes.axhline(len(result.ranks) / num_bins, color=MUTED, linewidth=0.8, zorder=1)
         counts = histogram.counts[:, place].double().numpy()
         axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=COLOURS[5], edgecolor="white", alpha=0.85)
-        dress(axes, sheet, title=labels[place])
+        below = place + across >= shown
+        dress(axes, sheet, title=labels[place], x=f"rank, {result.num_draws} draws" if below else "")
         axes.set_xlim(0, result.num_draws + 1)
-    _label_outer(figure, sheet.font, f"rank among {result.num_draws} draws", "simulations")
+        axes.locator_params(axis="x", nbins=4)
+        if place % across == 0:
+            axes.set_ylabel("simulations", fontsize=sheet.font, color=INK)
     handles = [Patch(color=COLOURS[5]), Patch(color=BAND)]
     add_legend(figure, sheet, handles, ["ranks", f"{100 * probability:g} % of uniform bins"])
     return figure
@@ -255,8 +258,3 @@ def _parameter_names(owner: str, result: CalibrationResult, names: Sequence[str]
     if len(labels) != count or len(set(labels)) != count:
         raise InvalidInputError(complaint(f"{owner} names", f"{count} different names", labels))
     return labels
-
-
-def _label_outer(figure: Plot, font: float, x: str, y: str) -> None:
-    figure.supxlabel(x, fontsize=font, color=INK)
-    figure.supylabel(y, fontsize=font, color=INK)

@@ -5,6 +5,7 @@ Means of p(x | z) are smoother than what the model says data look like: where it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Size, Tensor
 
-from vae_flows.checks import checked
+from vae_flows.checks import checked, described
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.evaluation.batches import examples_for
 from vae_flows.extras import needing
@@ -22,6 +23,7 @@ from vae_flows.randomness import seeded
 from vae_flows.reporting.plots.images import image_grid
 from vae_flows.reporting.plots.looks import looks_of
 from vae_flows.reporting.plots.sheets import Plot, Width, add_legend, dress, new_plot, sheet_of
+from vae_flows.tensors.shapes import is_dense
 from vae_flows.vae import VAE
 
 with needing("plots"):
@@ -34,7 +36,7 @@ DRAWS, PRIOR_DRAWS = 64, 2000
 """Draws whose mean is the code of an image, and draws of the prior that say how far a latent reaches."""
 PERCENT = 0.01
 """What of the prior lies beyond either end of a traversal."""
-MOST_VALUES, BINS = 12, 30
+MOST_VALUES, MOST_BINS = 12, 30
 """Columns of a table that are drawn, and bins of a histogram."""
 
 
@@ -259,7 +261,7 @@ def plot_marginals(
     if len(labels) != x.shape[-1]:
         raise InvalidInputError(complaint("plot_marginals names", f"{x.shape[-1]} names", len(labels)))
     across = min(columns, 2 if sheet.is_narrow else 4)
-    down = -(-columns // across)
+    down, bins = -(-columns // across), min(MOST_BINS, max(4, math.isqrt(len(x))))
     figure, panels = new_plot(sheet, 0.4 + 1.35 * down, down, across, title=title)
     data_look, model_look = looks_of(["none", "ffjord"]).values()
     styles = [
@@ -276,7 +278,7 @@ def plot_marginals(
         for _, values, style in styles:
             column = values[:, place].double().clamp(low, high).cpu().numpy()
             axes.hist(
-                column, bins=BINS, range=(low, high), density=True, histtype="step", linewidth=sheet.line, **style
+                column, bins=bins, range=(low, high), density=True, histtype="step", linewidth=sheet.line, **style
             )
         dress(axes, sheet, x=labels[place])
         axes.set_yticks([])
@@ -341,8 +343,8 @@ def _between(start: Tensor, end: Tensor, num_steps: int, path: Literal["linear",
 
 def _checked_images(subject: str, vae: VAE, x: Tensor) -> NDArray[Any]:
     """Return images as they are drawn, having checked that they are ones that the model takes."""
-    if x.dim() != vae.likelihood.event_dim + 1 or not len(x):
-        raise InvalidInputError(complaint(subject, "one batch of images", f"shape {tuple(x.shape)}"))
+    if not is_dense(x) or x.is_meta or x.dim() != vae.likelihood.event_dim + 1 or not len(x):
+        raise InvalidInputError(complaint(subject, "one batch of images", described(x)))
     images = _as_images(subject, x)
     vae.encode(x)  # checks their values
     return images

@@ -52,8 +52,8 @@ def plot_posteriors(
     r"""Draw the posteriors of models with two latents: the true one on a grid, q, and the paths of its flow.
 
     One row for each example and model. The true posterior, :math:`p(x|z)\,p(z) / \int p(x|z)\,p(z)\,dz`, is that of the
-    row's own decoder; both densities have one scale. In the panel of q stands KL(q ‖ p) in nats, the gap between log p(x)
-    and the ELBO.
+    row's own decoder; both densities have one scale. In the panel of q stands KL(q ‖ p) in nats, that between
+    log p(x) and the ELBO.
 
     Arguments:
         models: A model, or several by name; each is put in evaluation mode meanwhile.
@@ -232,8 +232,8 @@ def draw_aggregate(
     centre = z.mean(0)
     _, deviations, axes = torch.linalg.svd(z - centre, full_matrices=False)
     shares = (deviations.square() / deviations.square().sum())[:2].tolist()
-    names = tuple(f"component {place + 1} ({100 * share:.0f} % of the variance)" for place, share in enumerate(shares))
-    told = f"principal components of q(z), {size} latents"
+    names = tuple(f"component {place + 1} ({100 * share:.0f} %)" for place, share in enumerate(shares))
+    told = f"principal components of {size} latents (share of variance)"
     return AggregateDraws((z - centre) @ axes[:2].T, (prior - centre) @ axes[:2].T, (names[0], names[1]), told)
 
 

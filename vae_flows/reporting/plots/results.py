@@ -7,9 +7,13 @@ from collections.abc import Iterable, Sequence
 
 from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.extras import needing
 from vae_flows.reporting.plots.looks import INK, looks_of
 from vae_flows.reporting.plots.sheets import Plot, Width, dress, name_rows, new_plot, sheet_of, write_beside
 from vae_flows.reporting.summaries import Estimate, PosteriorSummary, Recorded, Run
+
+with needing("plots"):
+    from matplotlib.ticker import EngFormatter
 
 __all__ = ["plot_costs", "plot_results"]
 
@@ -93,9 +97,7 @@ def plot_costs(runs: Iterable[Recorded], *, title: str = "", width: Width = "scr
     for axes, (label, estimates) in zip(panels.flat, costs.items(), strict=True):
         for index, (name, estimate) in enumerate(zip(names, estimates, strict=True)):
             if estimate is None:
-                axes.text(
-                    0.01, index, "none", transform=axes.get_yaxis_transform(), va="center", fontsize=sheet.font - 1
-                )
+                write_beside(axes, index, "–", sheet.font)
                 continue
             axes.barh(index, estimate.mean, 0.62, color=looks[name].colour, xerr=estimate.std, ecolor=INK)
             write_beside(
@@ -105,6 +107,7 @@ def plot_costs(runs: Iterable[Recorded], *, title: str = "", width: Width = "scr
         name_rows(axes, names)
         axes.set_xlim(left=0)
         axes.locator_params(axis="x", nbins=4)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 100k
     return figure
 
 
