@@ -182,7 +182,7 @@ def _to_run(cell: Mapping[str, Any]) -> Run:
         parameters=cell["parameters"],
         curve=tuple(bound / scale for bound in history["validation_negative_elbo"]),
         epoch_seconds=tuple(seconds),
-        epoch_evaluations=tuple(count for count in history["evaluations_per_solve"] if count is not None),
+        epoch_evaluations=tuple(count for count in history.get("evaluations_per_solve", ()) if count is not None),
     )
 
 
