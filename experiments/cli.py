@@ -13,8 +13,8 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS: Mapping[str, Command] = {
     **library.COMMANDS,
-    "density": Command(density, "the same command keeps finished densities and begins the last one anew"),
-    "regularizers": Command(regularizers, "the same command keeps finished runs and begins the last one anew"),
+    "density": Command(density, None, "the same command keeps finished densities and begins the last one anew"),
+    "regularizers": Command(regularizers, None, "the same command keeps finished runs and begins the last one anew"),
     "speed": Command(speed),
 }
 

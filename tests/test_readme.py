@@ -71,7 +71,7 @@ def test_data_of_ones_own_are_compared_as_it_is_shown(tmp_path, monkeypatch):
     np.savez(tmp_path / "grey.npz", images=generator.randint(0, 256, (60, 9, 11)).astype(np.uint8))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    quick = "--accelerator cpu --set training.max_epochs=1 network.hidden_dims=[16] evaluation.importance_samples=0"
+    quick = "--accelerator cpu --training.max-epochs 1 --network.hidden-dims 16 --evaluation.importance-samples 0"
     for line in shell.strip().splitlines():
         words = shlex.split(line, comments=True)
         assert words[0] == "vae-flows"

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, wraps
 from numbers import Integral, Real
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -37,6 +38,7 @@ __all__ = [
     "check_argument",
     "checked",
     "described",
+    "expectation",
     "require_device",
     "require_finite",
     "require_sample_shape",
@@ -58,6 +60,7 @@ _PLAIN = {
     str: "a string",
     Tensor: "a tensor",
     NoneType: "None",
+    Path: "a path",
     None: "None",
 }
 
@@ -151,7 +154,7 @@ def check_argument(subject: str, value: object, annotation: Any) -> None:
     remedy = ""
     if isinstance(value, type) and any(isinstance(part, type) for part in _alternatives(annotation)):
         remedy = f"Give an object: {value.__name__}(…)."
-    raise InvalidInputError(complaint(subject, _expectation(annotation), described(value), remedy))
+    raise InvalidInputError(complaint(subject, expectation(annotation), described(value), remedy))
 
 
 def described(value: object) -> str:
@@ -344,23 +347,29 @@ def _fits_protocol(value: object, protocol: Any) -> bool:
     return all(hasattr(value, member) for member in members)
 
 
-def _expectation(annotation: Any) -> str:
+def expectation(annotation: Any) -> str:
+    """Say what an annotation describes, as messages have it.
+
+    Example:
+        >>> expectation(tuple[int, ...]), expectation(float | None)
+        ('a sequence with entries each an integer', 'a finite number or None')
+    """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation in _PLAIN:
         return _PLAIN[annotation]
     if origin in (Union, UnionType):
-        *first, last = [_expectation(part) for part in arguments]
+        *first, last = [expectation(part) for part in arguments]
         return f"{', '.join(first)} or {last}"
     if origin is Literal:
         return " or ".join(map(repr, arguments))
     if origin is Callable or annotation is Callable:
         return "a callable"
     if origin is tuple and arguments[-1:] != (...,):
-        return f"{len(arguments)} entries: {', '.join(map(_expectation, arguments))}"
+        return f"{len(arguments)} entries: {', '.join(map(expectation, arguments))}"
     if origin is not None and issubclass(origin, Mapping):
-        return f"a mapping from {_expectation(arguments[0])} to {_expectation(arguments[1])}"
+        return f"a mapping from {expectation(arguments[0])} to {expectation(arguments[1])}"
     if origin is not None and issubclass(origin, Iterable):
-        return f"a sequence with entries each {_expectation(arguments[0])}"
+        return f"a sequence with entries each {expectation(arguments[0])}"
     name = getattr(annotation, "__name__", str(annotation))
     return f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"
 

@@ -13,7 +13,7 @@ import pytest
 from vae_flows.benchmark.presets import PRESETS
 from vae_flows.persistence.files import exclusive
 from vae_flows.runs.folder import prepare
-from vae_flows.runs.settings import override
+from vae_flows.runs.settings import with_changes
 
 SECONDS = 60.0  # for a process to come up on a busy machine
 GONE = 2.0  # for a worker to end with its parent
@@ -46,8 +46,13 @@ def wait_until_gone(process: int, seconds: float) -> float:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """A run that would take for ever."""
-    tiny = ["max_images=60", "training.max_epochs=1000000", "compute.accelerator=cpu", "training.patience=1000000"]
-    prepare(tmp_path / "run", override(PRESETS["smoke"].settings("caltech101-silhouettes", "none", 0), tiny))
+    tiny = {
+        "max_images": 60,
+        "training.max_epochs": 1000000,
+        "compute.accelerator": "cpu",
+        "training.patience": 1000000,
+    }
+    prepare(tmp_path / "run", with_changes(PRESETS["smoke"].settings("caltech101-silhouettes", "none", 0), tiny))
     return tmp_path / "run"
 
 
@@ -85,8 +90,8 @@ def test_a_worker_ends_with_its_parent_whatever_ended_that(worker, folder, numbe
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=str)
 def test_a_benchmark_ends_its_runs_at_once_and_marks_none_as_failed(tmp_path, number):
-    sizes = ["--set", "max_images=60", "training.batch_size=30", "evaluation.importance_samples=0"]
-    long = [*sizes, "training.max_epochs=100000", "training.patience=100000"]
+    sizes = ["--max-images", "60", "--training.batch-size", "30", "--evaluation.importance-samples", "0"]
+    long = [*sizes, "--training.max-epochs", "100000", "--training.patience", "100000"]
     command = [sys.executable, "-m", "experiments", "benchmark", "--preset", "smoke", "--posteriors", "none"]
     command += ["--folder", str(tmp_path), "--workers", "1", "--accelerator", "cpu"]
     parent = subprocess.Popen([*command, *long], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

@@ -15,13 +15,13 @@ from vae_flows.runs.execution import execute
 from vae_flows.runs.folder import METRICS, load_settings, prepare
 
 SMOKE = PRESETS["smoke"]
-TINY = ["max_images=40", "training.batch_size=20", "training.max_epochs=1", "evaluation.importance_samples=2"]
+TINY = {"max_images": 40, "training.batch_size": 20, "training.max_epochs": 1, "evaluation.importance_samples": 2}
 ZUKO = pytest.param("zuko:NSF", marks=pytest.mark.skipif(find_spec("zuko") is None, reason="zuko is not installed"))
 
 
 @pytest.mark.parametrize("posterior", ["pyro:spline_autoregressive", ZUKO])
 def test_a_run_goes_from_settings_to_report(posterior: str, tmp_path: Path) -> None:
-    (cell,) = plan_grid(SMOKE, tmp_path, posteriors=[posterior], overrides=[*TINY, "compute.accelerator=cpu"])
+    (cell,) = plan_grid(SMOKE, tmp_path, posteriors=[posterior], changes={**TINY, "compute.accelerator": "cpu"})
     assert cell.folder == tmp_path / "caltech101-silhouettes" / posterior.replace(":", "-") / "seed-0"
     prepare(cell.folder, cell.settings)
     assert load_settings(cell.folder).posterior == posterior
@@ -36,7 +36,7 @@ def test_a_run_goes_from_settings_to_report(posterior: str, tmp_path: Path) -> N
 
 def test_options_reach_the_flow(tmp_path: Path) -> None:
     (cell,) = plan_grid(
-        SMOKE, tmp_path, posteriors=["pyro:planar"], overrides=[*TINY, "posterior_options.hidden_dims=[7]"]
+        SMOKE, tmp_path, posteriors=["pyro:planar"], changes={**TINY, "posterior_options.hidden_dims": (7,)}
     )
     assert cell.settings.posterior_options == {"hidden_dims": (7,)}
 

@@ -92,7 +92,7 @@ def test_a_plan_is_posteriors_by_data_by_seeds(tmp_path):
 
 
 def test_a_plan_takes_overrides_and_drops_repeats(tmp_path):
-    (cell,) = plan_grid(SMOKE, tmp_path, posteriors=["none", "none"], overrides=["training.max_epochs=9"])
+    (cell,) = plan_grid(SMOKE, tmp_path, posteriors=["none", "none"], changes={"training.max_epochs": 9})
     assert cell.settings == replace(cell.settings, training=replace(SMOKE.training, max_epochs=9))
 
 
@@ -224,7 +224,7 @@ def test_a_cell_that_leaves_no_metrics_has_failed(tmp_path):
 def test_other_settings_in_a_folder_are_refused_before_anything_starts(tmp_path, finish):
     cells = make_cells(tmp_path, "none", "planar")
     run_grid(cells[1:], StubRunner(lambda _: RunExit("stopped")), RecordingMonitor())
-    changed = plan_grid(SMOKE, tmp_path, posteriors=["none", "planar"], overrides=["latent_dim=7"])
+    changed = plan_grid(SMOKE, tmp_path, posteriors=["none", "planar"], changes={"latent_dim": 7})
     runner = StubRunner(lambda _: RunExit())
     with pytest.raises(InvalidInputError, match=r"planar/seed-0: .*latent_dim = 4 \(asked for: 7\).*--folder"):
         run_grid(changed, runner, RecordingMonitor())

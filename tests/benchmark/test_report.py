@@ -98,7 +98,7 @@ def test_runs_of_two_versions_of_the_code_are_told(tmp_path, finish):
 
 
 def test_paths_of_the_machine_are_not_published(tmp_path, finish):
-    (cell,) = plan_grid(PRESETS["smoke"], tmp_path, posteriors=["none"], overrides=["data_path=/home/someone/x.mat"])
+    (cell,) = plan_grid(PRESETS["smoke"], tmp_path, posteriors=["none"], changes={"data_path": "/home/someone/x.mat"})
     write_json(cell.folder / "settings.json", {})
     finish(cell)
     assert "someone" not in collect_results(tmp_path).to_json()

@@ -22,7 +22,7 @@ from vae_flows.persistence.json_files import read_json, write_json
 from vae_flows.runs import execution
 from vae_flows.runs.execution import execute
 from vae_flows.runs.folder import FAILURE, METRICS, SETTINGS, load_settings, prepare
-from vae_flows.runs.settings import EvaluationSettings, NetworkSettings, RunSettings, override
+from vae_flows.runs.settings import EvaluationSettings, NetworkSettings, RunSettings, with_changes
 
 SMOKE = ["--preset", "smoke", "--accelerator", "cpu"]
 WRITERS = {
@@ -106,8 +106,13 @@ def test_a_disk_that_cannot_be_written_to_is_told(command, number, places, capsy
 
 @pytest.fixture
 def finished(no_colour) -> Path:
-    tiny = ["max_images=60", "training.max_epochs=1", "evaluation.importance_samples=0", "compute.accelerator=cpu"]
-    (cell,) = plan_grid(PRESETS["smoke"], no_colour / "grid", posteriors=["none"], overrides=tiny)
+    tiny = {
+        "max_images": 60,
+        "training.max_epochs": 1,
+        "evaluation.importance_samples": 0,
+        "compute.accelerator": "cpu",
+    }
+    (cell,) = plan_grid(PRESETS["smoke"], no_colour / "grid", posteriors=["none"], changes=tiny)
     prepare(cell.folder, cell.settings)
     execute(cell.folder)
     return cell.folder
@@ -223,7 +228,7 @@ def test_a_folder_that_is_removed_during_a_run_is_an_error(finished, monkeypatch
 
 def test_only_what_concerns_the_test_may_change_before_it(finished):
     settings = load_settings(finished)
-    other = override(settings, ["evaluation.importance_samples=3", "evaluation.batch_size=7"])
+    other = with_changes(settings, {"evaluation.importance_samples": 3, "evaluation.batch_size": 7})
     with pytest.raises(InvalidInputError, match="expected a new folder or a run with the same settings"):
         prepare(finished, other)  # it is finished
     (finished / METRICS).unlink()
@@ -232,7 +237,7 @@ def test_only_what_concerns_the_test_may_change_before_it(finished):
     assert (execute(finished) or {})["test"]["importance_samples"] == 3
     (finished / METRICS).unlink()
     with pytest.raises(InvalidInputError, match=r"training.max_epochs = 1 \(asked for: 2\)"):
-        prepare(finished, override(other, ["evaluation.importance_samples=4", "training.max_epochs=2"]))
+        prepare(finished, with_changes(other, {"evaluation.importance_samples": 4, "training.max_epochs": 2}))
 
 
 @pytest.mark.parametrize(
@@ -333,10 +338,15 @@ def test_settings_are_checked_when_they_are_made(kind, wrong):
 
 
 @pytest.mark.parametrize(
-    "assignment",
-    ["evaluation.importance_samples=-1", "evaluation.batch_size=true", "evaluation.chunk_size=x", "evaluation=5"],
+    "flag",
+    [
+        ["--evaluation.importance-samples", "-1"],
+        ["--evaluation.batch-size", "True"],
+        ["--evaluation.chunk-size", "x"],
+        ["--evaluation", "5"],
+    ],
 )
-def test_wrong_settings_of_the_test_are_told_before_the_training(assignment, no_colour, capsys):
-    assert main(["train", "--posterior", "none", *SMOKE, "--set", assignment]) == 1
+def test_wrong_settings_of_the_test_are_told_before_the_training(flag, no_colour, capsys):
+    assert main(["train", "--posterior", "none", *SMOKE, *flag]) == 1
     assert one_line(capsys)
     assert list(no_colour.iterdir()) == []

@@ -16,12 +16,25 @@ from vae_flows.errors import VAEFlowsError
 from vae_flows.runs.execution import execute
 from vae_flows.runs.folder import METRICS
 
-TINY = ["max_images=60", "training.batch_size=30", "training.max_epochs=1", "evaluation.importance_samples=2"]
-SMOKE = ["--preset", "smoke", "--accelerator", "cpu", "--set", *TINY]
+TINY = [
+    "--max-images",
+    "60",
+    "--training.batch-size",
+    "30",
+    "--training.max-epochs",
+    "1",
+    "--evaluation.importance-samples",
+    "2",
+]
+SMOKE = ["--preset", "smoke", "--accelerator", "cpu", *TINY]
+# More orthogonal columns than there are latents.
+TOO_MANY = ["--posteriors", "sylvester-orthogonal", "planar", "--sylvester-orthogonal.num-orthogonal", "99"]
 
 
 class DoneHandle:
     """A cell that ran while it was started."""
+
+    begun = True
 
     def __init__(self, end: RunExit) -> None:
         self.end = end
@@ -66,7 +79,7 @@ def test_every_command_has_help(command, capsys, no_colour):
         (["benchmark", "--preset", "quik"], "error: preset: expected one of paper, quick, smoke, got 'quik'"),
         (["benchmark", "--posteriors", "plannar"], "Did you mean 'planar'"),
         (["benchmark", "--data", "mnist-statc"], "Did you mean 'mnist-static'"),
-        (["benchmark", "--set", "latents=3"], "error: setting: expected one of"),
+        (["benchmark", "--latents", "3"], "Did you mean '--latent-dim'"),
         (["train", "--preset", "quik"], "error: preset"),
         (["train", "--devices", "0"], "error: ComputeSettings devices: expected"),
         (["train", "--posterior", "plannar"], "Did you mean 'planar'"),
@@ -152,13 +165,12 @@ def test_benchmark_reports_and_publishes(no_colour, capsys, monkeypatch):
 
 def test_a_posterior_that_fails_does_not_stop_the_others(no_colour, capsys, monkeypatch):
     monkeypatch.setattr(commands, "LocalEngine", InProcessRunner)
-    # Posteriors without a flow take no options.
-    assert main(["benchmark", "--posteriors", "none", "planar", *SMOKE, "posterior_options.num_layers=2"]) == 1
+    assert main(["benchmark", *TOO_MANY, *SMOKE]) == 1
     captured = capsys.readouterr()
-    assert "failed: caltech101-silhouettes none seed 0" in captured.err
-    assert "does not take these options" in captured.err
+    assert "failed: caltech101-silhouettes sylvester-orthogonal seed 0" in captured.err
+    assert "expected num_orthogonal at most latent_dim = 4, got 99" in captured.err
     table = Path("runs/smoke/table.md").read_text()
-    assert "| none | failed | failed |" in table
+    assert "| sylvester-orthogonal | failed | failed |" in table
     assert "1 of 2 runs failed." in table
 
 
@@ -168,12 +180,12 @@ def test_a_real_grid_of_processes(tmp_path):
         command = [sys.executable, "-m", "experiments", "benchmark", "--folder", str(tmp_path), "--workers", "2"]
         return subprocess.run([*command, *SMOKE, *arguments], capture_output=True, text=True, check=False)
 
-    first = benchmark("posterior_options.num_layers=2", "--posteriors", "none", "planar")
+    first = benchmark(*TOO_MANY)
     assert first.returncode == 1
     assert "ended with status 1" in first.stderr
-    assert "does not take these options" in first.stderr
-    again = benchmark("posterior_options.num_layers=2", "--posteriors", "none", "planar")
+    assert "num_orthogonal" in first.stderr
+    again = benchmark(*TOO_MANY)
     assert "planar seed 0: finished before" in again.stdout
-    assert "none seed 0: started" in again.stdout
-    log = tmp_path / "caltech101-silhouettes" / "none" / "seed-0" / "log.txt"
-    assert log.read_text().count("does not take these options") == 2
+    assert "sylvester-orthogonal seed 0: started" in again.stdout
+    log = tmp_path / "caltech101-silhouettes" / "sylvester-orthogonal" / "seed-0" / "log.txt"
+    assert log.read_text().count("num_orthogonal") == 2

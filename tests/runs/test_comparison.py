@@ -10,7 +10,7 @@ from vae_flows.benchmark.grid import GridRun
 from vae_flows.benchmark.presets import PRESETS
 from vae_flows.errors import DataError, InvalidInputError
 from vae_flows.runs.folder import prepare
-from vae_flows.runs.settings import override
+from vae_flows.runs.settings import with_changes
 
 SMOKE = PRESETS["smoke"]
 HISTORY = {"best_epoch": 2, "stopped_early": False, "training_seconds": 4.0, "posterior_parameters": 10}
@@ -30,9 +30,9 @@ TEST = {
 
 @pytest.fixture
 def make(tmp_path, finish):
-    def make(place: str, posterior: str, seed: int, bound: float | None, *changes: str) -> None:
+    def make(place: str, posterior: str, seed: int, bound: float | None, **changes: int) -> None:
         folder = tmp_path / place
-        settings = override(SMOKE.settings("caltech101-silhouettes", posterior, seed), changes)
+        settings = with_changes(SMOKE.settings("caltech101-silhouettes", posterior, seed), changes)
         prepare(folder, settings)
         if bound is not None:
             extra = {"versions": {}, "hardware": {}, **HISTORY, "test": TEST | {"negative_elbo": bound}}
@@ -44,7 +44,7 @@ def make(tmp_path, finish):
 def test_seeds_are_summed_up_and_settings_that_differ_told(make, tmp_path):
     for seed, bound in ((0, 100.0), (1, 102.0)):
         make(f"a/none/{seed}", "none", seed, bound)
-    make("b/narrow", "planar", 0, 99.0, "latent_dim=2")
+    make("b/narrow", "planar", 0, 99.0, latent_dim=2)
     make("b/wide", "planar", 0, 98.0)
     make("b/late", "iaf", 0, None)
     table = vf.compare([tmp_path / "a", tmp_path / "b"])

@@ -21,13 +21,13 @@ from vae_flows.runs import execution
 from vae_flows.runs.build import build_data, build_vae
 from vae_flows.runs.execution import evaluate_run, execute
 from vae_flows.runs.folder import BEST, FAILURE, IMAGES, METRICS, SETTINGS, load_settings, prepare
-from vae_flows.runs.settings import EvaluationSettings, RunSettings, override
+from vae_flows.runs.settings import EvaluationSettings, RunSettings, with_changes
 
-TINY = ["max_images=60", "training.batch_size=30", "evaluation.importance_samples=2", "compute.accelerator=cpu"]
+TINY = {"max_images": 60, "training.batch_size": 30, "evaluation.importance_samples": 2, "compute.accelerator": "cpu"}
 
 
-def make_settings(posterior: str = "planar", data: str = "caltech101-silhouettes", *changes: str) -> RunSettings:
-    return override(PRESETS["smoke"].settings(data, posterior, 3), [*TINY, *changes])
+def make_settings(posterior: str = "planar", data: str = "caltech101-silhouettes", **changes: object) -> RunSettings:
+    return with_changes(PRESETS["smoke"].settings(data, posterior, 3), {**TINY, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_initial_weights_follow_from_the_seed_and_leave_the_callers_random_numbe
     assert torch.equal(torch.get_rng_state(), before)
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
-    moved = build_vae(override(settings, ["training.seed=4"]), data)
+    moved = build_vae(with_changes(settings, {"training.seed": 4}), data)
     assert not torch.equal(next(first.parameters()), next(moved.parameters()))
 
 
@@ -126,15 +126,15 @@ def test_frey_faces_are_categorical_with_bounded_variance_in_bits():
 @pytest.mark.slow
 @pytest.mark.parametrize("data", PAPER.data)
 def test_the_paper_preset_builds_and_gives_a_bound(data):
-    settings = override(PAPER.settings(data, "ffjord", 0), ["max_images=2"])
+    settings = with_changes(PAPER.settings(data, "ffjord", 0), {"max_images": 2})
     loaded = build_data(settings)
     vae = build_vae(settings, loaded)
     assert torch.isfinite(vae.elbo(loaded.train.batch()).elbo).all()
 
 
 def test_flow_and_solver_options_reach_the_flow():
-    options = ["posterior_options.hidden_dims=[7]", "posterior_options.solver.rtol=0.01"]
-    settings = make_settings("ffjord", "caltech101-silhouettes", *options)
+    options = {"posterior_options.hidden_dims": (7,), "posterior_options.solver.rtol": 0.01}
+    settings = make_settings("ffjord", "caltech101-silhouettes", **options)
     flow = build_vae(settings, build_data(settings)).posterior.flow
     assert isinstance(flow, FFJORD)
     assert any(parameter.shape[0] == 7 for parameter in flow.parameters())
@@ -144,8 +144,9 @@ def test_flow_and_solver_options_reach_the_flow():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"solver": 3}, InvalidInputError, "a mapping such as"),
-        ({"solver": {"speed": 3}}, InvalidInputError, "settings of vf.ODESolver.*speed"),
+        ({"solver": 3}, InvalidInputError, "option 'solver': ODESolver: expected a mapping"),
+        ({"solver": {"speed": 3}}, InvalidInputError, "option 'solver': ODESolver: expected fields among .*speed"),
+        ({"eval_solver": {"rtol": -1}}, InvalidInputError, "option 'eval_solver': ODESolver rtol"),
         ({"layers": 3}, InvalidInputError, "does not take these options"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,15 @@ from vae_flows.persistence.json_files import read_json, write_json
 from vae_flows.runs import Run, RunHistory, RunSettings
 from vae_flows.runs.execution import execute
 from vae_flows.runs.folder import EPOCHS, FAILURE, METRICS, prepare
-from vae_flows.runs.settings import override
+from vae_flows.runs.settings import with_changes
 
-TINY = ["max_images=60", "training.batch_size=30", "evaluation.importance_samples=2", "compute.accelerator=cpu"]
+TINY = {"max_images": 60, "training.batch_size": 30, "evaluation.importance_samples": 2, "compute.accelerator": "cpu"}
 
 
-def tiny(*changes: str, posterior: str = "planar", data: str = "caltech101-silhouettes") -> RunSettings:
-    return override(PRESETS["smoke"].settings(data, posterior, 3), [*TINY, *changes])
+def tiny(
+    changes: Mapping[str, object] | None = None, posterior: str = "planar", data: str = "caltech101-silhouettes"
+) -> RunSettings:
+    return with_changes(PRESETS["smoke"].settings(data, posterior, 3), {**TINY, **(changes or {})})
 
 
 @pytest.fixture(scope="module")
@@ -122,12 +125,12 @@ def test_runs_on_a_table_and_on_colour_pictures(tmp_path):
     np.savetxt(tmp_path / "table.csv", generator.randn(60, 3), delimiter=",", header="a,b,c", comments="")
     np.savez(tmp_path / "colour.npz", images=generator.randint(0, 256, (60, 8, 6, 3)).astype(np.uint8))
     for name, likelihood, changes in (
-        ("table.csv", "GaussianLikelihood", ["standardize=true"]),
-        ("table.csv", "StudentTLikelihood", ["likelihood=student-t"]),
-        ("colour.npz", "DiscretizedLogisticLikelihood", []),
+        ("table.csv", "GaussianLikelihood", {"standardize": True}),
+        ("table.csv", "StudentTLikelihood", {"likelihood": "student-t"}),
+        ("colour.npz", "DiscretizedLogisticLikelihood", {}),
     ):
         folder = tmp_path / likelihood
-        prepare(folder, tiny("training.batch_size=20", *changes, data=str(tmp_path / name)))
+        prepare(folder, tiny({"training.batch_size": 20, **changes}, data=str(tmp_path / name)))
         execute(folder)
         run = vf.Run(folder)
         vae = run.load_model()

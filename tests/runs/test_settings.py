@@ -1,4 +1,4 @@
-"""Settings survive JSON, tell their differences, and take assignments."""
+"""Settings survive JSON, tell their differences, and take changes."""
 
 import json
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 from vae_flows.benchmark.presets import PRESETS
 from vae_flows.errors import InvalidInputError, UnknownNameError
 from vae_flows.persistence.records import differences, from_plain, to_plain
-from vae_flows.runs.settings import NetworkSettings, RunSettings, override
+from vae_flows.runs.settings import NetworkSettings, RunSettings, with_changes
 from vae_flows.training import ComputeSettings, TrainingSettings
 
 SETTINGS = RunSettings(
@@ -74,31 +74,42 @@ def test_differences_name_both_values():
     assert differences(SETTINGS, through_json(SETTINGS)) == {}
 
 
-def test_assignments_change_settings():
-    changed = override(
+def test_changes_are_made_by_dotted_name():
+    changed = with_changes(
         SETTINGS,
-        ["training.max_epochs=7", "network.kind=conv", "variance_bounds=null", "posterior_options.activation=tanh"],
+        {
+            "training.max_epochs": 7,
+            "network.kind": "conv",
+            "variance_bounds": None,
+            "posterior_options.activation": "tanh",
+        },
     )
     assert changed.training == replace(SETTINGS.training, max_epochs=7)
     assert changed.network.kind == "conv"
     assert changed.variance_bounds is None
     assert changed.posterior_options == {**SETTINGS.posterior_options, "activation": "tanh"}
-    assert override(SETTINGS, ["posterior_options.solver.rtol=0.1"]).posterior_options["solver"]["rtol"] == 0.1
+    assert with_changes(SETTINGS, {"posterior_options.solver.rtol": 0.1}).posterior_options["solver"]["rtol"] == 0.1
     fresh = replace(SETTINGS, posterior_options={})
-    assert override(fresh, ["posterior_options.solver.rtol=0.1"]).posterior_options == {"solver": {"rtol": 0.1}}
+    assert with_changes(fresh, {"posterior_options.solver.rtol": 0.1}).posterior_options == {"solver": {"rtol": 0.1}}
 
 
-@pytest.mark.parametrize("assignment", ["latent_dims=3", "training.epochs=3", "latent_dim.size=3", "nothing.at.all=1"])
-def test_an_unknown_setting_is_named_with_its_neighbours(assignment):
+@pytest.mark.parametrize("name", ["latent_dims", "training.epochs", "latent_dim.size", "nothing.at.all"])
+def test_an_unknown_setting_is_named_with_its_neighbours(name):
     with pytest.raises(UnknownNameError, match=r"setting: expected one of .*latent_dim.*got"):
-        override(SETTINGS, [assignment])
+        with_changes(SETTINGS, {name: 3})
 
 
-def test_an_assignment_needs_a_value():
-    with pytest.raises(InvalidInputError, match="expected name=value, got 'latent_dim'"):
-        override(SETTINGS, ["latent_dim"])
+def test_options_do_not_outlive_what_they_belong_to():
+    assert with_changes(SETTINGS, {"posterior": "iaf"}).posterior_options == {}
+    assert with_changes(SETTINGS, {"posterior": "ffjord"}) == SETTINGS
+    options = {"iaf": {"num_layers": 2}, "ffjord": {"rank": 3}, "planar": {"num_layers": 1}}
+    assert with_changes(SETTINGS, {"posterior": "iaf"}, options).posterior_options == {"num_layers": 2}
+    assert with_changes(SETTINGS, {}, options).posterior_options == {**SETTINGS.posterior_options, "rank": 3}
+    heavy = with_changes(SETTINGS, {"likelihood": "student-t", "likelihood_options.degrees_of_freedom": 3.0})
+    assert heavy.likelihood_options == {"degrees_of_freedom": 3.0}
+    assert with_changes(heavy, {"likelihood": None}).likelihood_options == {}
 
 
 def test_values_are_checked_by_their_record():
     with pytest.raises(InvalidInputError, match="max_epochs"):
-        override(SETTINGS, ["training.max_epochs=-1"])
+        with_changes(SETTINGS, {"training.max_epochs": -1})

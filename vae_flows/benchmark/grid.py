@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from vae_flows.benchmark.engine import Engine, RunExit, RunHandle
 from vae_flows.benchmark.presets import Preset
@@ -17,10 +17,9 @@ from vae_flows.errors import FileError, InvalidInputError, UnknownNameError, com
 from vae_flows.flows import find_flow
 from vae_flows.persistence.json_files import write_json
 from vae_flows.runs.folder import FAILURE, METRICS, folder_of, prepare
-from vae_flows.runs.settings import RunSettings, override
-from vae_flows.training import ComputeSettings
+from vae_flows.runs.settings import RunSettings, with_changes
 
-__all__ = ["GridMonitor", "GridRun", "RunOutcome", "plan_grid", "run_grid"]
+__all__ = ["GridMonitor", "GridRun", "RunOutcome", "grid_settings", "plan_grid", "run_grid"]
 
 POLL_SECONDS = 0.2
 
@@ -73,37 +72,69 @@ class GridMonitor(Protocol):
 
 
 def plan_grid(
-    preset: Preset,
+    source: Preset | Sequence[RunSettings],
     root: Path,
     *,
     posteriors: Sequence[str] = (),
     data: Sequence[str] = (),
     seeds: Sequence[int] = (),
-    compute: ComputeSettings | None = None,
-    overrides: Sequence[str] = (),
+    changes: Mapping[str, Any] | None = None,
+    flow_options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[GridRun, ...]:
-    """Return the cells of a preset's grid, those of one data set together, the seeds of one posterior together.
+    """Return the cells of a grid, those of one data set together, the seeds of one posterior together.
 
     Arguments:
-        preset: Where settings come from.
+        source: Where settings come from: a preset, or settings of runs.
         root: Folder of the grid.
-        posteriors: Instead of the preset's.
-        data: Instead of the preset's: names, or paths of files and folders.
-        seeds: Instead of the preset's.
-        compute: Device, precision, processes.
-        overrides: Settings to change in every cell, as `override` takes them.
+        posteriors: Instead of the source's.
+        data: Instead of the source's: names, or paths of files and folders.
+        seeds: Instead of the source's.
+        changes: Settings to change in every cell, by dotted name.
+        flow_options: Options to change by posterior, by dotted name.
 
     Raises:
         UnknownNameError: A posterior, a data set or a setting is not known.
         InvalidInputError: A posterior's flow is in a package that is not installed.
+
+    Example:
+        >>> from vae_flows.benchmark.presets import PRESETS
+        >>> (cell,) = plan_grid(PRESETS["smoke"], Path("runs"), posteriors=["planar"], changes={"latent_dim": 3})
+        >>> cell.label, cell.settings.latent_dim
+        ('caltech101-silhouettes planar seed 0', 3)
     """
-    chosen = (data or preset.data, posteriors or preset.posteriors, seeds or preset.seeds)
-    _check_data(chosen[0])
-    for name in chosen[1]:
-        find_flow(name)
-    grid = dict.fromkeys(itertools.product(*chosen))
-    settings = [override(preset.settings(*names, compute=compute), overrides) for names in grid]
-    return tuple(GridRun(folder_of(root, cell), cell) for cell in settings)
+    cells: dict[Path, GridRun] = {}
+    for settings in grid_settings(source, posteriors=posteriors, data=data, seeds=seeds):
+        changed = with_changes(settings, changes or {}, flow_options)
+        cell = GridRun(folder_of(root, changed), changed)
+        if cells.setdefault(cell.folder, cell).settings != changed:
+            expected, remedy = "one run for each data set, posterior and seed", "Compare them in folders of their own."
+            raise InvalidInputError(complaint(f"settings for {cell.label}", expected, "two that differ", remedy))
+    return tuple(cells.values())
+
+
+def grid_settings(
+    source: Preset | Sequence[RunSettings],
+    *,
+    posteriors: Sequence[str] = (),
+    data: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+) -> tuple[RunSettings, ...]:
+    """Return the settings of each cell of a grid before any changes; the arguments are those of `plan_grid`."""
+    if isinstance(source, Preset):
+        chosen = (data or source.data, posteriors or source.posteriors, seeds or source.seeds)
+        cells = [source.settings(*names) for names in itertools.product(*chosen)]
+    else:
+        axes = {"data": data, "posterior": posteriors, "training.seed": seeds}
+        given = {name: values for name, values in axes.items() if values}
+        cells = [
+            with_changes(settings, dict(zip(given, values, strict=True)))
+            for settings in source
+            for values in itertools.product(*given.values())
+        ]
+    _check_data([settings.data for settings in cells])
+    for posterior in dict.fromkeys(settings.posterior for settings in cells):
+        find_flow(posterior)
+    return tuple(cells)
 
 
 def _check_data(names: Sequence[str]) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from vae_flows.benchmark.engine import IN_USE
-from vae_flows.benchmark.grid import plan_grid, run_grid
+from vae_flows.benchmark.grid import grid_settings, plan_grid, run_grid
 from vae_flows.benchmark.local import LocalEngine
 from vae_flows.benchmark.monitor import open_monitor
-from vae_flows.benchmark.presets import find_preset
+from vae_flows.benchmark.presets import Preset, find_preset
 from vae_flows.benchmark.report import REPORT_FILES, render_tables, write_report
 from vae_flows.cli.console import open_console
+from vae_flows.cli.flags import Alias, Group
+from vae_flows.cli.run_flags import NO_CHANGES, Changes, changes_flags
 from vae_flows.data import available_data_sets, load
 from vae_flows.errors import FolderInUseError, InvalidInputError, complaint
 from vae_flows.evaluation import EvaluationResult
@@ -25,8 +28,8 @@ from vae_flows.runs.build import build_data, build_vae
 from vae_flows.runs.comparison import compare as compare_runs
 from vae_flows.runs.execution import evaluate_run, execute, is_main_process
 from vae_flows.runs.folder import METRICS, folder_of, load_settings, prepare
-from vae_flows.runs.settings import RunSettings, override
-from vae_flows.training import ComputeSettings
+from vae_flows.runs.settings import RunSettings, with_changes
+from vae_flows.runs.settings_files import read_settings, settings_text
 
 with needing("cli"):
     import tyro
@@ -34,45 +37,62 @@ with needing("cli"):
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["benchmark", "compare", "data", "evaluate", "flows", "report", "run", "train"]
+__all__ = [
+    "benchmark",
+    "benchmark_flags",
+    "compare",
+    "data",
+    "evaluate",
+    "flows",
+    "report",
+    "run",
+    "train",
+    "train_flags",
+]
 
 RUNS = Path("runs")
-ANY_DEVICE = ComputeSettings()
+PRESET, DATA, POSTERIOR = "quick", "caltech101-silhouettes", "ffjord"
 
 Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
-Assignments = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="NAME=VALUE ...")]
+SettingsFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
 
 
 def train(
-    data: str = "caltech101-silhouettes",
-    posterior: str = "ffjord",
-    preset: str = "quick",
-    seed: int = 0,
+    data: str | None = None,
+    posterior: str | None = None,
+    preset: str | None = None,
+    settings: SettingsFile = None,
+    seed: Annotated[int | None, Alias("--training.seed")] = None,
     folder: Path | None = None,
     resume: bool = False,
-    overrides: Assignments = (),
-    compute: ComputeSettings = ANY_DEVICE,
+    print_settings: bool = False,
+    changes: Changes = NO_CHANGES,
 ) -> int:
     """Train one VAE and test it.
 
     Arguments:
-        data: Name of a data set, or path of an .npz, .npy or .csv file or of a folder of pictures.
-        posterior: Name of the posterior's flow.
-        preset: Where settings come from: smoke, quick or paper.
-        seed: Seed of weights, batches and draws.
+        data: Name of a data set, or path of an .npz, .npy or .csv file or of a folder of pictures; by default that of
+            --settings, or caltech101-silhouettes.
+        posterior: Name of the posterior's flow; by default that of --settings, or ffjord.
+        preset: Where settings come from: quick by default, smoke or paper.
+        settings: Where they come from instead: a file that --print-settings wrote, TOML with the same names, or the
+            folder of a run. Flags beside it win.
+        seed: Seed of weights, batches and draws; by default that of --settings, or 0.
         folder: Where to put settings, checkpoints, logs and metrics; by default a folder below runs/train.
         resume: Go on from the folder's checkpoint.
-        overrides: Settings to change, by the names that settings.json has, such as training.max_epochs=5
-            network.hidden_dims=[100,100] posterior_options.rank=10.
-        compute: Device, precision, processes.
+        print_settings: Only print all settings, as --settings reads them.
+        changes: Settings to change.
     """
-    settings = override(find_preset(preset).settings(data, posterior, seed, compute), overrides)
-    folder = folder or folder_of(RUNS / "train", settings)
+    chosen = with_changes(_run_settings(data, posterior, preset, settings, seed), *changes)
+    if print_settings:
+        print(settings_text([chosen]), end="")
+        return 0
+    folder = folder or folder_of(RUNS / "train", chosen)
     if is_main_process():
-        _prepare_training(folder, settings, resume)
+        _prepare_training(folder, chosen, resume)
     metrics = execute(folder, progress=True)
     if metrics is not None:
-        _print_test(settings, EvaluationResult(**metrics["test"]))
+        _print_test(chosen, EvaluationResult(**metrics["test"]))
         print(f"All of it is in {folder}.")
     return 0
 
@@ -107,15 +127,16 @@ def evaluate(
 
 
 def benchmark(
-    preset: str = "quick",
+    preset: str | None = None,
+    settings: SettingsFile = None,
     posteriors: tuple[str, ...] = (),
     data: tuple[str, ...] = (),
-    seeds: tuple[int, ...] = (),
+    seeds: Annotated[tuple[int, ...], Alias("--training.seed")] = (),
     folder: Path | None = None,
     workers: int | None = None,
     threads: int | None = None,
-    overrides: Assignments = (),
-    compute: ComputeSettings = ANY_DEVICE,
+    print_settings: bool = False,
+    changes: Changes = NO_CHANGES,
 ) -> int:
     """Compare posteriors: train and test every posterior on every data set with every seed, and report.
 
@@ -123,31 +144,34 @@ def benchmark(
     others, nor does one that another process works on. The exit status is 1 when any failed.
 
     Arguments:
-        preset: Where settings come from: smoke, quick or paper.
-        posteriors: Instead of the preset's.
-        data: Data sets, instead of the preset's: names, or paths of .npz, .npy or .csv files or of folders of pictures.
-        seeds: Instead of the preset's.
-        folder: Where to put everything; by default runs/ and the preset's name.
+        preset: Where settings come from: quick by default, smoke or paper.
+        settings: Where they come from instead: a file that --print-settings wrote, TOML with the same names, or the
+            folder of a run. Flags beside it win.
+        posteriors: Instead of those of the preset or file.
+        data: Data sets, instead of those of the preset or file: names, or paths of .npz, .npy or .csv files or of
+            folders of pictures.
+        seeds: Instead of those of the preset or file.
+        folder: Where to put everything; by default runs/ and the name of the preset or file.
         workers: Runs at once; by default one a GPU, or as many as there are cores.
         threads: Threads of each run; by default the cores are shared among the workers.
-        overrides: Settings to change in every run, such as training.max_epochs=5.
-        compute: Device, precision, processes.
+        print_settings: Only print the settings of all runs, as --settings reads them.
+        changes: Settings to change in every run, and options of single posteriors.
     """
-    folder = folder or RUNS / preset
+    folder = folder or RUNS / (settings.stem if settings else preset or PRESET)
+    source = _grid_source(preset, settings, posteriors, data)
+    common, flow_options = changes
     cells = plan_grid(
-        find_preset(preset),
-        folder,
-        posteriors=posteriors,
-        data=data,
-        seeds=seeds,
-        compute=compute,
-        overrides=overrides,
+        source, folder, posteriors=posteriors, data=data, seeds=seeds, changes=common, flow_options=flow_options
     )
+    if print_settings:
+        print(settings_text([cell.settings for cell in cells]), end="")
+        return 0
     check_destination(folder, *REPORT_FILES)
-    for settings in {cell.settings.data: cell.settings for cell in cells}.values():
-        if settings.data not in available_data_sets():  # what is wrong with them shows before anything is trained
-            build_vae(settings, build_data(settings))
+    for chosen in {cell.settings.data: cell.settings for cell in cells}.values():
+        if chosen.data not in available_data_sets():  # what is wrong with them shows before anything is trained
+            build_vae(chosen, build_data(chosen))
     console = open_console()
+    compute = cells[0].settings.compute
     runner = LocalEngine(workers, threads, gpus_each=0 if compute.accelerator == "cpu" else compute.devices)
     with open_monitor(console, len(cells)) as monitor:
         outcomes = run_grid(cells, runner, monitor)
@@ -222,6 +246,49 @@ def run(folder: Folder) -> int:
         print(f"error: {error}", file=sys.stderr)
         return IN_USE
     return 0
+
+
+def train_flags(given: Mapping[str, Any], arguments: Sequence[str]) -> Group:
+    """Return the flags of `train` that depend on the run that others name."""
+    names = ("data", "posterior", "preset", "settings", "seed")
+    return changes_flags([_run_settings(*map(given.get, names))], arguments)
+
+
+def benchmark_flags(given: Mapping[str, Any], arguments: Sequence[str]) -> Group:
+    """Return the flags of `benchmark` that depend on the runs that others name."""
+    axes = {name: given.get(name, ()) for name in ("posteriors", "data", "seeds")}
+    source = _grid_source(given.get("preset"), given.get("settings"), axes["posteriors"], axes["data"])
+    return changes_flags(grid_settings(source, **axes), arguments)
+
+
+def _run_settings(
+    data: str | None, posterior: str | None, preset: str | None, file: Path | None, seed: int | None
+) -> RunSettings:
+    """Return the settings that a preset or a file has for a run, before any other flags."""
+    if file is None:
+        return find_preset(preset or PRESET).settings(data or DATA, posterior or POSTERIOR, seed or 0)
+    _refuse_both(preset, file)
+    named = {name: value for name, value in (("data", data), ("posterior", posterior)) if value is not None}
+    runs = read_settings(file, named)
+    if len(runs) > 1:
+        raise InvalidInputError(complaint(str(file), "the settings of one run", f"those of {len(runs)}"))
+    return with_changes(next(iter(runs)), named if seed is None else {**named, "training.seed": seed})
+
+
+def _grid_source(
+    preset: str | None, file: Path | None, posteriors: Sequence[str], data: Sequence[str]
+) -> Preset | tuple[RunSettings, ...]:
+    """Return where the settings of a grid come from."""
+    if file is None:
+        return find_preset(preset or PRESET)
+    _refuse_both(preset, file)
+    absent = {name: values[0] for name, values in {"posterior": posteriors, "data": data}.items() if values}
+    return read_settings(file, absent)
+
+
+def _refuse_both(preset: str | None, file: Path) -> None:
+    if preset is not None:
+        raise InvalidInputError(complaint("--preset", f"none beside --settings {file}", repr(preset), "Leave one out."))
 
 
 def _prepare_training(folder: Path, settings: RunSettings, resume: bool) -> None:

@@ -8,13 +8,26 @@ import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stderr, suppress
-from functools import partial, wraps
+from contextlib import suppress
+from functools import partial
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vae_flows.cli.commands import benchmark, compare, data, evaluate, flows, report, run, train
-from vae_flows.errors import FileError, VAEFlowsError
+from vae_flows.cli.commands import (
+    benchmark,
+    benchmark_flags,
+    compare,
+    data,
+    evaluate,
+    flows,
+    report,
+    run,
+    train,
+    train_flags,
+)
+from vae_flows.cli.flags import Group, flags_of_call, parse
+from vae_flows.errors import FileError, VAEFlowsError, unknown_name
 from vae_flows.extras import needing
 from vae_flows.persistence.files import file_errors
 
@@ -28,23 +41,25 @@ class Command(NamedTuple):
     """One command.
 
     Arguments:
-        function: What it does; its arguments become options.
+        function: What it does; its arguments become flags.
+        further: Further flags, of what was given by those, and of all that was typed.
         after_an_interrupt: What the same command would do then.
     """
 
     function: Callable[..., int]
+    further: Callable[[Mapping[str, Any], Sequence[str]], Group] | None = None
     after_an_interrupt: str = "the same command begins anew"
 
 
 COMMANDS: Mapping[str, Command] = {
-    "train": Command(train, "the same command with --resume goes on from the last checkpoint"),
+    "train": Command(train, train_flags, "the same command with --resume goes on from the last checkpoint"),
     "evaluate": Command(evaluate),
-    "benchmark": Command(benchmark, "the same command goes on from the last checkpoints"),
+    "benchmark": Command(benchmark, benchmark_flags, "the same command goes on from the last checkpoints"),
     "report": Command(report),
     "compare": Command(compare),
     "flows": Command(flows),
     "data": Command(data),
-    "run": Command(run, "the same command goes on from the last checkpoint"),
+    "run": Command(run, None, "the same command goes on from the last checkpoint"),
 }
 PROGRAM, DESCRIPTION = "vae-flows", "Train and compare variational autoencoders with flow posteriors."
 INTERRUPTED, OUTPUT_CLOSED = 130, 128 + 13  # as shells have it after SIGINT and SIGPIPE
@@ -95,35 +110,33 @@ def _parse(arguments: Sequence[str], commands: Mapping[str, Command], program: s
     """Return the command that the arguments ask for, ready to be called.
 
     Raises:
-        VAEFlowsError: A record of settings refuses a value. Tyro would tell that in a box, with a status of its own.
-        SystemExit: Help was asked for, or the arguments are none of a command; told by tyro.
+        VAEFlowsError: The arguments are none of a command.
+        SystemExit: Help was asked for, and printed.
     """
-    said = io.StringIO()
-    try:
-        with redirect_stderr(said):
-            return tyro.extras.subcommand_cli_from_dict(
-                {name: _postponed(command.function) for name, command in commands.items()},
-                prog=program,
-                description=DESCRIPTION,
-                args=arguments,
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-            )
-    except SystemExit as ended:
-        cause: BaseException | None = ended
-        while cause is not None:
-            if isinstance(cause, VAEFlowsError):
-                raise cause from None
-            cause = cause.__cause__ or cause.__context__
-        print(said.getvalue(), end="", file=sys.stderr)
-        raise
+    name, *rest = arguments or ["--help"]
+    if name in ("-h", "--help"):
+        described = {name: _described(command.function) for name, command in commands.items()}
+        tyro.extras.subcommand_cli_from_dict(described, prog=program, description=DESCRIPTION, args=["--help"])
+    if name not in commands:
+        raise unknown_name("command", name, commands)
+    function, further, _ = commands[name]
+    members, program = flags_of_call(function), f"{program} {name}"
+    if further is not None:  # which the flags that others choose depend on
+        chosen = parse(members, rest, program, partly=True)
+        members = (*members, further(chosen, rest))
+    return partial(function, **parse(members, rest, program, cleandoc(_about(function))))
 
 
-def _postponed(command: Callable[..., int]) -> Callable[..., Callable[[], int]]:
-    @wraps(command)
-    def prepare(*arguments: Any, **options: Any) -> Callable[[], int]:
-        return partial(command, *arguments, **options)
+def _about(function: Callable[..., int]) -> str:
+    """Return what the help of a command says first: its docstring as far as its arguments."""
+    return (function.__doc__ or "").partition("    Arguments:")[0].strip()
 
-    return prepare
+
+def _described(command: Callable[..., int]) -> Callable[[], None]:
+    def described() -> None: ...
+
+    described.__doc__ = _about(command)
+    return described
 
 
 def _tell(message: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
-from inspect import signature
-from typing import Any, NamedTuple, TypeVar
+from inspect import Parameter, signature
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from vae_flows.checks import checked, described
 from vae_flows.errors import InvalidInputError, UnknownNameError, complaint, did_you_mean, unknown_name
@@ -17,6 +17,7 @@ __all__ = [
     "available_flows",
     "check_options",
     "find_flow",
+    "flow_parameters",
     "make_flow",
     "register_adapter",
     "register_flow",
@@ -38,8 +39,8 @@ class Adapter(NamedTuple):
     """Returns the families that can be made."""
     require: Callable[[str], None]
     """Raises a library error for a family that cannot be made."""
-    options: Callable[[str], tuple[str, ...]]
-    """Returns the options that a family takes, those of the other library among them."""
+    options: Callable[[str], tuple[Parameter, ...]]
+    """Returns the parameters of the options that a family takes, those of the other library among them."""
 
 
 _registered: dict[str, type[AmortizedFlow]] = {}
@@ -171,15 +172,10 @@ def check_options(name: str, options: Collection[str]) -> None:
         ...     print(error)
         flow 'planar' does not take these options (['x']): expected num_layers, initialization, got 'x'.
     """
-    parameters = list(signature(find_flow(name)).parameters.values())
-    prefix, colon, family = name.partition(":")
-    if colon and prefix in _adapters:
-        known, is_open, needed = _adapters[prefix].options(family), False, []
-    else:  # the first two are the sizes
-        own = [p for p in parameters[2:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        known = tuple(p.name for p in own)
-        is_open = any(p.kind is p.VAR_KEYWORD for p in parameters)
-        needed = [p.name for p in own if p.default is p.empty]
+    own = flow_parameters(name)
+    known = tuple(p.name for p in own if p.kind is not p.VAR_KEYWORD)
+    is_open = len(known) < len(own)
+    needed = [p.name for p in own if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
     unknown = [] if is_open else [option for option in options if option not in known]
     missing = [option for option in needed if option not in options]
     if unknown or missing:
@@ -188,6 +184,27 @@ def check_options(name: str, options: Collection[str]) -> None:
         got = ", ".join(map(repr, unknown)) if unknown else f"none of the name {missing[0]!r}, which it needs"
         remedy = did_you_mean(unknown[0], known) if unknown else ""
         raise InvalidInputError(complaint(subject, expected, got, remedy))
+
+
+def flow_parameters(name: str) -> tuple[Parameter, ...]:
+    """Return the parameters of the options that the flow called `name` takes, their annotations being types.
+
+    The last one collects options of any name where the flow takes such.
+
+    Raises:
+        UnknownNameError: No flow has that name.
+
+    Example:
+        >>> [(parameter.name, parameter.default) for parameter in flow_parameters("iaf")][:2]
+        [('num_layers', 4), ('hidden_dim', 320)]
+    """
+    flow = find_flow(name)
+    prefix, colon, family = name.partition(":")
+    if colon and prefix in _adapters:
+        return _adapters[prefix].options(family)
+    own = list(signature(flow).parameters.values())[2:]  # the first two are the sizes
+    hints = get_type_hints(flow.__init__ if isinstance(flow, type) else flow)
+    return tuple(p.replace(annotation=hints.get(p.name, p.annotation)) for p in own if p.kind is not p.VAR_POSITIONAL)
 
 
 def upgraded_options(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:

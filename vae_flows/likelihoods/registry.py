@@ -10,7 +10,7 @@ from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint, did_you_mean, unknown_name
 from vae_flows.likelihoods.base import Likelihood
 
-__all__ = ["available_likelihoods", "make_likelihood", "register_likelihood"]
+__all__ = ["available_likelihoods", "find_likelihood", "make_likelihood", "register_likelihood"]
 
 LikelihoodClass = TypeVar("LikelihoodClass", bound=type[Likelihood])
 
@@ -59,6 +59,21 @@ def available_likelihoods() -> tuple[str, ...]:
     return tuple(sorted(_registered))
 
 
+def find_likelihood(name: str) -> type[Likelihood]:
+    """Return the class of the likelihood called `name`.
+
+    Raises:
+        UnknownNameError: No likelihood has that name; the message lists the nearest ones.
+
+    Example:
+        >>> find_likelihood("gaussian").__name__
+        'GaussianLikelihood'
+    """
+    if name not in _registered:
+        raise unknown_name("likelihood", name, _registered)
+    return _registered[name]
+
+
 @checked
 def make_likelihood(name: str, **options: Any) -> Likelihood:
     """Build the likelihood called `name`; `options` go to its class.
@@ -71,11 +86,10 @@ def make_likelihood(name: str, **options: Any) -> Likelihood:
         >>> make_likelihood("gaussian", scale="emitted", event_dim=1).parameters_per_pixel
         2
     """
-    if name not in _registered:
-        raise unknown_name("likelihood", name, _registered)
-    known = list(signature(_registered[name]).parameters)
+    likelihood = find_likelihood(name)
+    known = list(signature(likelihood).parameters)
     for option in options:
         if option not in known:
             subject, expected = f"options of likelihood {name!r}", f"one of {', '.join(known)}"
             raise InvalidInputError(complaint(subject, expected, repr(option), did_you_mean(option, known)))
-    return _registered[name](**options)
+    return likelihood(**options)

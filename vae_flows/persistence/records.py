@@ -12,7 +12,7 @@ from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.persistence import configuration
 from vae_flows.persistence.configuration import without_lists
 
-__all__ = ["differences", "flatten", "from_plain", "to_plain"]
+__all__ = ["differences", "flatten", "from_plain", "record_in", "to_plain"]
 
 Record = TypeVar("Record")
 
@@ -81,11 +81,27 @@ def flatten(plain: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{name}", value
 
 
+def record_in(annotation: Any) -> type | None:
+    """Return the class of records that an annotation names, alone or beside others, or `None`.
+
+    Example:
+        >>> from vae_flows.training import TrainingSettings
+        >>> record_in(TrainingSettings | None).__name__
+        'TrainingSettings'
+    """
+    parts = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
+    return next((part for part in parts if isinstance(part, type) and dataclasses.is_dataclass(part)), None)
+
+
+def _is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
+
+
 def _restore(hint: Any, value: Any) -> Any:
     """Give a plain value the type that its field is annotated with, as far as JSON lost it."""
     if value is None:
         return None
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    if _is_union(hint):
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return from_plain(hint, value)

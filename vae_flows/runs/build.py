@@ -10,7 +10,8 @@ import torch
 
 import vae_flows as vf
 from vae_flows.data import DataSet, load
-from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.errors import InvalidInputError, VAEFlowsError
+from vae_flows.flows.registry import flow_parameters
 from vae_flows.likelihoods import (
     BernoulliLikelihood,
     CategoricalLikelihood,
@@ -28,9 +29,10 @@ from vae_flows.networks import (
     check_parameter_count,
     default_networks,
 )
+from vae_flows.persistence.records import from_plain, record_in
 from vae_flows.runs.settings import RunSettings
 
-__all__ = ["build_data", "build_likelihood", "build_vae"]
+__all__ = ["build_data", "build_likelihood", "build_vae", "flow_options"]
 
 
 def build_data(settings: RunSettings) -> DataSet:
@@ -69,7 +71,7 @@ def build_vae(settings: RunSettings, data: DataSet) -> vf.VAE:
             network.context_dim,
             flow=settings.posterior,
             variance_bounds=settings.variance_bounds,
-            **_flow_options(settings.posterior_options),
+            **flow_options(settings.posterior, settings.posterior_options),
         )
         vae = vf.VAE(encoder, decoder, posterior, likelihood, standardization=data.standardization)
     check_parameter_count(vae, network.max_parameters, "network.max_parameters")
@@ -110,14 +112,25 @@ def build_likelihood(settings: RunSettings, data: DataSet) -> Likelihood:
     return CategoricalLikelihood() if data.event_shape[0] == 1 else DiscretizedLogisticLikelihood()
 
 
-def _flow_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the solver's settings, a mapping in JSON, the object that flows take."""
-    if "solver" not in options:
-        return dict(options)
-    solver = options["solver"]
-    if not isinstance(solver, Mapping):
-        raise InvalidInputError(complaint("option 'solver'", "a mapping such as {'rtol': 1e-4}", repr(solver)))
+def flow_options(flow: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of a flow as it takes them: those that are records, such as solvers, are mappings in settings.
+
+    Raises:
+        UnknownNameError: No flow has that name.
+        InvalidInputError: A record does not take its fields.
+
+    Example:
+        >>> flow_options("ffjord", {"rank": 8, "eval_solver": {"rtol": 1e-8}})["eval_solver"].rtol
+        1e-08
+    """
+    records = {parameter.name: record_in(parameter.annotation) for parameter in flow_parameters(flow)}
+    return {name: _option(name, value, records.get(name)) for name, value in options.items()}
+
+
+def _option(name: str, value: Any, record: type | None) -> Any:
+    if record is None or value is None:
+        return value
     try:
-        return {**options, "solver": vf.ODESolver(**solver)}
-    except TypeError as error:
-        raise InvalidInputError(complaint("option 'solver'", "settings of vf.ODESolver", str(error))) from None
+        return from_plain(record, value)
+    except VAEFlowsError as error:
+        raise InvalidInputError(f"option {name!r}: {error}") from None

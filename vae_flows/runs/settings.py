@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,7 +13,7 @@ from vae_flows.persistence.configuration import without_lists
 from vae_flows.persistence.records import flatten, from_plain, to_plain
 from vae_flows.training import ComputeSettings, TrainingSettings
 
-__all__ = ["EvaluationSettings", "NetworkSettings", "RunSettings", "override"]
+__all__ = ["EvaluationSettings", "NetworkSettings", "RunSettings", "with_changes"]
 
 
 @dataclass(frozen=True)
@@ -166,36 +165,46 @@ class RunSettings:
         return self.training.seed
 
 
-def override(settings: RunSettings, assignments: Iterable[str]) -> RunSettings:
-    """Change settings by assignments to their dotted names.
+def with_changes(
+    settings: RunSettings,
+    changes: Mapping[str, Any],
+    flow_options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> RunSettings:
+    """Change settings by their dotted names, which are those of `differences`.
+
+    Options of a posterior or likelihood that is replaced are left behind.
 
     Arguments:
         settings: What to start from.
-        assignments: `name=value`, the value being JSON or else taken as a word.
+        changes: Values by name.
+        flow_options: By posterior, options that change in its runs alone.
 
     Raises:
-        InvalidInputError: An assignment has no `=`, or a record does not take the value.
+        InvalidInputError: A record does not take a value.
         UnknownNameError: There is no such setting.
 
     Example:
         >>> settings = RunSettings("mnist-static", "ffjord")
-        >>> settings = override(settings, ["network.kind=mlp", "network.hidden_dims=[300]", "posterior_options.rank=8"])
+        >>> settings = with_changes(settings, {"network.hidden_dims": (300,), "posterior_options.rank": 8})
         >>> settings.network.hidden_dims, settings.posterior_options
         ((300,), {'rank': 8})
+        >>> with_changes(settings, {"posterior": "iaf"}, {"iaf": {"num_layers": 2}}).posterior_options
+        {'num_layers': 2}
     """
     plain = to_plain(settings)
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise InvalidInputError(complaint("setting", "name=value", repr(assignment)))
-        _assign(plain, name, _parse(text))
+    for name in ("posterior", "likelihood"):
+        if name in changes and changes[name] != plain[name]:
+            plain[f"{name}_options"] = {}
+    options = (flow_options or {}).get(changes.get("posterior", settings.posterior), {})
+    for name, value in {**changes, **{f"posterior_options.{name}": value for name, value in options.items()}}.items():
+        _assign(plain, name, to_plain(value))
     return from_plain(RunSettings, plain)
 
 
 def _assign(plain: dict[str, Any], name: str, value: Any) -> None:
-    """Set the entry with this dotted name; only options of flows, which have names of their own, may be new."""
+    """Set the entry with this dotted name; only options, which have names of their own, may be new."""
     *outer, last = name.split(".")
-    may_be_new = outer[:1] == ["posterior_options"]
+    may_be_new = outer[:1] in (["posterior_options"], ["likelihood_options"])
     record: Any = plain
     for key in outer:
         record = record.setdefault(key, {}) if may_be_new else record.get(key)
@@ -204,10 +213,3 @@ def _assign(plain: dict[str, Any], name: str, value: Any) -> None:
     if not isinstance(record, dict) or (last not in record and not may_be_new):
         raise unknown_name("setting", name, [known for known, _ in flatten(plain)])
     record[last] = value
-
-
-def _parse(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        return text

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 from pyro.distributions import ConditionalTransformModule, transforms
 from torch import Tensor, nn
@@ -96,19 +96,25 @@ def pyro_families() -> tuple[str, ...]:
     return tuple(sorted(_factories()))
 
 
-def pyro_options(family: str) -> tuple[str, ...]:
-    """Return the options that a family takes: those of `PyroFlow` and of Pyro's factory.
+def pyro_options(family: str) -> tuple[inspect.Parameter, ...]:
+    """Return the parameters of a family's options: those of `PyroFlow` and of Pyro's factory, which has no annotations.
 
     Example:
-        >>> pyro_options("radial")
-        ('num_layers', 'orientation', 'hidden_dims')
+        >>> [parameter.name for parameter in pyro_options("radial")]
+        ['num_layers', 'orientation', 'hidden_dims']
     """
+    hints = get_type_hints(PyroFlow.__init__)
+    shared = [p for p in inspect.signature(PyroFlow).parameters.values() if p.kind is p.KEYWORD_ONLY]
     own = list(inspect.signature(_factories()[family]).parameters.values())[2:]
-    named = [p.name for p in own if p.kind is not p.VAR_KEYWORD]
+    named = [p for p in own if p.kind is not p.VAR_KEYWORD]
     if len(named) < len(own):  # Pyro hands the rest on to the transform, whose first arguments it makes itself
         transform = getattr(transforms, "".join(map(str.capitalize, family.split("_"))))
-        named += [name for name in inspect.signature(transform).parameters if name not in MADE_BY_PYRO]
-    return tuple(dict.fromkeys(["num_layers", "orientation", *named]))
+        named += [p for name, p in inspect.signature(transform).parameters.items() if name not in MADE_BY_PYRO]
+    found = {p.name: p for p in reversed([*(p.replace(annotation=hints[p.name]) for p in shared), *named])}
+    widths = found.get("hidden_dims")
+    if widths is not None:
+        found["hidden_dims"] = widths.replace(annotation=Sequence[int] | None)
+    return tuple(reversed(found.values()))
 
 
 def require_pyro(family: str) -> None:

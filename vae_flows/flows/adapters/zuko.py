@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from inspect import signature
-from typing import Any, Self, cast
+from inspect import Parameter, signature
+from typing import Any, Self, cast, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,17 @@ __all__ = ["ZUKO_FAMILIES", "ZukoFlow", "require_zuko", "zuko_is_installed", "zu
 ZUKO_FAMILIES = ("BPF", "CNF", "GF", "MAF", "NAF", "NICE", "NSF", "RealNVP", "SOSPF", "UNAF")
 BISECTED = ("BPF", "GF", "NAF", "SOSPF", "UNAF")
 MASKED, COUPLING = ("BPF", "MAF", "NAF", "NSF", "SOSPF", "UNAF"), ("NICE", "RealNVP")
-MADE_BY_FLOWS = ("features", "context", "in_features", "out_features", "adjacency", "mask")
+MADE_BY_FLOWS = (
+    "latent_dim",
+    "context_dim",
+    "family",
+    "features",
+    "context",
+    "in_features",
+    "out_features",
+    "adjacency",
+    "mask",
+)
 MAX_EVALUATIONS = 10_000
 
 
@@ -111,11 +121,11 @@ def require_zuko(family: str) -> None:
         raise missing_package("zuko", "zuko")
 
 
-def zuko_options(family: str) -> tuple[str, ...]:
-    """Return the options that a family takes: those of `ZukoFlow`, of zuko's class, and of what it hands others on to.
+def zuko_options(family: str) -> tuple[Parameter, ...]:
+    """Return the parameters of a family's options: of `ZukoFlow`, of zuko's class, and of what it hands others on to.
 
     Example:
-        >>> {"orientation", "bins", "transforms", "hidden_features"} <= set(zuko_options("NSF"))
+        >>> {"orientation", "bins", "transforms"} <= {parameter.name for parameter in zuko_options("NSF")}
         True
     """
     flows, networks = _import_flows(), import_module("zuko.nn")
@@ -128,13 +138,14 @@ def zuko_options(family: str) -> tuple[str, ...]:
         transform = "GeneralCouplingTransform"
     kinds: list[Any] = [kind for kind in getattr(flows, family).__mro__ if kind.__module__.startswith(flows.__name__)]
     kinds += [getattr(flows, transform), network, *([networks.Linear] if network is networks.MLP else [])]
-    named = [
-        parameter.name
-        for kind in kinds
-        for parameter in list(signature(kind.__init__).parameters.values())[1:]
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    ]
-    return tuple(name for name in dict.fromkeys(["orientation", *named]) if name not in MADE_BY_FLOWS)
+    found: dict[str, Parameter] = {}
+    for kind in [ZukoFlow, *kinds]:
+        hints = get_type_hints(kind.__init__)
+        for parameter in list(signature(kind.__init__).parameters.values())[1:]:
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                annotation = hints.get(parameter.name, parameter.annotation)
+                found.setdefault(parameter.name, parameter.replace(annotation=annotation))
+    return tuple(parameter for name, parameter in found.items() if name not in MADE_BY_FLOWS)
 
 
 class ZukoTransform(ForeignTransform):
