@@ -185,6 +185,7 @@ def test_models_warn_of_posterior_and_prior(cheap: bool) -> None:
         warnings.simplefilter("always")
         vae.elbo(x, 3)
         vae.importance_weighted_bound(x, 1)
+        vae.renyi_bound(x, 1.0, 3)
         assert not caught
         vae.importance_weighted_bound(x, 3)
         assert [warning.category for warning in caught] == ([] if cheap else [vf.BiasedBoundWarning])

@@ -408,3 +408,10 @@ def test_regularisation_is_averaged_over_particles(particles: int, gradient: str
     terms = elbo(lambda z: z.sum(-1), lambda z: z.sum(-1), module(context), particles, gradient=gradient)
     close(terms.regularization, drawn.regularization.mean(0), 1e-12)
     assert (terms.regularization > 0).all()
+
+
+def test_the_work_of_the_posterior_is_told() -> None:
+    q = FLOWS["ffjord"].posterior(D, C)(torch.randn(5, C))
+    terms, normal = (elbo(lambda z: z.sum(-1), lambda z: z.sum(-1), q) for q in (q, q.base_dist))
+    assert (terms.work or pytest.fail("no work")).forward_evaluations > 0
+    assert normal.work is None

@@ -24,7 +24,6 @@ Regularisers of a flow are no part of a bound; `elbo` returns them beside it.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast, get_args
@@ -33,9 +32,10 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
+from vae_flows.call_stack import warn_of_bias
 from vae_flows.checks import checked, described
 from vae_flows.distributions import Draw, draw_from, exact_where_cheap, is_estimated
-from vae_flows.errors import BiasedBoundWarning, InvalidInputError, complaint, require_positive, unknown_name
+from vae_flows.errors import InvalidInputError, complaint, require_positive, unknown_name
 from vae_flows.ode.work_counts import WorkCount, WorkMeter, total_work
 from vae_flows.tensors.shapes import is_dense, sum_rightmost
 
@@ -342,10 +342,7 @@ def for_nonlinear_bound(subject: str, q: Distribution) -> Distribution:
     """
     q = exact_where_cheap(q)
     if is_estimated(q):
-        expected = f"an exact {subject} in a bound that is not linear in it"
-        got = "noisy estimates, with which the bound may exceed log p(x) and its gradients are biased"
-        remedy = "Call eval() first, or make the flow with divergence='exact'."
-        warnings.warn(complaint("importance-weighted or Rényi bound", expected, got, remedy), BiasedBoundWarning, 3)
+        warn_of_bias("importance-weighted or Rényi bound", subject)
     return q
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from vae_flows.call_stack import calling_objective
 from vae_flows.checks import checked
 from vae_flows.cnf.amortization import AmortizationName, make_amortization, rank_of, upgraded_rank
 from vae_flows.cnf.divergence import Divergence, divergence_from
@@ -174,7 +175,9 @@ class ContinuousNormalizingFlow(nn.Module):
             )
             for index, time in enumerate(self._end_times(until))
         ]
-        return blocks[0] if len(blocks) == 1 else ChainTransform(blocks)
+        transform = blocks[0] if len(blocks) == 1 else ChainTransform(blocks)
+        # Objectives of this library do that themselves, of any distribution.
+        return transform if calling_objective() is None else transform.exact()
 
     def forward(self, context: Tensor | None = None, *, until: float | None = None) -> FlowDistribution:
         """Return the law of x, or of z(t) where `until` is t: batch shape `*batch`, event shape `(D,)`.

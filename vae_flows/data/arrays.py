@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from vae_flows.call_stack import warn
 from vae_flows.data.data_set import DataSet
 from vae_flows.data.images import TOP_LEVEL, Images, ImageShape, Pixels, require_image_shape
 from vae_flows.data.inputs import as_label_tensor
@@ -229,10 +229,9 @@ def _warn_of_dark(subjects: Sequence[str], splits: Sequence[np.ndarray]) -> None
     brightest = [int(levels.max()) for levels in splits]
     dark = [f"{subject} {top}" for subject, top in zip(subjects, brightest, strict=True) if top < DARK * TOP_LEVEL]
     if dark:
-        warnings.warn(
+        warn(
             f"The brightest of levels 0 … 255 is low: {', '.join(dark)}. If that is white, pass white= with its value "
-            "in the arrays (or scale them, and look at transparency and bit depth of pictures).",
-            stacklevel=3,
+            "in the arrays (or scale them, and look at transparency and bit depth of pictures)."
         )
 
 

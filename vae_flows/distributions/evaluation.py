@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import cast
 
@@ -12,6 +11,7 @@ from torch.distributions import Distribution, Independent
 from torch.distributions import TransformedDistribution as TorchTransformedDistribution
 from torch.distributions.transforms import Transform
 
+from vae_flows.call_stack import warn
 from vae_flows.checks import check_argument, described, require_sample_shape
 from vae_flows.distributions.records import Draw, ScoredSample
 from vae_flows.distributions.structure import is_transformed
@@ -177,10 +177,9 @@ def _joined(
             regularization = of_event if regularization is None else regularization + of_event
         event_dim += transform.codomain.event_dim - transform.domain.event_dim
     if not torch.compiler.is_compiling() and torch.finfo(log_q.dtype).bits <= 16:
-        warnings.warn(
+        warn(
             f"log q is computed in {log_q.dtype}, which has two to three digits. Keep the model in float32, and use "
-            "automatic mixed precision, which leaves densities in it.",
-            stacklevel=2,
+            "automatic mixed precision, which leaves densities in it."
         )
     meters = (*base.meters, *(meter for evaluation in evaluations for meter in evaluation.meters))
     return Draw(z, log_q, score, regularization, meters)

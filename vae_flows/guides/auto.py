@@ -37,6 +37,8 @@ class AmortizedAutoGuide(AutoGuide):
     calls both. Local values do not depend on global ones in this guide. A list makes the plates for all its guides, of
     the sizes of its first call: where batches differ in size it needs `create_plates`.
 
+    Of objectives that average weights p / q, such as `RenyiELBO`, `FlowGuide` tells what a continuous flow does.
+
     Arguments:
         model: The model.
         encoder: Maps the inputs `(B, …)` to contexts `(B, context_dim)`.

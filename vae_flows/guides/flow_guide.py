@@ -29,6 +29,11 @@ class FlowGuide(PyroModule):
 
     The guide takes the model's arguments and encodes the first of them. Values are drawn and scored by one solve.
 
+    Objectives that average weights p / q, such as `RenyiELBO` with several particles, `ReweightedWakeSleep` and
+    `Importance`, need an exact log q. In training mode a continuous flow then takes the exact trace, if it costs about
+    what the estimate does; otherwise a `BiasedBoundWarning` is given: call `eval()`, or make the flow with
+    `divergence="exact"`.
+
     Arguments:
         encoder: Maps the inputs `(B, …)` to contexts `(B, context_dim)`.
         posterior: Maps contexts to q over unconstrained values: an `AmortizedPosterior`, or any module that is what

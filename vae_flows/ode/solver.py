@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from vae_flows.call_stack import warn
 from vae_flows.errors import IntegrationError, InvalidInputError, complaint, refuse_unused, require_positive
 from vae_flows.ode.continuous_adjoint import solve_by_continuous_adjoint
 from vae_flows.ode.discrete_adjoint import solve_by_discrete_adjoint
@@ -148,7 +148,7 @@ class ODESolver:
         except IntegrationError as error:
             if self.fallback is None:
                 raise
-            warnings.warn(f"{error} Falling back to {self.fallback}.", IntegrationWarning, stacklevel=2)
+            warn(f"{error} Falling back to {self.fallback}.", IntegrationWarning)
             end = self.fallback._solve(field, z, interval, work)
         return end[..., : z.shape[-1]], end[..., z.shape[-1] :]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from vae_flows.call_stack import warn
 from vae_flows.checks import check_argument
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.extras import needing
@@ -126,10 +126,9 @@ def _launch(compute: ComputeSettings) -> Fabric:
         from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     if compute.precision in ("bf16-true", "16-true"):
-        warnings.warn(
+        warn(
             f"Training with precision {compute.precision!r} computes log q, and with it the bound, in 16 bits, which "
-            f"have two to three digits; {compute.precision.replace('true', 'mixed')!r} keeps densities in 32.",
-            stacklevel=3,
+            f"have two to three digits; {compute.precision.replace('true', 'mixed')!r} keeps densities in 32."
         )
     try:
         fabric = Fabric(**asdict(compute))

@@ -13,6 +13,7 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 from torch.distributions.transforms import Transform
 
+from vae_flows.call_stack import calling_objective, warn_of_bias
 from vae_flows.checks import checked, described, require_sample_shape
 from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint
 from vae_flows.tensors.graphs import BackwardMark
@@ -151,6 +152,8 @@ class FusedTransform(Transform):
     def _found(self, evaluation: Callable[..., Evaluation], *given: Tensor) -> Evaluation:
         """Make an evaluation of latents and what comes with them."""
         self.broadcast_shape(given[0])
+        if self.is_estimated and (objective := calling_objective()) is not None:
+            warn_of_bias(objective, f"log-determinant of {type(self).__name__}")
         try:
             with full_precision(given[0]):
                 return evaluation(*given)
