@@ -78,7 +78,7 @@ __all__ = [
 ]
 
 # Training brings Lightning Fabric and reporting matplotlib: seconds that a guide's user need not wait for.
-_LAZY = ("benchmark", "reporting", "runs", "testing", "training")
+_LAZY = ("benchmark", "export", "reporting", "runs", "testing", "training")
 _LAZY_NAMES = ("Run", "compare")
 
 

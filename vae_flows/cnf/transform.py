@@ -288,12 +288,7 @@ class ContinuousTransform(FusedTransform):
 
     def _augmented(self, field: VectorField, packed: Tensor, shape: Size) -> AugmentedField:
         """Bind the field to its divergence and regularisers, with the noise of latents of this shape."""
-        key = tuple(map(int, packed.shape))  # torch.jit.trace makes sizes tensors, of which no two are the same key
-        if key not in self._drawn_probes:
-            of_trace = self.divergence.draw_probes(field, packed) if self._given_probes is None else None
-            of_regularizers = [regularizer.draw_probes(field, packed) for regularizer in self.regularizers]
-            self._drawn_probes[key] = _Noise(of_trace, of_regularizers)
-        noise = self._drawn_probes[key]
+        noise = self._noise(field, packed)
         if self._given_probes is not None:
             probes = self._given_probes
             self.divergence.check_probes(field, probes, (*map(int, shape), int(packed.shape[-1])))
@@ -302,6 +297,19 @@ class ContinuousTransform(FusedTransform):
         if self.regularizers:
             return RegularizedField(augmented, field, self.regularizers, noise.of_regularizers)
         return augmented
+
+    def _noise(self, field: VectorField, packed: Tensor) -> _Noise:
+        """Return the noise for latents of this shape, drawn the first time."""
+        if any(isinstance(size, torch.SymInt) for size in packed.shape):
+            return self._draw_noise(field, packed)  # while a program of any batch is recorded, which has no memory
+        key = tuple(map(int, packed.shape))  # torch.jit.trace makes sizes tensors, of which no two are the same key
+        if key not in self._drawn_probes:
+            self._drawn_probes[key] = self._draw_noise(field, packed)
+        return self._drawn_probes[key]
+
+    def _draw_noise(self, field: VectorField, packed: Tensor) -> _Noise:
+        of_trace = self.divergence.draw_probes(field, packed) if self._given_probes is None else None
+        return _Noise(of_trace, [regularizer.draw_probes(field, packed) for regularizer in self.regularizers])
 
 
 def _common_batch(of_dynamics: Size, of_time: Size) -> Size:

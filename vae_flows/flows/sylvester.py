@@ -91,9 +91,10 @@ class _SylvesterFlow(AmortizedFlow):
         return ChainTransform([self._layer(*parameters) for parameters in layers])
 
     def _layer(self, Q: Tensor, matrix: Tensor, diagonals: Tensor, b: Tensor) -> SylvesterTransform:
-        upper, lower = (matrix * mask for mask in self.strict_triangles.value)
-        for triangle, diagonal in zip((upper, lower), diagonals.unbind(-2), strict=True):
-            triangle.diagonal(dim1=-2, dim2=-1).add_(diagonal)
+        upper, lower = (
+            torch.addcmul(torch.diag_embed(diagonal), matrix, mask)
+            for mask, diagonal in zip(self.strict_triangles.value, diagonals.unbind(-2), strict=True)
+        )
         return SylvesterTransform(Q, upper, lower.mT, b)
 
     def extra_repr(self) -> str:

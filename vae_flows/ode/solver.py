@@ -21,7 +21,7 @@ from vae_flows.ode.tableaus import TABLEAUS
 from vae_flows.ode.tapes import derivative, taped
 from vae_flows.ode.torchdiffeq_engine import solve_adjoint_by_torchdiffeq, solve_by_torchdiffeq
 from vae_flows.persistence.configuration import register_class
-from vae_flows.tensors.tracing import functorch_is_active
+from vae_flows.tensors.tracing import functorch_is_active, known
 
 __all__ = ["Gradient", "IntegrationWarning", "ODESolver", "solver_or_default"]
 
@@ -162,14 +162,19 @@ class ODESolver:
             end = self._step(field, state, z.shape[-1], interval, progress)
         else:
             end = self._delegate(field, (z, state[..., z.shape[-1] :]), interval, progress)
-        if not bool(torch.isfinite(end.detach()).all()):
+        if known(torch.isfinite(end.detach())) is False:
             raise progress.error("the state at the end is not finite")
         progress.start_backward()
         return end
 
+    @property
+    def has_fixed_steps(self) -> bool:
+        """Whether steps are the same for all data, so that a solve can be recorded and run elsewhere."""
+        return self._steps_here() and not TABLEAUS[self.method].is_adaptive
+
     def _check_traceable(self) -> None:
         """Refuse what a recorded graph would repeat wrongly: steps chosen by the data it was recorded with."""
-        if not self._steps_here() or TABLEAUS[self.method].is_adaptive or self.gradient == "adjoint":
+        if not self.has_fixed_steps or self.gradient == "adjoint":
             raise InvalidInputError(
                 complaint(
                     "ODESolver under torch.jit.trace",
