@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = ("train", "plots", "hub", "vision", "cli", "zuko", "stats")
+EXTRAS = ("train", "plots", "hub", "vision", "cli", "zuko", "stats", "onnx")
 IMPORTED = {"huggingface_hub": "huggingface_hub", "pillow": "PIL", "arviz-stats": "arviz_stats"}
 
 BLOCK = """
@@ -84,10 +84,12 @@ folder, shape = pathlib.Path(tempfile.mkdtemp()), (1, 2, 2)
 for number in range(30):
     (folder / "pictures" / f"{number}.png").write_bytes(b"")
 
+parts = MLPEncoder(shape, (4,), 3), MLPDecoder(2, shape, (4,)), vf.AmortizedPosterior(2, 3, "none")
+vae = vf.VAE(*parts, BernoulliLikelihood())
+
 def train():
-    parts = MLPEncoder(shape, (4,), 3), MLPDecoder(2, shape, (4,)), vf.AmortizedPosterior(2, 3, "none")
     settings = vf.training.TrainingSettings(max_epochs=1, batch_size=10)
-    vf.training.train(vf.VAE(*parts, BernoulliLikelihood()), torch.rand(50, *shape), settings, folder=folder / "run")
+    vf.training.train(vae, torch.rand(50, *shape), settings, folder=folder / "run")
 
 def command():
     import vae_flows.cli.main
@@ -99,6 +101,7 @@ uses = {
     "hub": [lambda: vf.AmortizedPosterior(2, 3, "none").push_to_hub("owner/model")],
     "vision": [lambda: vf.data.load("fashionmnist"), lambda: vf.data.load(str(folder / "pictures"))],
     "zuko": [lambda: vf.make_flow("zuko:NSF", 2, 3)],
+    "onnx": [lambda: vf.export.to_onnx(vae, folder / "deployed", torch.rand(2, *shape))],
     "stats": [lambda: vf.evaluation.diagnose_weights(torch.randn(100))],
 }
 told = {}
