@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = ("train", "plots", "hub", "vision", "cli", "zuko", "stats", "onnx")
+CLUSTERS = ("ray",)
+EXTRAS = ("train", "plots", "hub", "vision", "cli", "zuko", "stats", "onnx", *CLUSTERS)
 IMPORTED = {"huggingface_hub": "huggingface_hub", "pillow": "PIL", "arviz-stats": "arviz_stats"}
 
 BLOCK = """
@@ -94,6 +95,11 @@ def train():
 def command():
     import vae_flows.cli.main
 
+def engine(name):
+    from vae_flows.benchmark.engines import EngineSettings, open_engine
+    with open_engine(EngineSettings(name), vf.training.ComputeSettings()):
+        pass
+
 uses = {
     "train": [train],
     "cli": [command],
@@ -102,6 +108,7 @@ uses = {
     "vision": [lambda: vf.data.load("fashionmnist"), lambda: vf.data.load(str(folder / "pictures"))],
     "zuko": [lambda: vf.make_flow("zuko:NSF", 2, 3)],
     "onnx": [lambda: vf.export.to_onnx(vae, folder / "deployed", torch.rand(2, *shape))],
+    "ray": [lambda: engine("ray")],
     "stats": [lambda: vf.evaluation.diagnose_weights(torch.randn(100))],
 }
 told = {}
@@ -146,14 +153,16 @@ def test_the_command_ends_in_one_line_without_its_packages():
     assert re.fullmatch(r"package \w+: .* Try: pip install 'vae-flows\[cli\]'\n", result.stderr), result.stderr
 
 
-def test_every_extra_is_in_all():
-    assert set(re.search(r"\[(.*)\]", *PROJECT["optional-dependencies"]["all"]).group(1).split(",")) == set(EXTRAS)
+def test_every_extra_but_the_engines_of_clusters_is_in_all():
+    within = set(re.search(r"\[(.*)\]", *PROJECT["optional-dependencies"]["all"]).group(1).split(","))
+    assert within == set(EXTRAS) - set(CLUSTERS)
 
 
 def test_oldest_releases_are_those_that_are_allowed():
     lines = [line for line in (ROOT / "tests" / "oldest.txt").read_text().splitlines() if "==" in line]
     oldest = dict(line.split("==") for line in lines)
-    extras = [PROJECT["optional-dependencies"][extra] for extra in (*EXTRAS, "test") if extra not in ("stats", "onnx")]
+    untested = ("stats", "onnx", *CLUSTERS)
+    extras = [PROJECT["optional-dependencies"][extra] for extra in (*EXTRAS, "test") if extra not in untested]
     for requirement in (*PROJECT["dependencies"], *(text for extra in extras for text in extra)):
         if not requirement.startswith("vae-flows"):
             name, least = requirement.split(">=")

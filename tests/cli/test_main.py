@@ -9,6 +9,7 @@ import pytest
 
 from experiments import commands as project
 from experiments.cli import COMMANDS, main
+from vae_flows.benchmark import engines
 from vae_flows.benchmark.engine import RunExit
 from vae_flows.cli import commands
 from vae_flows.cli.main import INTERRUPTED
@@ -148,7 +149,7 @@ def test_train_goes_on_only_when_told_to(no_colour, capsys, monkeypatch):
 
 
 def test_benchmark_reports_and_publishes(no_colour, capsys, monkeypatch):
-    monkeypatch.setattr(commands, "LocalEngine", InProcessRunner)
+    monkeypatch.setattr(engines, "LocalEngine", InProcessRunner)
     arguments = ["benchmark", "--posteriors", "none", "planar", *SMOKE]
     assert main(arguments) == 0
     out = capsys.readouterr().out
@@ -164,7 +165,7 @@ def test_benchmark_reports_and_publishes(no_colour, capsys, monkeypatch):
 
 
 def test_a_posterior_that_fails_does_not_stop_the_others(no_colour, capsys, monkeypatch):
-    monkeypatch.setattr(commands, "LocalEngine", InProcessRunner)
+    monkeypatch.setattr(engines, "LocalEngine", InProcessRunner)
     assert main(["benchmark", *TOO_MANY, *SMOKE]) == 1
     captured = capsys.readouterr()
     assert "failed: caltech101-silhouettes sylvester-orthogonal seed 0" in captured.err

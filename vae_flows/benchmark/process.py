@@ -52,12 +52,20 @@ class RunProcess:
         log: The file that takes what it prints, after what it holds.
         environment: Its environment.
         pipe: The pipe by which it ends with this process; it lasts as long as the process is wanted.
+        working_folder: Where it works; `None` for where this process does.
 
     Raises:
         OSError: The log cannot be written to, or the process not be started.
     """
 
-    def __init__(self, command: Sequence[str], log: str, environment: Mapping[str, str], pipe: ParentPipe) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: str,
+        environment: Mapping[str, str],
+        pipe: ParentPipe,
+        working_folder: str | None = None,
+    ) -> None:
         self._pipe = pipe
         with open(log, "ab") as output:
             # A session of its own keeps the terminal's Ctrl-C away: the grid decides how its runs end.
@@ -67,6 +75,7 @@ class RunProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**environment, PIPE: str(pipe.reading)} if INHERITS_DESCRIPTORS else environment,
+                cwd=working_folder,
                 start_new_session=True,
                 pass_fds=(pipe.reading,) if INHERITS_DESCRIPTORS else (),
             )

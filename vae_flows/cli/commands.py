@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from vae_flows.benchmark.engine import IN_USE
+from vae_flows.benchmark.engines import EngineSettings, open_engine
 from vae_flows.benchmark.grid import grid_settings, plan_grid, run_grid
-from vae_flows.benchmark.local import LocalEngine
 from vae_flows.benchmark.monitor import open_monitor
 from vae_flows.benchmark.presets import Preset, find_preset
 from vae_flows.benchmark.report import REPORT_FILES, render_tables, write_report
@@ -52,6 +52,7 @@ __all__ = [
 
 RUNS = Path("runs")
 PRESET, DATA, POSTERIOR = "quick", "caltech101-silhouettes", "ffjord"
+THIS_MACHINE = EngineSettings()
 
 Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
 SettingsFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
@@ -133,8 +134,7 @@ def benchmark(
     data: tuple[str, ...] = (),
     seeds: Annotated[tuple[int, ...], Alias("--training.seed")] = (),
     folder: Path | None = None,
-    workers: int | None = None,
-    threads: int | None = None,
+    engine: EngineSettings = THIS_MACHINE,
     print_settings: bool = False,
     changes: Changes = NO_CHANGES,
 ) -> int:
@@ -152,8 +152,7 @@ def benchmark(
             folders of pictures.
         seeds: Instead of those of the preset or file.
         folder: Where to put everything; by default runs/ and the name of the preset or file.
-        workers: Runs at once; by default one a GPU, or as many as there are cores.
-        threads: Threads of each run; by default the cores are shared among the workers.
+        engine: Where the runs take place.
         print_settings: Only print the settings of all runs, as --settings reads them.
         changes: Settings to change in every run, and options of single posteriors.
     """
@@ -171,9 +170,7 @@ def benchmark(
         if chosen.data not in available_data_sets():  # what is wrong with them shows before anything is trained
             build_vae(chosen, build_data(chosen))
     console = open_console()
-    compute = cells[0].settings.compute
-    runner = LocalEngine(workers, threads, gpus_each=0 if compute.accelerator == "cpu" else compute.devices)
-    with open_monitor(console, len(cells)) as monitor:
+    with open_engine(engine, cells[0].settings.compute) as runner, open_monitor(console, len(cells)) as monitor:
         outcomes = run_grid(cells, runner, monitor)
     _report(console, folder, None)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]

@@ -19,6 +19,7 @@ from vae_flows.data import DataSet
 from vae_flows.errors import InvalidInputError, NonFiniteLossError, complaint
 from vae_flows.evaluation import EvaluationResult, evaluate
 from vae_flows.networks import count_parameters
+from vae_flows.persistence.batches import complete_batch
 from vae_flows.persistence.files import exclusive, sweep
 from vae_flows.persistence.json_files import write_atomically, write_json
 from vae_flows.persistence.records import to_plain
@@ -55,6 +56,7 @@ def execute(folder: Path, *, progress: bool = False) -> dict[str, Any] | None:
         return None
     with exclusive(folder, wait=LOCK_SECONDS) as lock:
         sweep(folder)
+        complete_batch(folder)
         (folder / FAILURE).unlink(missing_ok=True)
         start = time.perf_counter()
         data, vae, trained = _train(folder, settings, progress=progress)

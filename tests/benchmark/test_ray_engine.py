@@ -1,0 +1,190 @@
+"""Runs on a cluster of Ray go on elsewhere, bit for bit, whatever dies: a node, a worker, the driver."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.benchmark.ray_clusters import ancestors, open_cluster, processes_with
+from vae_flows.benchmark.grid import GridRun, RunOutcome, plan_grid, run_grid
+from vae_flows.benchmark.presets import PRESETS
+from vae_flows.errors import InvalidInputError
+from vae_flows.persistence.json_files import read_json
+from vae_flows.runs.execution import execute
+from vae_flows.runs.folder import BEST, LAST, LOG, METRICS, prepare
+
+SECONDS = 120.0  # for anything to happen on a busy machine
+EPOCHS = 60
+CHANGES = {
+    "max_images": 60,
+    "training.max_epochs": EPOCHS,
+    "training.patience": EPOCHS,
+    "training.batch_size": 20,
+    "evaluation.importance_samples": 0,
+    "compute.accelerator": "cpu",
+}
+POSTERIORS = ("none", "planar")
+TIMES = ("seconds", "examples_per_second")
+
+
+class Silent:
+    """Wants to know nothing."""
+
+    def started(self, cell: GridRun) -> None:
+        pass
+
+    def ended(self, outcome: RunOutcome) -> None:
+        pass
+
+    def running(self, cells: Sequence[GridRun]) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with open_cluster() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> tuple[GridRun, ...]:
+    """The same runs, which nothing disturbed."""
+    runs = plan(tmp_path_factory.mktemp("uninterrupted"))
+    for run in runs:
+        prepare(run.folder, run.settings)
+        execute(run.folder)
+    return runs
+
+
+def plan(root: Path) -> tuple[GridRun, ...]:
+    return plan_grid(PRESETS["smoke"], root, posteriors=POSTERIORS, changes=CHANGES)
+
+
+def wait_for(what: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + SECONDS
+    while not (found := what()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def epochs(run: GridRun) -> int:
+    """Return how many epochs the folder here knows of."""
+    path = run.folder / "metrics.csv"
+    return max(0, len(path.read_text().splitlines()) - 1) if path.exists() else 0
+
+
+def process_of(run: GridRun, others: tuple[int, ...] = ()) -> int | None:
+    """Return the process that works on a run, in its folder or in another whose log is the same."""
+    label = f'"posterior": "{run.settings.posterior}"'
+    for process in processes_with("vae_flows\0run\0"):
+        try:
+            folder = Path(Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[-2].decode())
+            if process not in others and label in (folder / "settings.json").read_text():
+                return process
+        except OSError:
+            continue
+    return None
+
+
+def assert_same(runs: tuple[GridRun, ...], expected: tuple[GridRun, ...]) -> None:
+    """Compare weights, optimiser, random states, history and test, bit for bit; times and places differ."""
+    for run, other in zip(runs, expected, strict=True):
+        for name in (LAST, BEST):
+            ours, theirs = (torch.load(each.folder / name, weights_only=True) for each in (run, other))
+            assert without_times(ours) == without_times(theirs), name
+        ours, theirs = (read_json(each.folder / METRICS) for each in (run, other))
+        for name in ("test", "history", "best_epoch", "best_validation_negative_elbo"):
+            assert without_times(ours[name]) == without_times(theirs[name]), name
+
+
+def without_times(value: Any) -> Any:
+    """Return what can be compared by ==: tensors as bytes, and no times."""
+    if isinstance(value, torch.Tensor):
+        return (tuple(value.shape), str(value.dtype), value.numpy().tobytes())
+    if isinstance(value, dict):
+        return {name: without_times(entry) for name, entry in value.items() if name not in TIMES}
+    return [without_times(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["storage shared", "folders of their own"])
+def test_a_run_goes_on_when_its_node_or_its_worker_dies(cluster, uninterrupted, tmp_path, shared):
+    from vae_flows.benchmark.ray_engine import RayEngine
+
+    cluster.grow(3)
+    runs = plan(tmp_path)
+    with RayEngine(cluster.address, shared=shared) as engine:
+        outcomes: list[RunOutcome] = []
+        grid = threading.Thread(target=lambda: outcomes.extend(run_grid(runs, engine, Silent())))
+        grid.start()
+        on_lost_node, of_lost_worker = runs
+        wait_for(lambda: epochs(on_lost_node) > 1 and epochs(of_lost_worker) > 1)
+        first = process_of(on_lost_node), process_of(of_lost_worker)
+        assert first[0] is not None
+        assert first[1] is not None
+        worker = list(ancestors(first[1]))[1]
+        cluster.kill_node_of(first[0])
+        os.kill(worker, signal.SIGKILL)
+        lost = [epochs(run) for run in runs]
+        assert max(lost) < EPOCHS
+        for run in runs:
+            wait_for(lambda run=run: process_of(run, first))
+        grid.join(SECONDS)
+        assert not grid.is_alive()
+    assert [outcome.status for outcome in outcomes] == ["finished", "finished"]
+    for run in runs:
+        assert [path.name for path in run.folder.iterdir() if path.name.startswith(".")] == []
+        assert len(list(run.folder.glob("events.*"))) > 1  # a second process went on
+        assert (run.folder / LOG).exists()
+    assert_same(runs, uninterrupted)
+
+
+@pytest.mark.parametrize(
+    "options", [pytest.param([], marks=pytest.mark.slow), ["--bring-back"]], ids=["storage shared", "brought back"]
+)
+def test_the_same_command_goes_on_when_the_driver_dies(cluster, uninterrupted, tmp_path, options):
+    cluster.grow(2)
+    command = [sys.executable, "-m", "vae_flows", "benchmark", "--preset", "smoke", "--folder", str(tmp_path)]
+    command += ["--posteriors", *POSTERIORS, "--engine", "ray", "--address", cluster.address, *options]
+    command += [word for name, value in CHANGES.items() for word in (f"--{name}", str(value))]
+    runs = plan(tmp_path)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+        try:
+            wait_for(lambda: all(epochs(run) > 1 for run in runs))
+            first = [process_of(run) for run in runs]
+        finally:
+            driver.kill()
+    wait_for(lambda: not any(process is not None and Path(f"/proc/{process}").exists() for process in first))
+    assert not any((run.folder / METRICS).exists() for run in runs)
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("finished in") == 2
+    assert_same(runs, uninterrupted)
+
+
+def test_what_no_node_has_is_told_at_once(cluster):
+    from vae_flows.benchmark.ray_engine import RayEngine
+
+    cluster.grow(1)
+    with pytest.raises(InvalidInputError, match=r"a node with 7 CPUs and 0.5 GPUs, got nodes with .*1 CPUs and 0 GPUs"):
+        RayEngine(cluster.address, cpus_per_run=7, gpus_per_run=0.5).__enter__()
+    import ray
+
+    assert not ray.is_initialized()
+
+
+def test_a_cluster_that_is_not_there_is_told(cluster, monkeypatch):
+    from vae_flows.benchmark.ray_engine import RayEngine
+
+    with pytest.raises(InvalidInputError, match="Start the command on a node of the cluster"):
+        RayEngine("ray://127.0.0.1:10001")
