@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import importlib
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import pyro
 import pytest
@@ -19,7 +22,7 @@ from vae_flows.distributions import draw_from, evaluate
 from vae_flows.errors import InvalidInputError
 from vae_flows.guides import FlowGuide
 from vae_flows.objectives import elbo
-from vae_flows.ode.work_counts import WorkCount
+from vae_flows.ode.work_counts import WorkCount, WorkMeter
 from vae_flows.transforms import IdentityTransform
 
 D, C, B = 3, 5, 4
@@ -303,3 +306,19 @@ def test_expanding_keeps_whether_values_are_checked(validate: bool) -> None:
         else:  # a transform finds it for itself
             with pytest.raises(InvalidInputError, match="expected finite"):
                 expanded.log_prob(bad)
+
+
+def public_dataclasses() -> Iterator[type]:
+    """Yield those of every module that has some."""
+    root = Path(__file__).parents[1]
+    for path in sorted((root / "vae_flows").rglob("*.py")):
+        if "@dataclass" in path.read_text(encoding="utf-8"):
+            module = importlib.import_module(".".join(path.relative_to(root).with_suffix("").parts))
+            values = (getattr(module, name) for name in module.__all__)
+            yield from (value for value in values if isinstance(value, type) and dataclasses.is_dataclass(value))
+
+
+@pytest.mark.parametrize("kind", sorted({*public_dataclasses()} - {WorkMeter}, key=repr))
+def test_settings_and_results_are_immutable(kind: type) -> None:
+    """All but the meter, which runs while a solve does."""
+    assert vars(kind)["__dataclass_params__"].frozen
