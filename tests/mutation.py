@@ -188,12 +188,12 @@ class Copies:
                 shutil.copy(ROOT / file, copy)
             self._free.put(copy)
 
-    def pass_tests(self, module: Path, source: str, limit: float) -> bool:
-        """Return whether the tests of a module pass in time with that source."""
+    def first_failure(self, module: Path, source: str, limit: float) -> str | None:
+        """Return the first test of a module that fails with that source, or what else is wrong; `None` if all pass."""
         copy = self._free.get()
         try:
             self._write(copy / module, source)
-            return _pass(copy, suite_of(module), limit)
+            return _first_failure(copy, suite_of(module), limit)
         finally:
             self._write(copy / module, (ROOT / module).read_text(encoding="utf-8"))
             self._free.put(copy)
@@ -204,14 +204,19 @@ class Copies:
         os.utime(path, (moment, moment))
 
 
-def _pass(folder: Path, tests: list[str], limit: float) -> bool:
+def _first_failure(folder: Path, tests: list[str], limit: float) -> str | None:
     command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", "--no-header", "--tb=no", *tests]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
     try:
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=limit, check=False)
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=limit, check=False
+        )
     except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0
+        return f"no end within {limit:.0f} s"
+    if done.returncode == 0:
+        return None
+    named = (row for row in done.stdout.splitlines() if row.startswith(("FAILED", "ERROR")))
+    return next(named, f"exit status {done.returncode}")
 
 
 def limits(copies: Copies, chosen: set[Path]) -> dict[str, float]:
@@ -225,8 +230,9 @@ def limits(copies: Copies, chosen: set[Path]) -> dict[str, float]:
         module = next((module for module in sorted(chosen) if module.is_relative_to(place)), None)
         if module is not None:
             start = time.monotonic()
-            if not copies.pass_tests(module, (ROOT / module).read_text(encoding="utf-8"), limit=1800):
-                raise SystemExit(f"the tests of {module} fail before any fault is put in")
+            failure = copies.first_failure(module, (ROOT / module).read_text(encoding="utf-8"), limit=1800)
+            if failure is not None:
+                raise SystemExit(f"the tests of {module} fail before any fault is put in: {failure}")
             found[place] = 60 + 4 * (time.monotonic() - start)
     return found
 
@@ -252,9 +258,9 @@ def main(arguments: Sequence[str]) -> None:
             if time.monotonic() > end:
                 return None
             place = next(place for place in TESTS if fault.module.is_relative_to(place))
-            lives = copies.pass_tests(fault.module, fault.source(), limit[place])
-            print(f"{'SURVIVED' if lives else 'found'} {fault}", flush=True)
-            return lives
+            failure = copies.first_failure(fault.module, fault.source(), limit[place])
+            print(f"SURVIVED {fault}" if failure is None else f"found {fault}\n by {failure}", flush=True)
+            return failure is None
 
         fates = dict(zip(sample, pool.map(survives, sample), strict=True))
     survivors = [fault for fault, lives in fates.items() if lives]

@@ -60,15 +60,22 @@ def test_defaults_of_abstract_methods_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "limit", "passes"),
-    [("", 60, True), ("assert 1 + 1 == 3", 60, False), ("__import__('time').sleep(60)", 3, False)],
+    ("fault", "limit", "failure"),
+    [
+        ("", 300, ""),
+        ("assert 1 + 1 == 3", 300, "exit status 4"),
+        ('def broken():\n    """\n    >>> 1 + 1\n    3\n    """', 300, f"FAILED {SHAPES}"),
+        ("__import__('time').sleep(60)", 3, "no end within 3 s"),
+    ],
 )
 def test_a_fault_is_found_where_tests_fail_or_do_not_end(
-    fault: str, limit: float, passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: str, limit: float, failure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(mutation.TESTS, str(SHAPES), ["tests/test_errors.py"])
     monkeypatch.setattr(mutation, "OF_ALL", [])
     source = (mutation.ROOT / SHAPES).read_text(encoding="utf-8")
     copies = Copies(tmp_path, 1)
-    assert copies.pass_tests(SHAPES, f"{source}\n{fault}\n", limit) == passes
+    found = copies.first_failure(SHAPES, f"{source}\n{fault}\n", limit)
+    assert (found or "").startswith(failure)
+    assert (found is None) == (failure == "")
     assert (tmp_path / "0" / SHAPES).read_text(encoding="utf-8") == source
