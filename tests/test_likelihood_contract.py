@@ -161,6 +161,13 @@ def test_probabilities_sum_to_one(row: Row):
     torch.testing.assert_close(total, torch.ones_like(total), rtol=tolerance, atol=tolerance)
 
 
+@each_row
+def test_values_are_checked_by_the_likelihood_alone_and_not_at_each_score(row: Row):
+    # To look at values would wait for the device at each step of training.
+    likelihood = made(row)
+    assert likelihood(parameters_for(likelihood, 3))._validate_args is False
+
+
 @pytest.mark.parametrize("row", [row for row in ROWS if row.reference], ids=lambda row: row.name)
 def test_the_log_density_is_that_of_the_reference(row: Row):
     assert row.reference is not None
