@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vae_flows.errors import InvalidInputError
 from vae_flows.flows import IAFFlow
-from vae_flows.flows.iaf import MaskedAutoregressiveNetwork, MaskedLinear
+from vae_flows.flows.iaf import START_LOGIT, MaskedAutoregressiveNetwork, MaskedLinear
 
 GOLDEN = 1e-10
 
@@ -78,6 +78,15 @@ def test_large_forget_bias_starts_at_the_identity() -> None:
     y, log_det = transform.forward_with_log_det(z)
     torch.testing.assert_close(y, z.flip(-1))
     torch.testing.assert_close(log_det, torch.zeros(3))
+
+
+@pytest.mark.parametrize("forget_bias", [-1.0, 0.0, 1.0, 2.5, 4.0])
+def test_a_fresh_gate_is_open_as_the_start_says_or_a_larger_forget_bias(forget_bias: float) -> None:
+    for network in IAFFlow(4, 5, num_layers=2, hidden_dim=16, forget_bias=forget_bias).networks:
+        assert isinstance(network, MaskedAutoregressiveNetwork)
+        mean, logits = network.output.bias.chunk(2)
+        assert not mean.any()
+        torch.testing.assert_close(logits + forget_bias, torch.full((4,), max(START_LOGIT, forget_bias)))
 
 
 @pytest.mark.parametrize("size", ["num_layers", "hidden_dim", "num_hidden"])
