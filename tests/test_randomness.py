@@ -1,8 +1,26 @@
 from __future__ import annotations
 
+import inspect
+
+import pytest
 import torch
 
+from vae_flows import evaluation
 from vae_flows.randomness import derive_seed, seeded
+from vae_flows.training import TrainingSettings
+
+SEEDED = [
+    value
+    for value in (TrainingSettings, *(getattr(evaluation, name) for name in evaluation.__all__))
+    if callable(value) and "seed" in inspect.signature(value).parameters
+]
+
+
+@pytest.mark.parametrize("function", SEEDED, ids=lambda function: function.__name__)
+def test_without_a_seed_results_are_those_of_seed_zero(function: object) -> None:
+    assert callable(function)
+    assert inspect.signature(function).parameters["seed"].default == 0
+
 
 CPU = torch.device("cpu")
 
