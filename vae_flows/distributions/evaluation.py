@@ -18,8 +18,9 @@ from vae_flows.distributions.structure import is_transformed
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.tensors.inference_mode import differentiating
 from vae_flows.tensors.shapes import is_real, sum_rightmost
-from vae_flows.transforms.base import FusedTransform, evaluate_with_score
+from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.records import Evaluation
+from vae_flows.transforms.scored import evaluate_with_score
 from vae_flows.transforms.scores import gradient_at
 
 __all__ = ["draw_from", "evaluate", "require_reparameterized", "rsample_with_score"]

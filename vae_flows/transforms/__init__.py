@@ -1,12 +1,13 @@
 """Transforms: tensors in, value and log-determinant out, no learned state."""
 
 from vae_flows.transforms.autoregressive import InverseAutoregressiveTransform
-from vae_flows.transforms.base import FusedTransform, InverseTransform, forward_with_score
+from vae_flows.transforms.base import FusedTransform, InverseTransform
 from vae_flows.transforms.cached import CachedTransform
 from vae_flows.transforms.chain import ChainTransform
 from vae_flows.transforms.orthogonal import householder_product, orthonormalize
 from vae_flows.transforms.permutations import IdentityTransform, ReverseTransform
 from vae_flows.transforms.planar import PlanarTransform
+from vae_flows.transforms.scored import forward_with_score
 from vae_flows.transforms.sylvester import SylvesterTransform
 
 __all__ = [

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Self, cast
+from typing import Self
 from weakref import ref
 
-import torch
 from torch import Size, Tensor
 from torch.distributions import constraints
-from torch.distributions.transforms import Transform
 
 from vae_flows.call_stack import calling_objective, warn_of_bias
-from vae_flows.checks import checked, described, require_sample_shape
+from vae_flows.checks import checked, require_sample_shape
 from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint
-from vae_flows.tensors.graphs import BackwardMark
 from vae_flows.tensors.precision import full_precision
-from vae_flows.tensors.shapes import broadcast_batch, broadcast_latents, is_dense
+from vae_flows.tensors.shapes import broadcast_batch, broadcast_latents
 from vae_flows.tensors.tracing import all_finite
-from vae_flows.transforms.memory import Memory
+from vae_flows.transforms.memory import RememberingTransform
 from vae_flows.transforms.records import Evaluation
+from vae_flows.transforms.scores import check_score
 from vae_flows.transforms.scores import evaluate_with_score as carry_score
 
-__all__ = [
-    "FusedTransform",
-    "InverseTransform",
-    "evaluate_with_score",
-    "forward_with_score",
-]
+__all__ = ["FusedTransform", "InverseTransform"]
 
 
-class FusedTransform(Transform):
+class FusedTransform(RememberingTransform):
     r"""An invertible map of vectors whose value and :math:`\log|\det \partial y/\partial x|` come from one computation.
 
     Subclasses write two primitives, `forward_with_log_det` and `inverse_with_log_det`; everything that
@@ -66,13 +58,9 @@ class FusedTransform(Transform):
     @checked
     def __init__(self, latent_dim: int | None, batch_shape: Sequence[int], *, cache_size: int = 1) -> None:
         require_sample_shape(f"{type(self).__name__} batch_shape", batch_shape)
-        _require_cache_size(cache_size)
         super().__init__(cache_size=cache_size)
         self.latent_dim = latent_dim
         self.batch_shape = Size(batch_shape)
-        self._latest: Memory | None = None
-        self._mark = BackwardMark()
-        self._build: Callable[[], FusedTransform] | None = None
         self._inverse_made: ref[InverseTransform] | None = None
 
     @abstractmethod
@@ -144,7 +132,7 @@ class FusedTransform(Transform):
         Raises:
             InvalidInputError: x or the score has a wrong shape or dtype.
         """
-        _check_score(x, score)
+        check_score(x, score)
         self._renew(x)
         evaluation = self._found(self.scored_evaluation, x, score)
         return self._remember(evaluation, found=evaluation.y)
@@ -167,10 +155,6 @@ class FusedTransform(Transform):
         if others and not isinstance(error, VAEFlowsError):
             expected, got = f"latents on {', '.join(map(str, others))}, as its parameters", f"latents on {z.device}"
             raise InvalidInputError(complaint(type(self).__name__, expected, got, "Move them by .to(…).")) from error
-
-    def dependencies(self) -> Sequence[Tensor]:
-        """Tensors beside its attributes that may change while the transform lives, such as a network's parameters."""
-        return ()
 
     @property
     def is_regularized(self) -> bool:
@@ -213,15 +197,6 @@ class FusedTransform(Transform):
     def inverse_shape(self, shape: Sequence[int]) -> Size:
         return self.forward_shape(shape)
 
-    def with_cache(self, cache_size: int = 1) -> FusedTransform:
-        """Return this transform with another cache size; the parameters are shared."""
-        _require_cache_size(cache_size)
-        if cache_size == self._cache_size:
-            return self
-        other = self._copied()
-        other._cache_size = cache_size
-        return other
-
     @property
     def inv(self) -> FusedTransform:
         """The inverse, which shares the remembered evaluation."""
@@ -232,57 +207,11 @@ class FusedTransform(Transform):
             self._inverse_made = ref(inverse)
         return inverse
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {
-            **super().__getstate__(),
-            "_latest": None,
-            "_inverse_made": None,
-            "_mark": BackwardMark(),
-            "_build": None,
-        }
-
     def _call(self, x: Tensor) -> Tensor:
         return self.forward_with_log_det(x)[0]
 
     def _inverse(self, y: Tensor) -> Tensor:
         return self.inverse_with_log_det(y)[0]
-
-    def sources(self) -> list[Tensor]:
-        """Return the tensors that evaluations are made from: attributes, alone or in sequences, and `dependencies`."""
-        found = list(self.dependencies())
-        for value in vars(self).values():
-            if isinstance(value, Tensor):
-                found.append(value)
-            elif type(value) in (tuple, list):
-                found.extend(part for part in value if isinstance(part, Tensor))
-        return list({id(tensor): tensor for tensor in found}.values())
-
-    def renewed_by(self, build: Callable[[], FusedTransform]) -> Self:
-        """Take parameters that `build` makes anew, once a backward pass may have freed the graph of the present ones.
-
-        Arguments:
-            build: Returns a transform of the same kind and parts.
-        """
-        self._build = build
-        return self
-
-    def adopt(self, other: FusedTransform) -> None:
-        """Take the parameters of another transform of the same kind; settings of the cache stay."""
-        own = {"_latest", "_mark", "_build", "_inverse_made", "_cache_size", "_inv"}
-        vars(self).update({name: value for name, value in vars(other).items() if name not in own})
-
-    def _renew(self, z: Tensor) -> None:
-        """Forget what has gone through a backward pass, where gradients may be asked for again."""
-        if self._mark.passed and torch.is_grad_enabled():
-            self._latest, self._mark = None, BackwardMark()
-            if self._build is not None:
-                with full_precision(z):
-                    self.adopt(self._build())
-
-    def _copied(self) -> Self:
-        other = copy.copy(self)
-        other._mark, other._build = self._mark, self._build
-        return other
 
     def _checked(self, evaluation: Evaluation, found: Tensor) -> Evaluation:
         """Refuse an evaluation in which what was found, or the log-determinant, is NaN or infinite."""
@@ -292,21 +221,10 @@ class FusedTransform(Transform):
             raise InvalidInputError(complaint(f"value and log-det of {type(self).__name__}", "finite", got, remedy))
         return evaluation
 
-    def _recalled(self, x: Tensor | None = None, y: Tensor | None = None) -> Evaluation | None:
-        """Return the latest evaluation if it is that of these identical tensors, and may be used again."""
-        latest = self._latest
-        if latest is None or (x is None and y is None) or (x is not None and x is not latest.evaluation.x):
-            return None
-        if y is not None and y is not latest.evaluation.y:
-            return None
-        return latest.evaluation if latest.holds(self.sources) else None
-
     def _remember(self, evaluation: Evaluation, *, found: Tensor) -> Evaluation:
         """Check what was found, x or y, and keep the evaluation until a backward pass goes through it."""
-        self._mark.watch(found, evaluation.log_det, evaluation.regularization)
         self._checked(evaluation, found)
-        if self._cache_size:
-            self._latest = Memory.of(evaluation, self.sources)
+        self._keep(evaluation, found)
         return evaluation
 
 
@@ -389,65 +307,3 @@ class InverseTransform(FusedTransform):
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, InverseTransform) and self.transform == other.transform
-
-
-def _require_cache_size(cache_size: object) -> None:
-    if type(cache_size) is not int or cache_size not in (0, 1):
-        raise InvalidInputError(complaint("cache_size", "0 or 1", described(cache_size)))
-
-
-def _check_score(x: Tensor, score: Tensor) -> None:
-    if not is_dense(x):
-        raise InvalidInputError(complaint("x of a score", "a floating-point tensor", described(x)))
-    if not is_dense(score) or (score.shape, score.dtype, score.device) != (x.shape, x.dtype, x.device):
-        raise InvalidInputError(complaint("score", f"what x is, {described(x)}", described(score)))
-
-
-@checked
-def forward_with_score(transform: Transform, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Apply any transform, of this library, PyTorch, Pyro or another, and carry the score of x to that of y.
-
-    Fused transforms remember the evaluation as they do when called. Of other transforms, x is taken in the shape that
-    they broadcast it to, and the Jacobian is that of one event.
-
-    Arguments:
-        transform: The transform.
-        x: `(*shape, *event)`.
-        score: :math:`\partial \log q_0(x) / \partial x`, of the shape of x.
-
-    Returns:
-        y, the log-determinant, and the score of y, of the shape of y and without a graph. Where y has more numbers than
-        x, as on a simplex, it is the score in the tangent space.
-
-    Raises:
-        InvalidInputError: x or the score has a wrong shape.
-
-    Example:
-        >>> from torch.distributions.transforms import ExpTransform
-        >>> y, log_det, score = forward_with_score(ExpTransform(), torch.zeros(2), torch.zeros(2))
-        >>> y, score  # the density of y is 1 / y, up to a constant
-        (tensor([1., 1.]), tensor([-1., -1.]))
-    """
-    evaluation = evaluate_with_score(transform, x, score)
-    return evaluation.y, evaluation.log_det, cast(Tensor, evaluation.score)
-
-
-def evaluate_with_score(transform: Transform, x: Tensor, score: Tensor) -> Evaluation:
-    """Do what `forward_with_score` does, and return the record."""
-    _check_score(x, score)
-    if isinstance(transform, FusedTransform):
-        return transform.evaluate_with_score(x, score)
-    with full_precision(x):
-
-        def evaluate(point: Tensor) -> tuple[Tensor, Tensor]:
-            y = cast(Tensor, transform(point))
-            return y, transform.log_abs_det_jacobian(point, y)
-
-        shape = transform.inverse_shape(transform.forward_shape(x.shape))
-        domain_dim, codomain_dim = transform.domain.event_dim, transform.codomain.event_dim
-        return Evaluation(
-            x,
-            *carry_score(
-                evaluate, x.expand(shape), score.expand(shape), domain_dim=domain_dim, codomain_dim=codomain_dim
-            ),
-        )

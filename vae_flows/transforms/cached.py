@@ -10,7 +10,8 @@ from torch.distributions import constraints
 from torch.distributions.transforms import ComposeTransform, IndependentTransform, Transform
 
 from vae_flows.checks import checked, require_sample_shape
-from vae_flows.transforms.base import FusedTransform, forward_with_score
+from vae_flows.transforms.base import FusedTransform
+from vae_flows.transforms.scored import forward_with_score
 
 __all__ = ["CachedTransform"]
 

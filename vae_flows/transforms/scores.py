@@ -18,10 +18,12 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import Node, get_gradient_edge
 
+from vae_flows.checks import described
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.tensors.inference_mode import differentiating
+from vae_flows.tensors.shapes import is_dense
 
-__all__ = ["evaluate_with_score", "gradient_at"]
+__all__ = ["check_score", "evaluate_with_score", "gradient_at"]
 
 
 def gradient_at(point: Tensor, value: Tensor) -> Tensor:
@@ -112,3 +114,15 @@ def _nodes_between(point: Tensor, outputs: Iterable[Tensor]) -> set[Node]:
             nodes.add(node)
             waiting.extend(earlier for earlier, _ in node.next_functions if earlier is not None)
     return nodes - {start}
+
+
+def check_score(x: Tensor, score: Tensor) -> None:
+    """Check that a score is what x is: its shape, dtype and device.
+
+    Raises:
+        InvalidInputError: It is not, or x is no floating-point tensor.
+    """
+    if not is_dense(x):
+        raise InvalidInputError(complaint("x of a score", "a floating-point tensor", described(x)))
+    if not is_dense(score) or (score.shape, score.dtype, score.device) != (x.shape, x.dtype, x.device):
+        raise InvalidInputError(complaint("score", f"what x is, {described(x)}", described(score)))
