@@ -1,14 +1,12 @@
-"""Saved models come back as they were, from folders that are whole, and from nothing else."""
+"""Saved models come back as they were, and what cannot be saved is told."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,70 +17,16 @@ import torch
 from torch import Tensor, nn
 
 import vae_flows as vf
-from tests.seeds import reseed
-from tests.small_flows import FLOWS, NAMES
-from vae_flows.cnf import BottleneckDivergence, ContinuousNormalizingFlow, KineticEnergy, MLPDynamics
+from tests.persistence.small_models import SHAPE, SOLVER, C, D, assert_same, flow_prior, make_vae
+from tests.small_flows import NAMES
+from vae_flows.cnf import ContinuousNormalizingFlow, MLPDynamics
 from vae_flows.errors import CheckpointError, FileError, InvalidInputError
-from vae_flows.flows import AmortizedFlow, PlanarFlow
-from vae_flows.likelihoods import BernoulliLikelihood, CategoricalLikelihood
-from vae_flows.networks import MLPDecoder, MLPEncoder
+from vae_flows.flows import PlanarFlow
+from vae_flows.likelihoods import CategoricalLikelihood
+from vae_flows.networks import MLPDecoder
 from vae_flows.persistence.configuration import register_class
 from vae_flows.persistence.saved_models import CONFIG_FILE, WEIGHTS_FILE
 from vae_flows.training.description import describe_model
-
-FORKS = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")  # of newer Pythons
-D, C, SHAPE = 2, 6, (1, 2, 2)
-SOLVER = vf.ODESolver("rk4", options={"step_size": 0.25})
-OPTIONS: dict[str, dict[str, Any]] = {  # every kind of value that a description holds
-    "ffjord": {
-        "hidden_dims": (4, 5),
-        "num_blocks": 2,
-        "rank": 2,
-        "activation": "tanh",
-        "time_conditioning": "squash",
-        "integration_time": 0.75,
-        "train_integration_time": True,
-        "num_probes": 2,
-        "solver": SOLVER,
-        "eval_solver": vf.ODESolver(rtol=1e-3, atol=1e-3),
-        "regularizers": [KineticEnergy(0.1)],
-    },
-    "iaf": {"num_layers": 2, "hidden_dim": 5, "num_hidden": 2, "forget_bias": 0.5},
-}
-
-
-def make_vae(flow: str | AmortizedFlow = "planar", **parts: Any) -> vf.VAE:
-    options = FLOWS[flow].options_for(D, **OPTIONS.get(flow, {})) if isinstance(flow, str) else {}
-    default = {
-        "encoder": MLPEncoder(SHAPE, (4,), C),
-        "decoder": MLPDecoder(D, SHAPE, (4,)),
-        "posterior": vf.AmortizedPosterior(D, C, flow, variance_bounds=(0.01, 7.0), **options),
-        "likelihood": BernoulliLikelihood(),
-    }
-    vae = vf.VAE(**{**default, **parts})
-    with torch.no_grad():  # off any start at zero, which a fresh model would share
-        for parameter in vae.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return vae
-
-
-def flow_prior() -> vf.FlowPrior:
-    dynamics = [MLPDynamics(D, (3,), activation="swish"), MLPDynamics(D, (4,), time_conditioning="ignore")]
-    divergence = BottleneckDivergence("rademacher")
-    return vf.FlowPrior(ContinuousNormalizingFlow(dynamics, divergence=divergence, solver=SOLVER))
-
-
-def elbo(vae: vf.VAE, *, training: bool, dtype: torch.dtype = torch.float32) -> Tensor:
-    images = torch.linspace(0, 1, 12, dtype=dtype).reshape(3, *SHAPE)
-    reseed(7)
-    return vae.train(training).elbo(images).elbo
-
-
-def assert_same(vae: vf.VAE, other: vf.VAE, dtype: torch.dtype = torch.float32) -> None:
-    for training in (True, False):
-        expected = elbo(vae, training=training, dtype=dtype)
-        assert expected.dtype == dtype
-        assert torch.equal(elbo(other, training=training, dtype=dtype), expected)
 
 
 class OwnEncoder(nn.Module):
@@ -301,142 +245,6 @@ def test_saving_again_replaces(tmp_path: Path) -> None:
     vae = make_vae("planar")
     vae.save_pretrained(tmp_path)
     assert_same(vae, vf.VAE.from_pretrained(tmp_path))
-    assert sorted(os.listdir(tmp_path)) == [CONFIG_FILE, WEIGHTS_FILE]
-
-
-@pytest.mark.parametrize("failing", range(3))
-@pytest.mark.parametrize("before", [True, False])
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, OSError])
-def test_an_interrupted_save_leaves_the_old_model_or_the_new_one(
-    failing: int, before: bool, kind: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, old, new = tmp_path / "model", make_vae(), make_vae()
-    if before:
-        old.save_pretrained(folder)
-    replace, calls = os.replace, 0
-
-    def interrupted(source: Path, target: Path) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == failing + 1:
-            raise kind
-        replace(source, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", interrupted)
-        with pytest.raises(kind if kind is KeyboardInterrupt else FileError):
-            new.save_pretrained(folder)
-    assert not [name for name in os.listdir(folder) if name.startswith(".")]
-    if failing == 2:  # the description is in place, and the weights have a name of their own
-        assert_same(new, vf.VAE.from_pretrained(folder))
-    elif before:
-        assert_same(old, vf.VAE.from_pretrained(folder))
-        assert sorted(os.listdir(folder)) == [CONFIG_FILE, WEIGHTS_FILE]
-    else:
-        with pytest.raises(CheckpointError, match=r"expected a folder with config\.json"):
-            vf.VAE.from_pretrained(folder)
-    new.save_pretrained(folder)
-    assert_same(new, vf.VAE.from_pretrained(folder))
-    assert sorted(os.listdir(folder)) == [CONFIG_FILE, WEIGHTS_FILE]
-
-
-CALLS = ("open", "replace", "fsync", "unlink", "close", "mkdir", "stat", "fstat")
-KILLED = 9
-
-
-def killed_at_call(number: int, action: Callable[[], None]) -> bool:
-    """Run in a fork, which ends without any clean-up at the given call to the system; say whether it came so far."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == KILLED
-    calls = 0
-
-    def counted(original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls == number:
-                os._exit(KILLED)
-            return original(*arguments, **options)
-
-        return call
-
-    try:
-        for name in CALLS:
-            setattr(os, name, counted(getattr(os, name)))
-        action()
-    finally:
-        os._exit(0)
-
-
-def assert_one_of(folder: Path, models: Sequence[vf.AmortizedPosterior]) -> None:
-    loaded = vf.AmortizedPosterior.from_pretrained(folder)
-    assert any(torch.equal(loaded.gaussian.weight, model.gaussian.weight) for model in models)
-    assert loaded.flow_name in [model.flow_name for model in models]
-
-
-@pytest.fixture
-def posteriors() -> tuple[vf.AmortizedPosterior, vf.AmortizedPosterior]:
-    return vf.AmortizedPosterior(D, C, "planar", num_layers=1), vf.AmortizedPosterior(D, C, "none")
-
-
-@FORKS
-def test_a_save_that_is_killed_at_any_call_leaves_the_old_model_or_the_new_one(
-    posteriors: tuple[vf.AmortizedPosterior, vf.AmortizedPosterior], tmp_path: Path
-) -> None:
-    old, new = posteriors
-    number = 0
-    for number in range(1, 200):
-        old.save_pretrained(tmp_path)
-        assert sorted(os.listdir(tmp_path)) == [CONFIG_FILE, WEIGHTS_FILE]
-        killed = killed_at_call(number, lambda: new.save_pretrained(tmp_path))
-        assert_one_of(tmp_path, posteriors)
-        if not killed:
-            break
-    assert number > 15
-    assert_one_of(tmp_path, [new])
-
-
-@FORKS
-def test_savers_that_are_killed_at_any_time_leave_a_model(
-    posteriors: tuple[vf.AmortizedPosterior, vf.AmortizedPosterior], tmp_path: Path
-) -> None:
-    posteriors[0].save_pretrained(tmp_path)
-    for kill in range(40):
-        child = os.fork()
-        if not child:
-            while True:
-                for posterior in posteriors:
-                    posterior.save_pretrained(tmp_path)
-        time.sleep(0.005 + 0.0007 * kill)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        assert_one_of(tmp_path, posteriors)
-
-
-@FORKS
-def test_two_processes_that_save_at_once_leave_one_model(
-    posteriors: tuple[vf.AmortizedPosterior, vf.AmortizedPosterior], tmp_path: Path
-) -> None:
-    posteriors[0].save_pretrained(tmp_path)
-    children = []
-    for posterior in posteriors:
-        child = os.fork()
-        if not child:
-            status = 1
-            try:
-                for _ in range(20):
-                    posterior.save_pretrained(tmp_path)
-                status = 0
-            finally:
-                os._exit(status)
-        children.append(child)
-    while children:
-        assert_one_of(tmp_path, posteriors)
-        done, status = os.waitpid(-1, os.WNOHANG)
-        if done:
-            children.remove(done)
-            assert status == 0
     assert sorted(os.listdir(tmp_path)) == [CONFIG_FILE, WEIGHTS_FILE]
 
 
