@@ -7,23 +7,32 @@ import inspect
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.valid_calls import VALID
 from tests.wrong_values import raw_errors
+from vae_flows.benchmark import presets, published
 from vae_flows.flows import registry
 from vae_flows.likelihoods import registry as likelihoods
 from vae_flows.persistence import configuration
 
 PUBLIC = (
-    "vae_flows", "vae_flows.cnf", "vae_flows.data", "vae_flows.distributions", "vae_flows.evaluation",
-    "vae_flows.flows", "vae_flows.guides", "vae_flows.likelihoods", "vae_flows.networks", "vae_flows.objectives",
-    "vae_flows.reporting", "vae_flows.testing", "vae_flows.training", "vae_flows.transforms",
+    "vae_flows", "vae_flows.benchmark.grid", "vae_flows.benchmark.local", "vae_flows.benchmark.presets",
+    "vae_flows.benchmark.published", "vae_flows.benchmark.report", "vae_flows.cnf", "vae_flows.data",
+    "vae_flows.distributions", "vae_flows.evaluation", "vae_flows.flows", "vae_flows.guides", "vae_flows.likelihoods",
+    "vae_flows.networks", "vae_flows.objectives", "vae_flows.reporting", "vae_flows.runs", "vae_flows.testing",
+    "vae_flows.training", "vae_flows.transforms",
 )  # fmt: skip
 
 # What rows need beside the library itself.
-NEEDED = {"ZukoFlow": "zuko", "ZukoFlow.train": "zuko", "diagnose_weights": "arviz_stats"}
+NEEDED = {
+    "flows.ZukoFlow": "zuko",
+    "flows.ZukoFlow.train": "zuko",
+    "evaluation.diagnose_weights": "arviz_stats",
+    "data.load of pictures": "PIL",
+}
 INSTALLED = [name for name in VALID if name not in NEEDED or find_spec(NEEDED[name]) is not None]
 
 # Results, which are made by the library and only read by others.
@@ -33,13 +42,14 @@ RECORDS = {
     "Estimate", "EvaluationResult", "FlowPaths", "ImportanceBounds", "InferenceGap", "InformationResult", "LayerUpdate",
     "LikelihoodProgress", "LikelihoodResult", "MeanEstimate", "Moments",
     "MonteCarloEstimate", "Networks", "PairedDifference", "PosteriorGrid", "PosteriorSummary",
-    "RankBand", "RankHistogram", "Ranking", "Reference", "RoundTripError", "ScoredSample", "Table", "TraceNoise",
+    "RankBand", "RankHistogram", "Ranking", "Reference", "Results", "RoundTripError", "RunHistory", "RunMetrics",
+    "RunOutcome", "ScoredSample", "Table", "TraceNoise",
     "TrainingResult", "TwoSampleResult", "WeightDiagnostics", "WorkCount", "WorkMeter",
 }  # fmt: skip
 # Base classes to be derived from.
 EXTENDED = {
-    "AugmentedField", "ConditionedDynamics", "Divergence", "Examples", "FusedTransform", "Recorded", "Regularizer",
-    "VectorField",
+    "AugmentedField", "ConditionedDynamics", "Divergence", "Examples", "FusedTransform", "GridMonitor", "Recorded",
+    "Regularizer", "VectorField",
 }  # fmt: skip
 # What derived classes write and the library calls, with arguments that it has made or checked itself.
 HOOKS = {
@@ -66,22 +76,22 @@ def _left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for module in (registry, likelihoods):
         monkeypatch.setattr(module, "_registered", dict(module._registered))
+    monkeypatch.setattr(presets, "PRESETS", dict(presets.PRESETS))
+    monkeypatch.setattr(published, "PUBLISHED", dict(published.PUBLISHED))
     for name in ("_registered", "_names"):
         monkeypatch.setattr(configuration, name, dict(getattr(configuration, name)))
 
 
 def _public_callables() -> Iterator[str]:
-    modules = [importlib.import_module(name) for name in PUBLIC]
-    for module in modules:
+    """Yield the names of rows: the folder that defines a callable, or the module beside the folders, and its name."""
+    for module in map(importlib.import_module, PUBLIC):
         for name in module.__all__:
             value = getattr(module, name)
             if inspect.isfunction(value):
-                # Of different functions of one name, each has a row of its own.
-                alone = all(getattr(other, name, value) is value for other in modules)
-                yield name if alone else f"{module.__name__.removeprefix('vae_flows.')}.{name}"
+                yield f"{_home(value)}.{name}"
             elif inspect.isclass(value) and not issubclass(value, Exception):
                 if name not in RECORDS | EXTENDED:
-                    yield name
+                    yield f"{_home(value)}.{name}"
                 yield from _methods(value)
 
 
@@ -89,14 +99,19 @@ def _methods(cls: type) -> Iterator[str]:
     for name, member in vars(cls).items():
         function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
         if inspect.isfunction(function) and not name.startswith("_"):
-            yield f"{cls.__name__}.{name}"
+            yield f"{_home(cls)}.{cls.__name__}.{name}"
+
+
+def _home(value: Any) -> str:
+    return value.__module__.split(".")[1]
 
 
 def _is_called_by_users(name: str) -> bool:
-    owner, _, method = name.rpartition(".")
-    is_hook_of_flow = method == "transform" and owner.endswith(("Flow", "FFJORD"))
-    is_of_record = owner in RECORDS | {"AugmentedField"}
-    return not ({name, method} & ELSEWHERE or method in HOOKS or is_hook_of_flow or is_of_record)
+    _, *owner, method = name.split(".")
+    is_hook_of_flow = method == "transform" and "".join(owner).endswith(("Flow", "FFJORD"))
+    is_of_record = bool({*owner} & (RECORDS | {"AugmentedField", "GridMonitor"}))
+    is_elsewhere = bool({".".join([*owner, method]), method} & ELSEWHERE)
+    return not (is_elsewhere or method in HOOKS or is_hook_of_flow or is_of_record)
 
 
 def test_every_public_callable_has_a_row() -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 from vae_flows.benchmark.engine import Engine, RunExit, RunHandle
 from vae_flows.benchmark.presets import Preset
+from vae_flows.checks import checked
 from vae_flows.data import available_data_sets
 from vae_flows.errors import FileError, InvalidInputError, UnknownNameError, complaint, did_you_mean
 from vae_flows.flows import find_flow
@@ -24,6 +25,7 @@ __all__ = ["GridMonitor", "GridRun", "RunOutcome", "grid_settings", "plan_grid",
 POLL_SECONDS = 0.2
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class GridRun:
     """One run of the grid and its folder."""
@@ -71,6 +73,7 @@ class GridMonitor(Protocol):
         ...
 
 
+@checked
 def plan_grid(
     source: Preset | Sequence[RunSettings],
     root: Path,
@@ -112,6 +115,7 @@ def plan_grid(
     return tuple(cells.values())
 
 
+@checked
 def grid_settings(
     source: Preset | Sequence[RunSettings],
     *,
@@ -151,6 +155,7 @@ def _check_data(names: Sequence[str]) -> None:
             raise InvalidInputError(complaint(f"data set {name!r}", expected, f"that of {other!r}", remedy))
 
 
+@checked
 def run_grid(cells: Sequence[GridRun], runner: Engine, monitor: GridMonitor) -> tuple[RunOutcome, ...]:
     """Run the cells that are not finished, as many at once as the runner takes.
 

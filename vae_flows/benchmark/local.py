@@ -12,6 +12,7 @@ import torch
 
 from vae_flows.benchmark.engine import RUN, RunExit, RunHandle, describe_exit, package_root
 from vae_flows.benchmark.process import ParentPipe, RunProcess, run_environment
+from vae_flows.checks import checked
 from vae_flows.data.images import is_integer
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.persistence.files import file_errors
@@ -33,6 +34,7 @@ class LocalEngine:
         InvalidInputError: A number is less than one.
     """
 
+    @checked
     def __init__(
         self,
         workers: int | None = None,
@@ -51,6 +53,7 @@ class LocalEngine:
         self._pipe = ParentPipe()
         self._slots = [_Slot(groups[index % len(groups)] if groups else None) for index in range(self.workers)]
 
+    @checked
     def start(self, folder: Path) -> RunHandle:
         """Start a process for the cell, on GPUs that no other cell uses if there are enough of them."""
         slot = next((slot for slot in self._slots if slot.process is None or slot.process.poll() is not None), None)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint, unknown_name
 from vae_flows.runs.settings import EvaluationSettings, NetworkSettings, RunSettings
 from vae_flows.training import ComputeSettings, TrainingSettings
@@ -30,6 +31,7 @@ PUBLISHED_START = {name: {"initialization": "published"} for name in POSTERIORS 
 SMALL_FFJORD = {"amortization": "bias", "num_blocks": 1, "activation": "softplus"}
 
 
+@checked
 @dataclass(frozen=True)
 class Preset:
     """A named grid of runs, posteriors × data sets × seeds, and the settings of each.
@@ -68,6 +70,7 @@ class Preset:
     split_seeds_on: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     max_images: int | None = None
 
+    @checked
     def settings(self, data: str, posterior: str, seed: int, compute: ComputeSettings | None = None) -> RunSettings:
         """Return the settings of one run.
 
@@ -92,6 +95,7 @@ class Preset:
         )
 
 
+@checked
 def find_preset(name: str) -> Preset:
     """Return the preset called `name`.
 
@@ -103,6 +107,7 @@ def find_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
+@checked
 def register_preset(name: str, preset: Preset) -> None:
     """Make a preset known by a name.
 

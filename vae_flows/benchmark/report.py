@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vae_flows.benchmark.presets import POSTERIORS
 from vae_flows.benchmark.published import PUBLISHED
+from vae_flows.checks import checked
 from vae_flows.data.images import is_integer
 from vae_flows.errors import DataError, complaint
 from vae_flows.flows import find_flow
@@ -51,6 +52,7 @@ class Results:
     cells: tuple[dict[str, Any], ...]
 
     @classmethod
+    @checked
     def read(cls, path: Path) -> Results:
         """Read a `results.json`.
 
@@ -71,6 +73,7 @@ class Results:
         return tuple(map(_to_run, self.cells))
 
 
+@checked
 def collect_results(root: Path) -> Results:
     """Gather the cells below `root`.
 
@@ -88,6 +91,7 @@ def collect_results(root: Path) -> Results:
     return Results(tuple(cells))
 
 
+@checked
 def render_tables(results: Results) -> tuple[Table, ...]:
     """Return one table per data set, beside the paper's numbers, with notes on what differs from the paper."""
     references = _references()
@@ -101,6 +105,7 @@ def _references() -> dict[str, Reference]:
     return {data: published.reference for data, published in PUBLISHED.items()}
 
 
+@checked
 def write_report(root: Path, destination: Path | None = None) -> tuple[Results, tuple[Path, ...]]:
     """Write `results.json`, `table.md`, `table.csv` and plots of the grid in `root`.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from vae_flows.checks import check_argument
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.persistence.files import checked_path
 from vae_flows.persistence.records import flatten, to_plain
 from vae_flows.reporting.summaries import Estimate
 from vae_flows.reporting.tables import Entry, Table
@@ -29,7 +30,7 @@ def find_runs(folder: Path | str) -> tuple[Run, ...]:
     Raises:
         DataError: There is none.
     """
-    path = Path(folder)
+    path = checked_path(folder, "folder of runs")
     if (path / SETTINGS).exists() or not path.is_dir():
         return (Run(path),)
     found = sorted(setting.parent for setting in path.rglob(SETTINGS))
@@ -63,7 +64,7 @@ def compare(runs: Iterable[Run | Path | str]) -> Table:
         >>> [row[0].text for row in compare([root]).rows]
         ['none', 'planar']
     """
-    if isinstance(runs, str | Path):
+    if isinstance(runs, str | Path) or not isinstance(runs, Iterable):
         raise InvalidInputError(complaint("runs of compare", "several runs or folders", repr(runs), "Pass a list."))
     found: dict[Path, Run] = {}
     for given in runs:

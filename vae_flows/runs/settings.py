@@ -34,7 +34,7 @@ class NetworkSettings:
     max_parameters: int = LARGE_MODEL
 
     def __post_init__(self) -> None:
-        if self.kind not in ("auto", "conv", "mlp"):
+        if not isinstance(self.kind, str) or self.kind not in ("auto", "conv", "mlp"):
             raise unknown_name("network kind", str(self.kind), ("auto", "conv", "mlp"))
         require_positive("NetworkSettings", context_dim=self.context_dim, max_parameters=self.max_parameters)
         if not isinstance(self.hidden_dims, tuple):
@@ -134,7 +134,7 @@ class RunSettings:
         if self.split_seed is not None and not (is_integer(self.split_seed) and 0 <= self.split_seed < 2**32):
             expected = "an integer from 0 to 2**32 - 1, or None"
             raise InvalidInputError(complaint("RunSettings split_seed", expected, repr(self.split_seed)))
-        if self.pixels not in (None, "binary", "grey"):
+        if self.pixels is not None and not (isinstance(self.pixels, str) and self.pixels in ("binary", "grey")):
             raise InvalidInputError(complaint("RunSettings pixels", "'binary', 'grey' or None", repr(self.pixels)))
         for name, kind in (("data_path", "a path"), ("likelihood", "a name"), ("label_column", "a name")):
             value = getattr(self, name)
