@@ -64,6 +64,6 @@ def test_the_continuous_core_needs_neither_pyro_nor_the_vae():
 def test_the_namespace_shows_the_library_and_nothing_else():
     names = {name for name in dir(vae_flows) if not name.startswith("__")}
     listed = {name for name in vae_flows.__all__ if not name.startswith("__")}
-    assert names == listed | {"benchmark", "reporting", "runs", "testing", "training", "Run", "compare"}
+    assert names == listed | {"benchmark", "export", "reporting", "runs", "testing", "training", "Run", "compare"}
     assert all(hasattr(vae_flows, name) for name in names)
     assert not {"Any", "import_module"} & set(vars(vae_flows))
