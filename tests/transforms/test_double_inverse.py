@@ -137,3 +137,10 @@ def test_what_refines_and_checks_an_inverse_keeps_nothing_for_the_backward_pass(
         counts[dtype] = saved_by(lambda q=q, dtype=dtype: q.log_prob(z.to(dtype)))
     # The inverse in float64 is the same; parameters are converted, which keeps nothing.
     assert counts[torch.float32] == counts[torch.float64] > 0
+
+
+@pytest.mark.parametrize("flow", [*DISCRETE, "none"])
+def test_values_of_single_precision_are_inverted_in_double(flow: str) -> None:
+    (transform,) = vf.AmortizedPosterior(6, 8, flow=flow)(torch.randn(5, 8)).transforms
+    assert isinstance(transform, FusedTransform)
+    assert transform.takes_double
