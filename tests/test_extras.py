@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-CLUSTERS = ("ray",)
+CLUSTERS = ("ray", "slurm")
 EXTRAS = ("train", "plots", "hub", "vision", "cli", "zuko", "stats", "onnx", *CLUSTERS)
 IMPORTED = {"huggingface_hub": "huggingface_hub", "pillow": "PIL", "arviz-stats": "arviz_stats"}
 
@@ -109,6 +109,7 @@ uses = {
     "zuko": [lambda: vf.make_flow("zuko:NSF", 2, 3)],
     "onnx": [lambda: vf.export.to_onnx(vae, folder / "deployed", torch.rand(2, *shape))],
     "ray": [lambda: engine("ray")],
+    "slurm": [lambda: engine("slurm")],
     "stats": [lambda: vf.evaluation.diagnose_weights(torch.randn(100))],
 }
 told = {}

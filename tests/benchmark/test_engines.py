@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmark.ray_clusters import open_cluster, processes_with
+from tests.benchmark.slurm_commands import end_all, write_commands
 from vae_flows.benchmark.engine import IN_USE, Engine
 from vae_flows.benchmark.engines import EngineSettings
 from vae_flows.benchmark.grid import GridRun, RunOutcome, plan_grid, run_grid
@@ -48,7 +49,7 @@ EXPECTED = {
     "sylvester-orthogonal": ("elsewhere", None),
     "sylvester-householder": ("failed", f"ended well but left no {METRICS}"),
 }
-NAMES = ("local", "ray", "ray, brought back")
+NAMES = ("local", "ray", "ray, brought back", "slurm")
 
 
 class Recorder:
@@ -77,6 +78,14 @@ def cluster():
         yield opened
 
 
+@pytest.fixture
+def fake_slurm(tmp_path, monkeypatch) -> Iterator[None]:
+    for variable, value in write_commands(tmp_path / "slurm").items():
+        monkeypatch.setenv(variable, value)
+    yield
+    end_all(tmp_path / "slurm")
+
+
 @pytest.fixture(params=NAMES)
 def name(request) -> str:
     return request.param
@@ -87,6 +96,10 @@ def options(name, request) -> list[str]:
     """The engine's options on the command line."""
     if name == "local":
         return ["--workers", "2"]
+    if name == "slurm":
+        pytest.importorskip("submitit", reason="submitit is not installed: pip install 'vae-flows[slurm]'")
+        request.getfixturevalue("fake_slurm")
+        return ["--engine", "slurm", "--sbatch", "partition", "small"]
     address = request.getfixturevalue("cluster").address
     return ["--engine", "ray", "--address", address, *(["--bring-back"] if "back" in name else [])]
 
@@ -102,6 +115,11 @@ def _opened(name: str, request: pytest.FixtureRequest) -> AbstractContextManager
     command = ("-c", SCRIPT)
     if name == "local":
         return nullcontext(LocalEngine(2, 1, gpus_each=0, command=command))
+    if name == "slurm":
+        pytest.importorskip("submitit", reason="submitit is not installed: pip install 'vae-flows[slurm]'")
+        from vae_flows.benchmark.slurm_engine import SlurmEngine
+
+        return SlurmEngine(cluster="local", command=command)
     cluster = request.getfixturevalue("cluster")
     from vae_flows.benchmark.ray_engine import RayEngine
 
@@ -122,7 +140,8 @@ def test_outcomes_are_the_same(engine, tmp_path):
     assert [run for run in runs if (run.folder / FAILURE).exists()] == failed
     for run in runs:
         assert (run.folder / "log.txt").read_text().startswith("threads 1\n")
-        assert [path.name for path in run.folder.iterdir() if path.name.startswith(".")] == []
+        left = [path.name for path in run.folder.iterdir() if path.name.startswith(".")]
+        assert left == []
         with exclusive(run.folder):  # nobody holds it any more
             pass
 
@@ -187,9 +206,12 @@ def test_exit_statuses_reports_and_results_are_the_same(options, by_hand, no_col
 
 
 def test_options_of_another_engine_are_refused():
-    for options in ({"address": "auto"}, {"cpus_per_run": 2.0}, {"gpus_per_run": 0.5}, {"retries": 1}):
+    for options in ({"address": "auto"}, {"cpus_per_run": 2.0}, {"gpus_per_run": 0.5}, {"retries": 1}, {"minutes": 5}):
         with pytest.raises(InvalidInputError, match="none beside engine='local'"):
             EngineSettings(**options)
+    for engine, options in (("ray", {"sbatch": {"partition": "gpu"}}), ("slurm", {"bring_back": True})):
+        with pytest.raises(InvalidInputError, match=f"none beside engine='{engine}'"):
+            EngineSettings(engine, **options)
     with pytest.raises(UnknownNameError, match="Did you mean 'ray'"):
         EngineSettings("rai")  # pyright: ignore[reportArgumentType]
     for options in ({"cpus_per_run": 0.0}, {"gpus_per_run": -1.0}, {"retries": -1}, {"workers": 0}):

@@ -6,11 +6,11 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from vae_flows.runs.folder import LOG
 
-__all__ = ["IN_USE", "RUN", "Engine", "RunExit", "RunHandle", "describe_exit", "package_root"]
+__all__ = ["IN_USE", "RUN", "Engine", "RunExit", "RunHandle", "describe_exit", "last_lines", "package_root"]
 
 IN_USE = 75
 """Exit status of a run whose folder another process works in (EX_TEMPFAIL: try again later)."""
@@ -72,11 +72,19 @@ def describe_exit(folder: Path, code: int) -> RunExit:
     if code in (0, IN_USE):
         return RunExit(in_use=code == IN_USE)
     cause = f"ended by signal {_signal_name(-code)}" if code < 0 else f"ended with status {code}"
+    return RunExit("\n".join([cause, *last_lines(folder / LOG)]))
+
+
+def last_lines(path: Path, count: int = LOG_LINES, reach: int = 8192) -> list[str]:
+    """Return the last lines of a log that are not empty, from its last `reach` bytes, or why there are none."""
     try:
-        with (folder / LOG).open("rb") as log:
-            return RunExit("\n".join([cause, *_last_lines(log)]))
+        with path.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(0, size - reach))
+            lines = log.read().decode(errors="replace").splitlines()
     except OSError as error:
-        return RunExit(f"{cause}\nits log cannot be read: {error}")
+        return [f"its log cannot be read: {error}"]
+    return [line.rstrip() for line in lines if line.strip()][-count:]
 
 
 def package_root() -> Path:
@@ -89,11 +97,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:  # one of the real-time signals
         return str(number)
-
-
-def _last_lines(log: IO[bytes], count: int = LOG_LINES, reach: int = 8192) -> list[str]:
-    """Return the last lines that are not empty, from the last `reach` bytes."""
-    size = log.seek(0, os.SEEK_END)
-    log.seek(max(0, size - reach))
-    lines = log.read().decode(errors="replace").splitlines()
-    return [line.rstrip() for line in lines if line.strip()][-count:]

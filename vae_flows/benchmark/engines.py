@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from vae_flows.benchmark.engine import Engine
 from vae_flows.benchmark.local import LocalEngine
@@ -14,8 +14,15 @@ from vae_flows.training import ComputeSettings
 
 __all__ = ["ENGINES", "EngineSettings", "open_engine"]
 
-ENGINES = ("local", "ray")
+ENGINES = ("local", "ray", "slurm")
 RETRIES = 3
+MINUTES = 24 * 60
+ONLY = {
+    ("ray", "slurm"): ("cpus_per_run", "gpus_per_run", "retries"),
+    ("ray",): ("address", "bring_back"),
+    ("slurm",): ("minutes", "sbatch"),
+}
+"""Options that some engines alone have."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class EngineSettings:
     """Where the runs of a benchmark take place, and what each takes of it.
 
     Arguments:
-        engine: local: processes of this machine; ray: a Ray cluster.
+        engine: local: processes of this machine; ray: a Ray cluster; slurm: jobs of a SLURM cluster.
         workers: Runs at once; by default one a GPU, or as many as there are cores; on a cluster, as many as it has room
             for.
         threads: Threads of each run; by default the cores are shared among the workers; on a cluster, as many as the
@@ -31,14 +38,16 @@ class EngineSettings:
         address: Of the Ray cluster, HOST:PORT; by default the one that this machine belongs to, or else one of this
             machine alone that ends with the command.
         cpus_per_run: CPUs that each run takes on a cluster, by default 1.
-        gpus_per_run: GPUs that each run takes on a cluster, a part of one to share it; by default none with
-            accelerator=cpu and else what devices says where there are GPUs.
+        gpus_per_run: GPUs that each run takes on a cluster, on Ray also a part of one to share it; by default none with
+            accelerator=cpu and else what devices says, where Ray has GPUs, and always on SLURM with accelerator=gpu.
         retries: How often a run goes on from its last checkpoint after its node or worker died, by default 3.
+        minutes: Time limit of each SLURM job, after which its run goes on in the next; by default a day.
+        sbatch: Further options of SLURM's jobs, NAME VALUE ..., such as partition gpu.
         bring_back: Let runs work in folders of their nodes, and bring their files back through Ray, even where the
             nodes share the benchmark's folder; spares slow storage.
     """
 
-    engine: Literal["local", "ray"] = "local"
+    engine: Literal["local", "ray", "slurm"] = "local"
     workers: int | None = None
     threads: int | None = None
     address: str | None = None
@@ -46,11 +55,13 @@ class EngineSettings:
     gpus_per_run: float | None = None
     retries: int | None = None
     bring_back: bool = False
+    minutes: int | None = None
+    sbatch: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise unknown_name("engine", self.engine, ENGINES)
-        for name in ("workers", "threads"):
+        for name in ("workers", "threads", "minutes"):
             if getattr(self, name) is not None:
                 require_positive("EngineSettings", **{name: getattr(self, name)})
         if self.cpus_per_run is not None:
@@ -60,10 +71,15 @@ class EngineSettings:
         retries = self.retries
         if retries is not None and (not isinstance(retries, int) or isinstance(retries, bool) or retries < 0):
             raise InvalidInputError(complaint("EngineSettings retries", "an integer of at least 0", repr(retries)))
-        if self.engine == "local":
-            names = ("address", "cpus_per_run", "gpus_per_run", "retries")
-            given = {name: getattr(self, name) for name in names} | {"bring_back": self.bring_back or None}
-            refuse_unused("EngineSettings", "engine='local'", **given)
+        if not isinstance(self.sbatch, Mapping):
+            raise InvalidInputError(complaint("EngineSettings sbatch", "options by name", repr(self.sbatch)))
+        given = {name: getattr(self, name) or None for names in ONLY.values() for name in names}
+        beside = {name: value for name, value in given.items() if self.engine not in _engines_of(name)}
+        refuse_unused("EngineSettings", f"engine={self.engine!r}", **beside)
+
+
+def _engines_of(option: str) -> tuple[str, ...]:
+    return next(engines for engines, names in ONLY.items() if option in names)
 
 
 @contextmanager
@@ -82,16 +98,23 @@ def open_engine(settings: EngineSettings, compute: ComputeSettings) -> Iterator[
     if settings.engine == "local":
         yield LocalEngine(settings.workers, settings.threads, gpus_each=devices)
         return
-    from vae_flows.benchmark.ray_engine import RayEngine
+    common: dict[str, Any] = {
+        "workers": settings.workers,
+        "threads": settings.threads,
+        "cpus_per_run": settings.cpus_per_run or 1.0,
+        "gpus_per_run": settings.gpus_per_run,
+        "gpus_each": devices,
+        "retries": RETRIES if settings.retries is None else settings.retries,
+    }
+    if settings.engine == "ray":
+        from vae_flows.benchmark.ray_engine import RayEngine
 
-    with RayEngine(
-        settings.address,
-        workers=settings.workers,
-        threads=settings.threads,
-        cpus_per_run=settings.cpus_per_run or 1.0,
-        gpus_per_run=settings.gpus_per_run,
-        gpus_each=devices,
-        retries=RETRIES if settings.retries is None else settings.retries,
-        shared=not settings.bring_back,
-    ) as engine:
+        cluster = RayEngine(settings.address, shared=not settings.bring_back, **common)
+    else:
+        from vae_flows.benchmark.slurm_engine import SlurmEngine
+
+        if compute.accelerator not in ("gpu", "cuda"):  # nodes are not seen before a job runs there
+            common["gpus_each"] = 0
+        cluster = SlurmEngine(minutes=settings.minutes or MINUTES, options=settings.sbatch, **common)
+    with cluster as engine:
         yield engine
