@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.seeds import reseed
+from vae_flows.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -55,6 +56,24 @@ def test_the_speed_that_is_claimed_is_what_was_published():
     published = (ROOT / "experiments" / "results" / "speed" / "speed.md").read_text(encoding="utf-8")
     assert shown is not None
     assert published.startswith(shown.group(1))
+
+
+def commands_shown() -> list[list[str]]:
+    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+    return [words[1 : words.index(">")] if ">" in words else words[1:] for words in lines if words[:1] == ["vae-flows"]]
+
+
+@pytest.mark.parametrize(
+    "words", [words for words in commands_shown() if words[0] in ("train", "benchmark")], ids=" ".join
+)
+def test_flags_that_are_shown_are_taken(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "grey.npz").touch()
+    assert main(["train", "--print-settings"]) == 0
+    (tmp_path / "mine.json").write_text(capsys.readouterr().out)
+    assert main([*words, "--print-settings"]) == 0
 
 
 @pytest.mark.slow

@@ -1,12 +1,16 @@
 """The command line, from help to results."""
 
 import json
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
+from torch import nn
 
+import vae_flows as vf
 from experiments import commands as project
 from experiments.cli import COMMANDS, main
 from vae_flows.benchmark import engines
@@ -118,6 +122,24 @@ def test_an_interrupt_says_what_the_command_would_do_next(arguments, called, tol
     monkeypatch.setattr(module, called, interrupted)
     assert main(arguments) == INTERRUPTED
     assert capsys.readouterr().err == f"interrupted; {told}\n"
+
+
+def test_the_recipe_for_networks_of_ones_own_runs(capsys, no_colour, monkeypatch):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    recipe = re.search(r"    import vae_flows.*?save_pretrained[^\n]*", capsys.readouterr().out, flags=re.DOTALL)
+    assert recipe is not None
+    trained = []
+
+    def train(vae, data, settings):
+        trained.append(vae.elbo(data.train.take(2).batch()).elbo.isfinite().all())
+
+    monkeypatch.setattr(vf.training, "train", train)
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, 256))
+    decoder = nn.Sequential(nn.Linear(64, 784), nn.Unflatten(1, (1, 28, 28)))
+    monkeypatch.setattr(vf.VAE, "save_pretrained", lambda vae, folder: trained.append(folder))
+    exec(textwrap.dedent(recipe.group()), {"MyEncoder": lambda: encoder, "MyDecoder": lambda: decoder})
+    assert trained == [True, "mine"]
 
 
 def test_train_then_evaluate(no_colour, capsys):
