@@ -270,7 +270,7 @@ def test_help_shows_the_defaults_of_the_run_that_is_named(capsys, no_colour):
     assert "Epochs at most. (default: 36 or 40)" in shown("benchmark", "--data", "caltech101-silhouettes", "frey-faces")
     planar = shown("train", "--posterior", "planar")
     assert "--planar.num-layers" in planar
-    assert "--ffjord." not in planar
+    assert "--ffjord.num-blocks" not in planar
 
 
 def test_options_are_given_by_posterior_and_settings_to_all(capsys, no_colour):

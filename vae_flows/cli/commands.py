@@ -74,11 +74,11 @@ def train(
     Options of the posterior are flags with its name, such as --ffjord.rank 8; --posterior planar --help shows others.
 
     --network.kind chooses among the library's networks. Networks of your own are trained from Python: an encoder from
-    x to context_dim features, a decoder from z to the parameters of the likelihood.
+    x to features, a decoder from z to the parameters of the likelihood.
 
         import vae_flows as vf
         data = vf.data.load("mnist-static")
-        posterior = vf.AmortizedPosterior(latent_dim=64, context_dim=256, flow="ffjord")
+        posterior = vf.AmortizedPosterior(64, 256, flow="ffjord")  # latents, features
         likelihood = vf.likelihoods.BernoulliLikelihood()
         vae = vf.VAE(MyEncoder(), MyDecoder(), posterior, likelihood)
         vf.training.train(vae, data, vf.training.TrainingSettings(max_epochs=36))

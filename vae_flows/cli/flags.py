@@ -28,9 +28,10 @@ with needing("cli"):
     import tyro
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-__all__ = ["Alias", "Flag", "Group", "documentation", "flags_of_call", "flags_of_record", "make_flag", "parse"]
+__all__ = ["HELP", "Alias", "Flag", "Group", "documentation", "flags_of_call", "flags_of_record", "make_flag", "parse"]
 
 Plain = int | float | bool | str
+HELP = ("-h", "--help")
 _NOT_GIVEN = object()
 
 
@@ -114,9 +115,8 @@ def parse(
         _record(top),
         prog=program,
         description=description,
-        args=list(arguments),
+        args=[word for word in arguments if not (partly and word in HELP)],
         return_unknown_args=True,
-        add_help=not partly,
     )
     if unknown and not partly:
         raise _unknown(unknown[0], top, program)

@@ -26,7 +26,7 @@ from vae_flows.cli.commands import (
     train,
     train_flags,
 )
-from vae_flows.cli.flags import Group, flags_of_call, parse
+from vae_flows.cli.flags import HELP, Group, flags_of_call, parse
 from vae_flows.errors import FileError, VAEFlowsError, unknown_name
 from vae_flows.extras import needing
 from vae_flows.persistence.files import file_errors
@@ -114,7 +114,7 @@ def _parse(arguments: Sequence[str], commands: Mapping[str, Command], program: s
         SystemExit: Help was asked for, and printed.
     """
     name, *rest = arguments or ["--help"]
-    if name in ("-h", "--help"):
+    if name in HELP:
         described = {name: _described(command.function) for name, command in commands.items()}
         tyro.extras.subcommand_cli_from_dict(described, prog=program, description=DESCRIPTION, args=["--help"])
     if name not in commands:
