@@ -78,7 +78,7 @@ def train(
 
         import vae_flows as vf
         data = vf.data.load("mnist-static")
-        posterior = vf.AmortizedPosterior(64, 256, flow="ffjord")  # latents, features
+        posterior = vf.AmortizedPosterior(64, 256, flow="ffjord")
         likelihood = vf.likelihoods.BernoulliLikelihood()
         vae = vf.VAE(MyEncoder(), MyDecoder(), posterior, likelihood)
         vf.training.train(vae, data, vf.training.TrainingSettings(max_epochs=36))
