@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vae_flows import evaluation
+from vae_flows.errors import InvalidInputError
 from vae_flows.randomness import derive_seed, seeded
 from vae_flows.training import TrainingSettings
 
@@ -31,6 +32,12 @@ def test_seeds_depend_on_every_part_of_the_key():
     assert len(set(seeds)) == len(keys)
     assert seeds == [derive_seed(*key) for key in keys]
     assert all(0 <= seed < 2**64 for seed in seeds)
+
+
+def test_negative_seeds_are_refused():
+    for key in ((-1,), (0, -3), (-1, "train")):
+        with pytest.raises(InvalidInputError, match=r"seed: expected an integer of at least 0, got -\d"):
+            derive_seed(*key)
 
 
 def test_the_largest_seeds_are_accepted():

@@ -9,11 +9,16 @@ from typing import Any
 
 import torch
 
+from vae_flows.errors import InvalidInputError, complaint
+
 __all__ = ["derive_seed", "seeded"]
 
 
 def derive_seed(*key: int | str) -> int:
     """Turn a key, such as (seed, epoch, "order"), into a 64-bit seed; different keys give unrelated seeds.
+
+    Raises:
+        InvalidInputError: A number is negative.
 
     Example:
         >>> derive_seed(0, 1, "order") == derive_seed(0, 1, "order")
@@ -21,6 +26,9 @@ def derive_seed(*key: int | str) -> int:
         >>> derive_seed(0, 1, "order") == derive_seed(0, 2, "order")
         False
     """
+    for part in key:
+        if isinstance(part, int) and part < 0:
+            raise InvalidInputError(complaint("seed", "an integer of at least 0", part))
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "big")
 
 

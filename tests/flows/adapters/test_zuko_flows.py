@@ -145,3 +145,12 @@ def test_zuko_is_imported_late_and_changes_nothing(first: str, validates: str) -
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == validates
+
+
+@installed
+def test_flows_that_compute_while_they_are_built_tell_of_the_meta_device():
+    for name in ("zuko:NSF", "pyro:planar"):
+        message = f"flow '{name}': expected a device with numbers, .* got the meta device"
+        with pytest.raises(InvalidInputError, match=message), torch.device("meta"):
+            vf.make_flow(name, D, C)
+        assert all(parameter.is_meta for parameter in vf.make_flow(name, D, C).to("meta").parameters())

@@ -188,6 +188,12 @@ class AdaptedFlow(AmortizedFlow):
         except VAEFlowsError:
             raise
         except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            if torch.get_default_device().type == "meta":
+                expected = "a device with numbers, as the other library computes while it builds"
+                remedy = "Build it on the CPU, and move it by .to('meta')."
+                raise InvalidInputError(
+                    complaint(f"flow {self.name!r}", expected, "the meta device", remedy)
+                ) from error
             raise InvalidInputError(
                 f"flow {self.name!r} does not take these options ({dict(options)}): {error}."
             ) from error
