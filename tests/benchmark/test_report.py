@@ -46,7 +46,7 @@ def test_a_report_writes_results_tables_and_plots(run):
         ("ffjord", "finished"),
         ("ffjord", "finished"),
     ]
-    names = ["elbo-by-epoch", "test-elbo", "reconstructions", "samples"]
+    names = ["elbo-by-epoch", "elbo-by-time", "test-elbo", "costs", "reconstructions", "samples"]
     assert [file.name for file in files] == [
         "results.json",
         "table.md",

@@ -1,17 +1,14 @@
-"""Progress of a grid: a live table in a terminal, plain lines elsewhere."""
+"""Progress of a grid: a live table in a terminal, plain lines now and then elsewhere."""
 
 from __future__ import annotations
 
-import csv
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
+from vae_flows.benchmark.forecast import EpochGlance, GridForecast, glance, word_duration
 from vae_flows.benchmark.grid import GridMonitor, GridRun, RunOutcome
 from vae_flows.extras import needing
-from vae_flows.runs.folder import EPOCHS
 
 with needing("cli"):
     from rich.console import Console, Group
@@ -20,36 +17,14 @@ with needing("cli"):
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["EpochGlance", "LinesMonitor", "LiveMonitor", "glance", "open_monitor"]
+__all__ = ["LinesMonitor", "LiveMonitor", "open_monitor"]
 
 REFRESH_SECONDS = 1.0
+LINE_SECONDS = 60.0
+"""Between two lines that tell where a grid stands, where there is no terminal."""
 STYLES = {"finished": "", "skipped": "dim", "failed": "bold red", "elsewhere": "yellow"}
 
-
-@dataclass(frozen=True)
-class EpochGlance:
-    """Where a training stands: epochs done and the latest validation −ELBO in nats."""
-
-    epochs: int
-    negative_elbo: float
-
-
-def glance(folder: Path) -> EpochGlance | None:
-    """Read where the training in `folder` stands from the log that it writes; `None` before its first epoch.
-
-    The log may be read in the middle of a write: a line that is not whole counts as not there.
-    """
-    try:
-        with (folder / EPOCHS).open(newline="", encoding="utf-8") as log:
-            rows = list(csv.DictReader(log))
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return None
-    for row in reversed(rows):
-        try:
-            return EpochGlance(int(row["epoch"]), float(row["validation_negative_elbo"]))
-        except (KeyError, TypeError, ValueError):
-            continue
-    return None
+Standing = tuple[GridRun, EpochGlance | None]
 
 
 def describe_outcome(outcome: RunOutcome) -> str:
@@ -66,20 +41,48 @@ def describe_outcome(outcome: RunOutcome) -> str:
     return f"{label}: finished in {outcome.seconds:.0f} s{bound}"
 
 
-class LinesMonitor:
-    """Prints a line when a cell starts and when it ends."""
+def describe_standing(forecast: GridForecast, running: Sequence[Standing]) -> str:
+    """Word how many runs are done, failed, under way and waiting, and the time left."""
+    counts = {
+        "done": forecast.count("finished", "skipped"),
+        "failed": forecast.count("failed"),
+        "elsewhere": forecast.count("elsewhere"),
+        "running": len(running),
+        "waiting": len(forecast.cells) - len(forecast.ended) - len(running),
+    }
+    told = [f"{count} {name}" for name, count in counts.items() if count or name in ("done", "failed", "running")]
+    return f"{', '.join(told)} of {len(forecast.cells)}; time left {word_duration(forecast.seconds_left(running))}"
 
-    def __init__(self, console: Console) -> None:
+
+class LinesMonitor:
+    """Prints a line when a cell starts and when it ends, and now and then one that tells where the grid stands.
+
+    Arguments:
+        console: Where to.
+        forecast: Counts the cells.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(self, console: Console, forecast: GridForecast, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
+        self._forecast = forecast
+        self._clock = clock
+        self._told = clock()
 
     def started(self, cell: GridRun) -> None:
         self._print(f"{cell.label}: started")
 
     def ended(self, outcome: RunOutcome) -> None:
+        self._forecast.end(outcome)
         self._print(describe_outcome(outcome), STYLES[outcome.status])
 
     def running(self, cells: Sequence[GridRun]) -> None:
-        """Print nothing: a log wants events, not a clock."""
+        if self._clock() - self._told < LINE_SECONDS:
+            return
+        self._told = self._clock()
+        standings = [(cell, glance(cell.folder)) for cell in cells]
+        runs = [f"{cell.label} {_epoch(cell, latest)}" for cell, latest in standings]
+        self._print("; ".join([describe_standing(self._forecast, standings), *runs]))
 
     def _print(self, line: str, style: str = "") -> None:
         self._console.print(Text(line, style=style), soft_wrap=True)
@@ -88,13 +91,13 @@ class LinesMonitor:
 class LiveMonitor(LinesMonitor):
     """Keeps a bar of the whole grid and a table of the cells under way below the lines of those that ended."""
 
-    def __init__(self, console: Console, live: Live, total: int) -> None:
-        super().__init__(console)
+    def __init__(self, console: Console, forecast: GridForecast, live: Live) -> None:
+        super().__init__(console, forecast)
         self._live = live
         self._refreshed = -REFRESH_SECONDS
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._progress = Progress(*columns, console=console)
-        self._task = self._progress.add_task("cells", total=total)
+        self._task = self._progress.add_task("runs", total=len(forecast.cells))
 
     def started(self, cell: GridRun) -> None:
         """Print nothing: the table shows it."""
@@ -105,30 +108,46 @@ class LiveMonitor(LinesMonitor):
         self._progress.advance(self._task)
 
     def running(self, cells: Sequence[GridRun]) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if now - self._refreshed < REFRESH_SECONDS:
             return
         self._refreshed = now
+        standings = [(cell, glance(cell.folder)) for cell in cells]
         table = Table(box=None, pad_edge=False)
-        for name in ("running", "epoch", "validation −ELBO (nats)"):
+        for name in ("running", "epoch", "−ELBO (nats)", "lowest", "time left"):
             table.add_column(name, justify="left" if name == "running" else "right")
-        for cell in cells:
-            latest = glance(cell.folder)
-            epoch = f"{latest.epochs if latest else 0} / {cell.settings.training.max_epochs}"
-            table.add_row(cell.label, epoch, f"{latest.negative_elbo:.2f}" if latest else "")
-        self._live.update(Group(table, self._progress), refresh=True)
+        for cell, latest in standings:
+            bounds = ("", "") if latest is None else (f"{latest.negative_elbo:.2f}", f"{latest.lowest:.2f}")
+            left = word_duration(self._forecast.seconds_of(cell, latest))
+            epochs = f"{latest.epochs if latest else 0} / {cell.settings.training.max_epochs}"
+            table.add_row(cell.label, epochs, *bounds, left)
+        told = Text(describe_standing(self._forecast, standings), style="bold red" if self._failed else "")
+        self._live.update(Group(table, told, self._progress), refresh=True)
+
+    @property
+    def _failed(self) -> bool:
+        return self._forecast.count("failed") > 0
+
+
+def _epoch(cell: GridRun, latest: EpochGlance | None) -> str:
+    epochs = cell.settings.training.max_epochs
+    if latest is None:
+        return f"epoch 0 / {epochs}"
+    return f"epoch {latest.epochs} / {epochs}, validation −ELBO {latest.negative_elbo:.2f}"
 
 
 @contextmanager
-def open_monitor(console: Console, total: int) -> Iterator[GridMonitor]:
+def open_monitor(console: Console, cells: Sequence[GridRun], workers: int) -> Iterator[GridMonitor]:
     """Open the monitor that suits where `console` prints to.
 
     Arguments:
         console: A terminal or not.
-        total: Number of cells.
+        cells: The runs of the grid, in the order in which they are started.
+        workers: How many are under way at once.
     """
+    forecast = GridForecast(cells, workers)
     if not console.is_terminal:
-        yield LinesMonitor(console)
+        yield LinesMonitor(console, forecast)
         return
     with Live(console=console, auto_refresh=False, transient=True) as live:
-        yield LiveMonitor(console, live, total)
+        yield LiveMonitor(console, forecast, live)

@@ -237,15 +237,19 @@ def _word(value: Any) -> str:
 def _draw(root: Path, data: str, results: Results) -> dict[str, bytes]:
     """Return plots of one data set, as PNG, by name."""
     # Imported here, as they bring matplotlib, which those who train need not have.
-    from vae_flows.reporting.plots import image_grid, plot_curves, plot_results, to_png
+    from vae_flows.reporting.plots import image_grid, plot_costs, plot_curves, plot_elbo_by_time, plot_results, to_png
 
     runs = [run for run in results.runs() if run.data == data]
     figures = {}
     if any(run.curve for run in runs):
-        figures["elbo-by-epoch"] = plot_curves(runs, title=f"{data}: mean and range of the seeds")
+        figures["elbo-by-epoch"] = plot_curves(runs, title=data)
+    if any(run.curve and run.epoch_seconds for run in runs):
+        figures["elbo-by-time"] = plot_elbo_by_time(runs, title=data)
     if any(run.negative_elbo is not None for run in runs):
         title = f"{data}: mean ± std, seeds as circles"
         figures["test-elbo"] = plot_results(runs, summarize(runs)[data], title=title)
+    if any(run.status == "finished" for run in runs):
+        figures["costs"] = plot_costs([run for run in runs if run.status == "finished"], title=data)
     # Runs on other data than images leave none; those of before the entry were all on images.
     drawn = {
         (cell["data"], cell["posterior"], cell["seed"])

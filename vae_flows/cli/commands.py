@@ -183,7 +183,10 @@ def benchmark(
         if chosen.data not in available_data_sets():  # what is wrong with them shows before anything is trained
             build_vae(chosen, build_data(chosen))
     console = open_console()
-    with open_engine(engine, cells[0].settings.compute) as runner, open_monitor(console, len(cells)) as monitor:
+    with (
+        open_engine(engine, cells[0].settings.compute) as runner,
+        open_monitor(console, cells, runner.workers) as monitor,
+    ):
         outcomes = run_grid(cells, runner, monitor)
     _report(console, folder, None)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]

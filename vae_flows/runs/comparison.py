@@ -15,7 +15,7 @@ from vae_flows.reporting.tables import Entry, Table
 from vae_flows.runs.folder import SETTINGS, data_name
 from vae_flows.runs.run import Run, RunMetrics
 
-__all__ = ["compare", "find_runs"]
+__all__ = ["RunGroup", "compare", "find_runs", "group_runs"]
 
 NOT_COMPARED = ("posterior", "data", "training.seed", "split_seed", "data_path", "compute.", "evaluation.")
 """Settings that say what is compared, or where and how often it took place."""
@@ -77,7 +77,7 @@ def compare(runs: Iterable[Run | Path | str]) -> Table:
 
 
 def _tabulate(runs: Sequence[Run]) -> Table:
-    rows = _rows(runs)
+    rows = group_runs(runs)
     means = [_estimate([metrics.test.negative_elbo / metrics.nats_per_unit for metrics in row.metrics]) for row in rows]
     entries = []
     for row, mean in zip(rows, means, strict=True):
@@ -98,15 +98,15 @@ def _tabulate(runs: Sequence[Run]) -> Table:
     return Table(f"{len(runs)} run{'' if len(runs) == 1 else 's'}, lower is better", columns, tuple(entries))
 
 
-class _Row:
-    """Runs that differ in their seeds alone."""
+class RunGroup:
+    """Runs that differ in their seeds alone, with a label that sets them apart from others on the same data."""
 
     def __init__(self, data: str, label: str, runs: Sequence[Run]) -> None:
         self.data, self.label, self.runs = data, label, runs
         self.metrics: list[RunMetrics] = [metrics for run in runs if (metrics := run.metrics) is not None]
 
 
-def _rows(runs: Sequence[Run]) -> list[_Row]:
+def group_runs(runs: Sequence[Run]) -> list[RunGroup]:
     """Group runs by their settings, and name each group by what sets it apart from others of its posterior."""
     groups: dict[tuple[str, str, str], list[Run]] = {}
     settings: dict[tuple[str, str, str], Settings] = {}
@@ -123,11 +123,11 @@ def _rows(runs: Sequence[Run]) -> list[_Row]:
         others = [settings[other] for other in groups if other[:2] == key[:2]]
         apart = [name for name in settings[key] if any(other.get(name) != settings[key][name] for other in others)]
         told = ", ".join(f"{name.rpartition('.')[2]} {settings[key][name]}" for name in apart)
-        rows.append(_Row(data, f"{posterior} ({told})" if told else posterior, members))
+        rows.append(RunGroup(data, f"{posterior} ({told})" if told else posterior, members))
     return rows
 
 
-def _entries(row: _Row, bound: Estimate | None, *, best: bool) -> tuple[Entry, ...]:
+def _entries(row: RunGroup, bound: Estimate | None, *, best: bool) -> tuple[Entry, ...]:
     likelihoods = [
         metrics.test.negative_log_likelihood / metrics.nats_per_unit
         for metrics in row.metrics

@@ -19,8 +19,9 @@ from vae_flows.errors import CheckpointError, DataError, FileError, complaint, u
 from vae_flows.evaluation import EvaluationResult
 from vae_flows.persistence.files import checked_path, read_file
 from vae_flows.persistence.json_files import read_json
+from vae_flows.reporting.summaries import Run as RunRecord
 from vae_flows.runs.build import build_data, build_vae
-from vae_flows.runs.folder import BEST, EPOCHS, FAILURE, LAST, METRICS, SETTINGS, load_settings
+from vae_flows.runs.folder import BEST, EPOCHS, FAILURE, LAST, METRICS, SETTINGS, data_name, load_settings
 from vae_flows.runs.settings import RunSettings
 from vae_flows.training import EpochRecord, load_weights
 
@@ -189,6 +190,34 @@ class Run:
         except (KeyError, TypeError) as error:
             got = f"others ({type(error).__name__}: {error})"
             raise DataError(complaint(str(path), "the metrics of a finished run", got)) from None
+
+    def to_record(self) -> RunRecord:
+        """Return the numbers of which tables and figures are made, an unfinished run's curve in nats.
+
+        Raises:
+            DataError: The table of epochs or the metrics are damaged.
+        """
+        settings, metrics, history = self.settings, self.metrics, self.history
+        scale = metrics.nats_per_unit if metrics else 1.0
+        test = metrics.test if metrics else None
+        likelihood = test.negative_log_likelihood if test else None
+        return RunRecord(
+            data=data_name(settings),
+            posterior=settings.posterior,
+            seed=settings.seed,
+            status=self.status,
+            unit=metrics.unit if metrics else "nats",
+            negative_elbo=test.negative_elbo / scale if test else None,
+            negative_log_likelihood=None if likelihood is None else likelihood / scale,
+            evaluations_per_solve=test.evaluations_per_solve if test else None,
+            seconds_per_epoch=sum(epoch.seconds for epoch in history) / len(history) if history else None,
+            parameters=metrics.parameters if metrics else None,
+            curve=tuple(epoch.validation_negative_elbo / scale for epoch in history),
+            epoch_seconds=tuple(epoch.seconds for epoch in history),
+            epoch_evaluations=tuple(
+                epoch.evaluations_per_solve for epoch in history if epoch.evaluations_per_solve is not None
+            ),
+        )
 
     def load_data(self) -> DataSet:
         """Load the data set that the run was trained on, from its name or path.

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.speed.competitors.roster import BASELINE, DIFFRAX, EXACT, PUBLISHED, ZUKO
+from experiments.speed.speed_plot import plot_comparison
 from experiments.speed.speed_records import Comparison, ScalingPoint, SizeResult, StepsPoint
 from experiments.speed.speed_report import make_tables, write_comparison
 from experiments.speed.targets import Target, judge
@@ -120,3 +121,23 @@ def test_a_size_at_which_all_failed_can_be_drawn(comparison, tmp_path):
     failed = tuple(replace(entry, seconds=(), absent="failed: x") for entry in comparison.sizes[0].measurements)
     broken = replace(comparison, sizes=(SizeResult("512-512 bias", failed), *comparison.sizes[1:]))
     assert write_comparison(broken, tmp_path)[1][2].exists()
+
+
+def test_the_plot_is_sorted_and_tells_who_has_dynamics_of_its_own(comparison):
+    figure = plot_comparison(comparison)
+    panels = [
+        axes for axes in figure.axes if axes.get_title(loc="left") in {result.size for result in comparison.sizes}
+    ]
+    assert len(panels) == len(comparison.sizes)
+    for axes, result in zip(panels, comparison.sizes, strict=True):
+        names = [tick.get_text() for tick in axes.get_yticklabels()]
+        assert names == [BASELINE, EXACT, f"{ZUKO} (own dynamics)", PUBLISHED]
+        points = [line for line in axes.lines if line.get_marker() == "o"]
+        medians = [float(line.get_xdata()[0]) for line in points]
+        assert medians == sorted(medians)
+        assert medians == [result.find(name.removesuffix(" (own dynamics)")).median for name in names]
+        assert not axes.patches  # a bar on a logarithmic axis has no beginning
+        assert axes.get_xscale() == "log"
+        assert [line.get_markerfacecolor() == "white" for line in points] == [False, False, True, False]
+        (floor,) = [line for line in axes.lines if line.get_linestyle() == ":"]
+        assert floor.get_xdata()[0] == result.floor_seconds
