@@ -136,6 +136,21 @@ def test_a_line_that_diverged_is_told_and_does_not_set_the_scale():
     assert "ffjord (above the axis)" in legend(figure)
 
 
+@pytest.mark.parametrize("width", ["screen", "column"])
+def test_long_titles_are_broken_within_the_width(width):
+    title = "validation −ELBO of all posteriors on a data set with a name that is rather long, in two lines or more"
+    for figure in (
+        plot_curves(RUNS, title=title, width=width),
+        image_grid({"a": np.ones((3, 1, 4, 4))}, title=title, width=width),
+    ):
+        figure.draw_without_rendering()
+        written = [
+            text for text in figure.findobj(matplotlib.text.Text) if text.get_text().startswith("validation −ELBO of")
+        ]
+        assert written
+        assert all(text.get_window_extent().x1 <= figure.bbox.x1 for text in written)
+
+
 def test_curves_with_nan_are_drawn():
     runs = [
         *RUNS,

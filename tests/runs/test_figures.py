@@ -13,14 +13,22 @@ from vae_flows.reporting import save_figure
 from vae_flows.runs import FIGURES, Run, draw_figures
 from vae_flows.runs.execution import execute
 from vae_flows.runs.folder import BEST, EPOCHS, METRICS, prepare
-from vae_flows.runs.settings import override
+from vae_flows.runs.settings import with_changes
 
-TINY = ["max_images=60", "training.batch_size=30", "training.max_epochs=2", "compute.accelerator=cpu"]
-TINY += ["latent_dim=2", "network.hidden_dims=[8]", "network.context_dim=8", "evaluation.importance_samples=0"]
+TINY = {
+    "max_images": 60,
+    "training.batch_size": 30,
+    "training.max_epochs": 2,
+    "compute.accelerator": "cpu",
+    "latent_dim": 2,
+    "network.hidden_dims": (8,),
+    "network.context_dim": 8,
+    "evaluation.importance_samples": 0,
+}
 
 
-def train(folder, data, posterior, *overrides):
-    settings = override(PRESETS["smoke"].settings(data, posterior, 0), [*TINY, *overrides])
+def train(folder, data, posterior, **changes):
+    settings = with_changes(PRESETS["smoke"].settings(data, posterior, 0), {**TINY, **changes})
     prepare(folder, settings)
     execute(folder)
     return Run(folder)
@@ -30,7 +38,7 @@ def train(folder, data, posterior, *overrides):
 def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     found = [train(root / posterior, "caltech101-silhouettes", posterior) for posterior in ("none", "ffjord")]
-    prepare(root / "waiting", override(PRESETS["smoke"].settings("caltech101-silhouettes", "iaf", 0), TINY))
+    prepare(root / "waiting", with_changes(PRESETS["smoke"].settings("caltech101-silhouettes", "iaf", 0), TINY))
     return [*found, Run(root / "waiting")]
 
 
@@ -38,7 +46,7 @@ def runs(tmp_path_factory):
 def table(tmp_path_factory):
     root = tmp_path_factory.mktemp("table")
     np.savetxt(root / "table.csv", np.random.RandomState(0).randn(90, 3), delimiter=",", header="a,b,c", comments="")
-    return train(root / "run", str(root / "table.csv"), "planar", "network.kind=auto", "network.hidden_dims=[]")
+    return train(root / "run", str(root / "table.csv"), "planar", **{"network.kind": "auto", "network.hidden_dims": ()})
 
 
 def copied(run, folder):

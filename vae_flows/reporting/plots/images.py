@@ -11,7 +11,7 @@ from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.extras import needing
 from vae_flows.reporting.plots.looks import INK
-from vae_flows.reporting.plots.sheets import DPI, Plot, Width, dress, sheet_of
+from vae_flows.reporting.plots.sheets import DPI, Plot, Width, dress, sheet_of, wrapped
 
 with needing("plots"):
     from matplotlib.textpath import TextPath
@@ -50,7 +50,8 @@ def image_grid(rows: Mapping[str, ArrayLike], *, title: str = "", width: Width =
     mosaic, tops = _mosaic(images)
     # In inches: labels get what they need, the pictures the rest of the width, or less where they are few.
     left = 0.12 + max(_text_inches(label, sheet.font) for label in rows)
-    above = (0.12 + 1.4 * (sheet.font + 1) / 72) if title else 0.06
+    heading = wrapped(title, sheet.width - 0.12, sheet.font + 1)
+    above = (0.12 + 1.4 * len(heading.splitlines()) * (sheet.font + 1) / 72) if title else 0.06
     high, wide = mosaic.shape[:2]
     scale = min((sheet.width - left - 0.06) / wide, TALLEST / shape[2])
     if scale <= 0:
@@ -60,7 +61,7 @@ def image_grid(rows: Mapping[str, ArrayLike], *, title: str = "", width: Width =
     axes = figure.add_axes((*(np.array([left, 0.06]) / whole), *(np.array([wide, high]) * scale / whole)))
     dress(axes, sheet)
     if title:
-        figure.text(0.06 / whole[0], 1 - 0.06 / whole[1], title, va="top", fontsize=sheet.font + 1, color=INK)
+        figure.text(0.06 / whole[0], 1 - 0.06 / whole[1], heading, va="top", fontsize=sheet.font + 1, color=INK)
     axes.imshow(mosaic, interpolation="nearest")
     axes.spines[:].set_visible(False)
     axes.set_xticks([])

@@ -6,6 +6,7 @@ The width is decided where a figure is drawn, since labels, legends and panels a
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -34,6 +35,7 @@ __all__ = [
     "new_plot",
     "sheet_of",
     "to_png",
+    "wrapped",
     "write_beside",
 ]
 
@@ -42,6 +44,8 @@ Width = Literal["screen", "column", "page"] | float
 WIDTHS: Mapping[str, float] = MappingProxyType({"screen": 7.5, "column": 3.25, "page": 6.75})
 """Inches: a screen, and one column and both columns of a paper (of ICML's style; others differ by a quarter inch)."""
 LEAST, MOST = 1.5, 40.0
+LEGEND_INCHES, LETTER = 2.3, 0.56
+"""Width that a legend at the right may take, and that of a letter by its height."""
 
 
 class Sheet(NamedTuple):
@@ -114,11 +118,25 @@ def new_plot(
     """
     figure = Plot(figsize=(sheet.width, height), dpi=DPI, layout="constrained")
     if title:
-        figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=sheet.font + 1, color=INK)
+        free = sheet.width - (0 if sheet.is_narrow else LEGEND_INCHES)
+        text = wrapped(title, free, sheet.font + 1)
+        figure.suptitle(text, x=0.01, horizontalalignment="left", fontsize=sheet.font + 1, color=INK)
     panels = figure.subplots(rows, columns, squeeze=False, **options)
     for axes in panels.flat:
         dress(axes, sheet)
     return figure, panels
+
+
+def wrapped(text: str, inches: float, points: float) -> str:
+    """Break a text into lines that fit a width, by the mean width of letters.
+
+    Example:
+        >>> wrapped("principal components of eight latents", 3.25, 8.0)
+        'principal components of eight latents'
+        >>> wrapped("principal components of eight latents", 1.5, 8.0)
+        'principal components of\\neight latents'
+    """
+    return textwrap.fill(text, max(8, int(72 * inches / (LETTER * points))))
 
 
 def dress(
