@@ -37,7 +37,8 @@ INSTALLED = [name for name in VALID if name not in NEEDED or find_spec(NEEDED[na
 
 # Results, which are made by the library and only read by others.
 RECORDS = {
-    "ActiveUnits", "AggregateDraws", "Bound", "CalibrationResult", "DensityIntegral", "Draw", "Draws", "ELBO",
+    "ActiveUnits", "AggregateDraws", "Bound", "CalibrationResult", "DensityIntegral", "Draw", "DrawnFigure",
+    "Draws", "ELBO",
     "EpochRecord",
     "Estimate", "EvaluationResult", "FlowPaths", "ImportanceBounds", "InferenceGap", "InformationResult", "LayerUpdate",
     "LikelihoodProgress", "LikelihoodResult", "MeanEstimate", "Moments",

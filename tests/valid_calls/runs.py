@@ -69,5 +69,11 @@ CALLS: dict[str, Callable[[], ValidCall]] = {
     "runs.Run.load_data": lambda: ValidCall(runs.Run(trained()).load_data),
     "runs.Run.load_model": lambda: ValidCall(runs.Run(trained()).load_model, {"which": "last"}),
     "runs.compare": lambda: ValidCall(runs.compare, {"runs": [trained()]}, lambda table: table.to_markdown()),
+    "runs.RunFigure": lambda: ValidCall(
+        runs.RunFigure,
+        {"name": "costs", "title": "costs", "description": "Bars.", "make": lambda source, width: None},
+    ),
+    "runs.RunFigure.draw": lambda: ValidCall(runs.FIGURES[1].draw, {"runs": [runs.Run(trained())], "width": "column"}),
+    "runs.draw_figures": lambda: ValidCall(runs.draw_figures, {"runs": [runs.Run(trained())], "width": "column"}),
     "runs.find_runs": lambda: ValidCall(runs.find_runs, {"folder": trained()}),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from vae_flows.checks import check_argument
 from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint
@@ -31,6 +31,14 @@ IMAGES, PAIRS, EXAMPLES = 10, 3, 2
 """Images of a row, rows of interpolations, and examples whose posteriors are drawn where there is one model."""
 
 
+def _checked_runs(runs: object) -> tuple[Run, ...]:
+    # By hand: annotations of what returns a figure name a class of matplotlib's, which may be missing.
+    check_argument("runs of figures", runs, Iterable[Run])
+    found = tuple(cast(Iterable[Run], runs))
+    check_argument("runs of figures", found, tuple[Run, ...])
+    return found
+
+
 class RunSource:
     """What figures are made of, read once: records, and models of those that finished.
 
@@ -42,9 +50,7 @@ class RunSource:
     """
 
     def __init__(self, runs: Iterable[Run]) -> None:
-        self.runs = tuple(runs)
-        for run in self.runs:
-            check_argument("runs of a figure", run, Run)
+        self.runs = _checked_runs(runs)
         names = dict.fromkeys(data_name(run.settings) for run in self.runs)
         if len(names) != 1:
             got = ", ".join(names) or "none"
@@ -177,8 +183,7 @@ def draw_figures(runs: Iterable[Run], width: Width = "screen") -> tuple[DrawnFig
         DataError: The settings of a run are damaged.
     """
     by_data: dict[str, list[Run]] = {}
-    for run in runs:
-        check_argument("runs of draw_figures", run, Run)
+    for run in _checked_runs(runs):
         by_data.setdefault(data_name(run.settings), []).append(run)
     drawn = []
     for data, members in by_data.items():
