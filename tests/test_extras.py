@@ -89,7 +89,7 @@ parts = MLPEncoder(shape, (4,), 3), MLPDecoder(2, shape, (4,)), vf.AmortizedPost
 vae = vf.VAE(*parts, BernoulliLikelihood())
 
 def train():
-    settings = vf.training.TrainingSettings(max_epochs=1, batch_size=10)
+    settings = vf.training.TrainingSettings(max_epochs=1, batch_size=10, warmup_epochs=0)
     vf.training.train(vae, torch.rand(50, *shape), settings, folder=folder / "run")
 
 def command():

@@ -16,7 +16,7 @@ from tests.seeds import reseed
 from tests.small_flows import DISCRETE, FLOWS, moved
 from vae_flows.distributions import draw_from
 from vae_flows.errors import InvalidInputError, UnknownNameError
-from vae_flows.objectives import draw, elbo, importance_weighted_bound, renyi_average, renyi_bound
+from vae_flows.objectives import draw, elbo, importance_weighted_bound, renyi_average, renyi_bound, renyi_terms
 
 D, C = 2, 3
 ALPHAS = [-1.0, 0.0, 0.5, 1.0, 2.0]
@@ -205,10 +205,15 @@ def bound_of(name: str, gradient: str = "reparameterized") -> Callable[[LinearGa
         return lambda model, q: elbo(model.log_likelihood, model.log_prior, q, 3, beta=0.7, gradient=gradient).elbo
     if name == "iwae":
         return lambda model, q: importance_weighted_bound(model.log_joint, q, 3, gradient=gradient)
+    if name.startswith("terms"):
+        alpha, beta = map(float, name.split()[1:])
+        return lambda model, q: (
+            renyi_terms(model.log_likelihood, model.log_prior, q, alpha, 3, beta=beta, gradient=gradient).elbo
+        )
     return lambda model, q: renyi_bound(model.log_joint, q, float(name), 3, gradient=gradient)
 
 
-@pytest.mark.parametrize("name", ["elbo", "iwae", "-1", "0.5", "0.9999999", "2"])
+@pytest.mark.parametrize("name", ["elbo", "iwae", "-1", "0.5", "0.9999999", "2", "terms 0 0.3", "terms 2 1"])
 def test_reparameterised_gradients_are_differences_of_the_value(name: str) -> None:
     bound = bound_of(name)
 
@@ -227,7 +232,7 @@ def test_reparameterised_gradients_are_differences_of_the_value(name: str) -> No
         close(gradient, (above - below) / (2 * STEP), DIFFERENCES)
 
 
-@pytest.mark.parametrize("name", ["elbo", "iwae", "-1", "0.5", "1", "2"])
+@pytest.mark.parametrize("name", ["elbo", "iwae", "-1", "0.5", "1", "2", "terms 0 0.3", "terms 0.5 0.7"])
 def test_both_estimators_agree_on_the_value_and_the_models_gradient(name: str) -> None:
     results = []
     for gradient in ("reparameterized", "path"):
@@ -282,6 +287,50 @@ def test_path_gradients_have_the_expectation_of_ordinary_ones(flow: str, alpha: 
     error = difference.std(0) / repeats**0.5
     assert (error > 0).all()
     assert (difference.mean(0).abs() < STANDARD_ERRORS * error).all()
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(0.0, 0.1), (0.0, 1.0), (0.5, 0.4), (1.0, 0.4), (2.0, 0.4)])
+def test_path_gradients_of_annealed_weights_have_the_expectation_of_ordinary_ones(alpha: float, beta: float) -> None:
+    model, repeats = LinearGaussian(), 50_000
+    gradients = []
+    for gradient in ("reparameterized", "path"):
+        reseed(1)
+        points = [torch.full((repeats,), value, dtype=torch.float64, requires_grad=True) for value in (0.2, 0.6)]
+        terms = renyi_terms(
+            model.log_likelihood, model.log_prior, td.Normal(*points), alpha, 3, beta=beta, gradient=gradient
+        )
+        gradients.append(torch.stack(torch.autograd.grad(terms.elbo.sum(), points)))
+    difference = gradients[0] - gradients[1]
+    error = difference.std(1) / repeats**0.5
+    assert (error > 0).any()
+    assert (difference.mean(1).abs() < STANDARD_ERRORS * error + ROUNDING).all()
+
+
+@pytest.mark.parametrize("gradient", ["reparameterized", "path"])
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_terms_belong_to_the_bounds(alpha: float, gradient: str) -> None:
+    model = LinearGaussian()
+    results = []
+    for name in ("bound", "terms", "elbo"):
+        reseed(3)
+        loc = torch.tensor([0.2, -0.4], dtype=torch.float64, requires_grad=True)
+        q, likelihood, prior = td.Normal(loc, 0.6), model.log_likelihood, model.log_prior
+        if name == "elbo":
+            terms = elbo(likelihood, prior, q, 4, beta=0.7, gradient=gradient)
+        elif name == "terms":
+            terms = renyi_terms(likelihood, prior, q, alpha, 4, beta=1.0, gradient=gradient)
+        else:
+            value = renyi_bound(model.log_joint, q, alpha, 4, gradient=gradient)
+            results.append((value, *torch.autograd.grad(value.sum(), loc)))
+            continue
+        results.append((terms.elbo, *torch.autograd.grad(terms.elbo.sum(), loc), terms.log_likelihood, terms.kl))
+    for one, other in zip(results[0], results[1], strict=False):
+        close(one, other)
+    for one, other in zip(results[1][2:], results[2][2:], strict=True):
+        close(one, other)
+    reseed(3)
+    q = td.Normal(torch.tensor([0.2, -0.4], dtype=torch.float64), 0.6)
+    close(renyi_terms(model.log_likelihood, model.log_prior, q, 1.0, 4, beta=0.7).elbo, results[2][0])
 
 
 def test_expected_path_gradient_of_the_elbo_is_the_closed_form() -> None:
@@ -408,6 +457,13 @@ def test_regularisation_is_averaged_over_particles(particles: int, gradient: str
     terms = elbo(lambda z: z.sum(-1), lambda z: z.sum(-1), module(context), particles, gradient=gradient)
     close(terms.regularization, drawn.regularization.mean(0), 1e-12)
     assert (terms.regularization > 0).all()
+    reseed(3)
+    again = renyi_terms(lambda z: z.sum(-1), lambda z: z.sum(-1), module(context), 1.0, particles, gradient=gradient)
+    close(again.objective, terms.objective)
+    exact = vf.AmortizedPosterior(D, C, flow="ffjord", amortization="bias", regularizers=[vf.cnf.KineticEnergy(3.0)])
+    nonlinear = renyi_terms(lambda z: z.sum(-1), lambda z: z.sum(-1), exact.double()(context), 0.0, particles + 1)
+    assert (nonlinear.regularization > 0).all()
+    assert nonlinear.work.forward_evaluations > 0
 
 
 def test_the_work_of_the_posterior_is_told() -> None:

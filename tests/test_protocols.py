@@ -120,9 +120,9 @@ def test_everything_else_that_a_vae_does(vae):
 def test_training_and_evaluation(vae, tmp_path):
     values = images(12).numpy()[:, 0]
     data = from_arrays(values[:6], values[6:9], values[9:])
-    settings = TrainingSettings(max_epochs=1, batch_size=3)
+    settings = TrainingSettings(max_epochs=1, batch_size=3, warmup_epochs=0)
     train(vae, data, settings, compute=ComputeSettings("cpu"), folder=tmp_path / "run", progress=False)
-    resumed = TrainingSettings(max_epochs=2, batch_size=3)
+    resumed = TrainingSettings(max_epochs=2, batch_size=3, warmup_epochs=0)
     result = train(vae, data, resumed, compute=ComputeSettings("cpu"), folder=tmp_path / "run", resume=True)
     assert len(result.history) == 2
     assert evaluate(vae, data.test, importance_samples=3).num_images == 3

@@ -208,7 +208,7 @@ def test_data_that_are_streamed_or_loaded_are_standardised_alike(tmp_path: Path)
 def test_likelihoods_of_other_than_real_numbers_are_refused(likelihood: vf.likelihoods.Likelihood):
     x = torch.randint(0, 2, (40, 3), generator=torch_generator()).float()
     vae = VAE(nn.Linear(3, 6), nn.Linear(2, 3), AmortizedPosterior(2, 6, "planar"), likelihood)
-    settings = TrainingSettings(max_epochs=1)
+    settings = TrainingSettings(max_epochs=1, warmup_epochs=0)
     with pytest.raises(InvalidInputError, match="expected a likelihood of a density on all real numbers"):
         train(vae, as_data_set(x, standardize=True), settings, compute=ComputeSettings("cpu"), progress=False)
     with pytest.raises(InvalidInputError, match="expected a likelihood of a density on all real numbers"):

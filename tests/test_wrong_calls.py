@@ -37,6 +37,7 @@ INSTALLED = [name for name in VALID if name not in NEEDED or find_spec(NEEDED[na
 
 # Results, which are made by the library and only read by others.
 RECORDS = {
+    "TrainingState",
     "ActiveUnits", "AggregateDraws", "Bound", "CalibrationResult", "DensityIntegral", "Draw", "DrawnFigure",
     "Draws", "ELBO",
     "EpochRecord",
@@ -49,12 +50,13 @@ RECORDS = {
 }  # fmt: skip
 # Base classes to be derived from.
 EXTENDED = {
+    "Callback",
     "AugmentedField", "ConditionedDynamics", "Divergence", "Examples", "FusedTransform", "GridMonitor", "Recorded",
     "Regularizer", "VectorField",
 }  # fmt: skip
 # What derived classes write and the library calls, with arguments that it has made or checked itself.
 HOOKS = {
-    "adopt", "exact", "renewed_by",
+    "on_epoch_end", "adopt", "exact", "renewed_by",
     "bases", "bind", "bottleneck_width", "building", "check_probes", "dependencies", "differentiates_by_hand",
     "draw_probes", "foreign_transform", "forward_evaluation", "forward_with_log_det", "forward_with_score",
     "inverse_evaluation", "inverse_with_log_det", "pack", "prepare", "rate", "scored_evaluation", "solve",
@@ -65,6 +67,7 @@ HOOKS = {
 ELSEWHERE = {
     "activation", "extra_repr", "get_config", "to_record", "upgrade_config", "unbind", "push_to_hub",
     "Likelihood.forward",
+    "make_objective", "resolved_optimizer_options", "resolved_schedule_options", "start_schedule",
     "load_weights",
     # Called with a distribution that an objective has checked already.
     "exact_where_cheap", "for_nonlinear_bound", "is_estimated", "is_regularized",

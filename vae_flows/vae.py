@@ -256,9 +256,7 @@ class VAE(SavableModule):
             UnknownNameError: There is no such gradient.
         """
         q, log_likelihood = self.encode(x), self._log_likelihood_of(x)
-        log_prior = self.log_prior
-        if alpha != 1 and num_particles != 1 and self.prior_model is not None:
-            log_prior = self._prior_for_nonlinear_bound
+        log_prior = self._log_prior_for(alpha, num_particles)
         return objectives.renyi_bound(
             lambda z: log_likelihood(z) + log_prior(z),
             q,
@@ -266,6 +264,33 @@ class VAE(SavableModule):
             num_particles,
             chunk_size=chunk_size,
             gradient=gradient,
+        )
+
+    @checked
+    def renyi_terms(
+        self,
+        x: Tensor,
+        alpha: float,
+        num_particles: int,
+        beta: float = 1.0,
+        gradient: GradientEstimator = "reparameterized",
+    ) -> ELBO:
+        r"""Estimate the Rényi bound of weights :math:`p(x|z)\, (p(z) / q(z|x))^\beta` with the terms of the ELBO.
+
+        Arguments:
+            x: Images `(*batch, *event)`.
+            alpha: Any finite number; 0 for the importance-weighted bound.
+            num_particles: K.
+            beta: Exponent of p(z) / q(z | x), 1 for the bound itself.
+            gradient: `reparameterized`, or `path` for doubly reparameterised gradients; see `vae_flows.objectives`.
+
+        Raises:
+            InvalidInputError: Bad images, a size below one, or an α or β that is not finite.
+            UnknownNameError: There is no such gradient.
+        """
+        q, log_prior = self.encode(x), self._log_prior_for(alpha, num_particles)
+        return objectives.renyi_terms(
+            self._log_likelihood_of(x), log_prior, q, alpha, num_particles, beta=beta, gradient=gradient
         )
 
     @checked
@@ -324,6 +349,11 @@ class VAE(SavableModule):
 
     def _log_likelihood_of(self, x: Tensor) -> Callable[[Tensor], Tensor]:
         return lambda z: self.log_likelihood(x, z)
+
+    def _log_prior_for(self, alpha: float, num_particles: int) -> Callable[[Tensor], Tensor]:
+        """Return log p(z) as the Rényi bound takes it."""
+        nonlinear = alpha != 1 and num_particles != 1 and self.prior_model is not None
+        return self._prior_for_nonlinear_bound if nonlinear else self.log_prior
 
     def _prior_for_nonlinear_bound(self, z: Tensor) -> Tensor:
         return objectives.for_nonlinear_bound("log p(z)", self.prior(z)).log_prob(z)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import vae_flows as vf
 from vae_flows.benchmark.presets import PRESETS
@@ -139,3 +140,8 @@ def test_runs_on_a_table_and_on_colour_pictures(tmp_path):
         assert run.metrics is not None
         assert run.metrics.unit == ("nats" if name == "table.csv" else "bits/dim")
         assert (folder / "images.npz").exists() is (name != "table.csv")
+        events = EventAccumulator(str(folder))
+        events.Reload()
+        assert events.Scalars("test/negative_elbo")[0].value == pytest.approx(run.metrics.test.negative_elbo)
+        pictures = {"samples/originals", "samples/reconstructions", "samples/samples"}
+        assert set(events.Tags()["images"]) == (set() if name == "table.csv" else pictures)

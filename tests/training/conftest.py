@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +67,21 @@ def fit(cpu: ComputeSettings, data: DataSet) -> Callable[..., TrainingResult]:
         vae: VAE, data: DataSet = data, *, folder: Path | None = None, resume: bool = False, **options: Any
     ) -> TrainingResult:
         compute, progress = options.pop("compute", cpu), options.pop("progress", False)
+        called = {name: options.pop(name, ()) for name in ("callbacks", "loggers_beside")}
         settings = replace(SETTINGS, **options)
-        return train(vae, data, settings, folder=folder, compute=compute, resume=resume, progress=progress)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The warm-up of β takes")  # of parts of a run
+            return train(
+                vae,
+                data,
+                settings,
+                folder=folder,
+                compute=compute,
+                resume=resume,
+                progress=progress,
+                callbacks=called["callbacks"],
+                loggers=called["loggers_beside"],
+            )
 
     return run
 
@@ -85,15 +100,16 @@ def spoil_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[VAE, int, Callable[
     """Let a training step, counted from 1 over all epochs, meet something else than the ELBO."""
 
     def spoil_step(vae: VAE, number: int, spoil: Callable[[ELBO], ELBO]) -> None:
-        original, steps = vae.elbo, 0
+        steps = 0
 
-        def elbo(x: Tensor, *arguments: Any) -> ELBO:
+        def spoiled(original: Callable[..., ELBO], x: Tensor, *arguments: Any) -> ELBO:
             nonlocal steps
             steps += vae.training
             terms = original(x, *arguments)
             return spoil(terms) if vae.training and steps == number else terms
 
-        monkeypatch.setattr(vae, "elbo", elbo)
+        for bound in ("elbo", "renyi_terms"):
+            monkeypatch.setattr(vae, bound, partial(spoiled, getattr(vae, bound)))
 
     return spoil_step
 

@@ -133,3 +133,24 @@ def test_settings_are_no_dictionaries(make_vae: MakeVAE, data: DataSet, cpu: Com
     for wrong in ("", 3, "nul\0"):
         with pytest.raises(InvalidInputError, match="folder of train: expected a path, got"):
             train(make_vae(), data, TrainingSettings(), folder=wrong, compute=cpu)
+
+
+def test_a_warm_up_longer_than_the_training_is_warned_of(make_vae: MakeVAE, data: DataSet, cpu: ComputeSettings):
+    settings = TrainingSettings(max_epochs=1, warmup_epochs=4, objective="beta", objective_options={"beta": 2.0})
+    message = r"warm-up of β takes 4 epochs, and training at most 1: it ends at β = 0\.5\."
+    with pytest.warns(UserWarning, match=message) as caught:
+        train(make_vae(), data, settings, compute=cpu, progress=False)
+    assert caught[0].filename == __file__
+
+
+def test_a_precision_that_the_device_lacks_is_refused(make_vae: MakeVAE, fit: Fit, monkeypatch: pytest.MonkeyPatch):
+    pattern = "ComputeSettings precision: expected one that cpu computes in, got '16-mixed'"
+    with pytest.raises(InvalidInputError, match=pattern):
+        fit(make_vae(), compute=ComputeSettings("cpu", precision="16-mixed"))
+
+    def lacking(*arguments: Any, dtype: torch.dtype, **options: Any) -> torch.Tensor:
+        raise TypeError(f"no {dtype} here")  # as Apple's GPUs say of double precision
+
+    monkeypatch.setattr(torch, "ones", lacking)
+    with pytest.raises(InvalidInputError, match="computes in, got '64-true'"):
+        fit(make_vae(), compute=ComputeSettings("cpu", precision="64-true"))

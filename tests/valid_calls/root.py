@@ -105,6 +105,9 @@ CALLS: dict[str, Callable[[], ValidCall]] = {
         vae().renyi_bound,
         {"x": images(), "alpha": 0.5, "num_particles": 2, "chunk_size": 2, "gradient": "reparameterized"},
     ),
+    "vae.VAE.renyi_terms": lambda: ValidCall(
+        vae().renyi_terms, {"x": images(), "alpha": 0.5, "num_particles": 2, "beta": 0.5, "gradient": "path"}
+    ),
     "vae.VAE.reconstruct": lambda: ValidCall(vae().reconstruct, {"x": images()}),
     "vae.VAE.generate": lambda: ValidCall(vae().generate, {"count": 2}),
     "vae.VAE.model": lambda: called_in_store(vae().model, {"x": images(), "beta": 0.5}),
@@ -137,6 +140,18 @@ CALLS: dict[str, Callable[[], ValidCall]] = {
             "alpha": 0.5,
             "num_particles": 2,
             "chunk_size": 1,
+            "gradient": "path",
+        },
+    ),
+    "objectives.renyi_terms": lambda: ValidCall(
+        vf.objectives.renyi_terms,
+        {
+            "log_likelihood": conditional,
+            "log_prior": conditional,
+            "q": density(),
+            "alpha": 0.5,
+            "num_particles": 2,
+            "beta": 0.5,
             "gradient": "path",
         },
     ),

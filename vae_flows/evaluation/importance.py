@@ -22,7 +22,8 @@ from vae_flows.checks import checked, described
 from vae_flows.distributions import draw_from
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.extras import needing
-from vae_flows.objectives import evaluate_log_density, for_nonlinear_bound
+from vae_flows.objectives import for_nonlinear_bound
+from vae_flows.objectives.draws import evaluate_log_density
 from vae_flows.tensors.shapes import is_dense
 
 __all__ = [

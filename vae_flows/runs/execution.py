@@ -7,6 +7,7 @@ import io
 import math
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ from vae_flows.runs.folder import BEST, FAILURE, IMAGES, LAST, LOCK_SECONDS, MET
 from vae_flows.runs.provenance import describe_commit, describe_hardware, describe_versions
 from vae_flows.runs.settings import EvaluationSettings, RunSettings
 from vae_flows.training import TrainingResult, load_weights, train
+from vae_flows.training.logs import RunLogs
 from vae_flows.vae import VAE
 
 __all__ = ["evaluate_run", "execute", "is_main_process"]
@@ -63,8 +65,12 @@ def execute(folder: Path, *, progress: bool = False) -> dict[str, Any] | None:
         lock.require()
         tested = _test(vae, data, settings)
         lock.require()
-        if data.pixels is not None:
-            write_atomically(folder / IMAGES, _draw_images(vae, data, settings.seed))
+        images = {} if data.pixels is None else _draw_images(vae, data, settings.seed)
+        if images:
+            write_atomically(folder / IMAGES, _compressed(images))
+        with RunLogs(folder, len(trained.history), settings.training.loggers) as logs:
+            logs.write_test(dataclasses.asdict(tested), trained.best_epoch)
+            logs.write_images(images, trained.best_epoch)
         vae.save_pretrained(folder)
         metrics = _metrics(settings, data, vae, trained, tested) | {"seconds": time.perf_counter() - start}
         write_json(folder / METRICS, metrics)
@@ -135,18 +141,21 @@ def _move(vae: VAE, device: str) -> VAE:
         raise InvalidInputError(complaint("device", expected, repr(device), str(error).splitlines()[0])) from None
 
 
-def _draw_images(vae: VAE, data: DataSet, seed: int) -> bytes:
-    """Return originals, reconstructions and samples as a compressed `.npz` of grey levels in 0 … 255."""
+def _draw_images(vae: VAE, data: DataSet, seed: int) -> dict[str, NDArray[np.uint8]]:
+    """Return originals, reconstructions and samples `(N, C, H, W)` by name, as grey levels in 0 … 255."""
     device = next(vae.parameters()).device
     vae.eval()
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         originals = data.test.take(IMAGE_COUNT).batch().to(device)
         reconstructions, samples = vae.reconstruct(originals), vae.generate(IMAGE_COUNT)
+    images = {"originals": originals, "reconstructions": reconstructions, "samples": samples}
+    return {name: _levels(batch) for name, batch in images.items()}
+
+
+def _compressed(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
     stream = io.BytesIO()
-    np.savez_compressed(
-        stream, originals=_levels(originals), reconstructions=_levels(reconstructions), samples=_levels(samples)
-    )
+    np.savez_compressed(stream, **images)  # pyright: ignore[reportArgumentType]
     return stream.getvalue()
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -256,7 +256,8 @@ def _or_nan(value: float | None) -> float:
 def _to_record(path: Path, row: Mapping[str, Any]) -> EpochRecord:
     """Read one line of the table that training writes, with floats at full precision."""
     try:
-        values: dict[str, Any] = {name: row[name] for name in (column.name for column in fields(EpochRecord))}
+        columns = [column.name for column in fields(EpochRecord) if column.name in row or column.default is MISSING]
+        values: dict[str, Any] = {name: row[name] for name in columns}
         for name, text in values.items():
             kind = int if name in ("epoch", "forward_evaluations") else float
             values[name] = kind(text) if text else None

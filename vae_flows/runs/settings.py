@@ -15,6 +15,12 @@ from vae_flows.training import ComputeSettings, TrainingSettings
 
 __all__ = ["EvaluationSettings", "NetworkSettings", "RunSettings", "with_changes"]
 
+WITH_OPTIONS = frozenset({"posterior", "likelihood", "training.optimizer", "training.schedule", "training.objective"})
+"""Settings that name something whose options are a setting beside them."""
+
+WITH_OPTIONS = frozenset({"posterior", "likelihood", "training.optimizer", "training.schedule", "training.objective"})
+"""Settings that name something whose options are a setting beside them."""
+
 
 @dataclass(frozen=True)
 class NetworkSettings:
@@ -172,7 +178,7 @@ def with_changes(
 ) -> RunSettings:
     """Change settings by their dotted names, which are those of `differences`.
 
-    Options of a posterior or likelihood that is replaced are left behind.
+    Options of what is replaced, such as those of a posterior or an optimizer, are left behind.
 
     Arguments:
         settings: What to start from.
@@ -192,9 +198,10 @@ def with_changes(
         {'num_layers': 2}
     """
     plain = to_plain(settings)
-    for name in ("posterior", "likelihood"):
-        if name in changes and changes[name] != plain[name]:
-            plain[f"{name}_options"] = {}
+    known = dict(flatten(plain))
+    for name in changes.keys() & WITH_OPTIONS:
+        if changes[name] != known[name]:
+            _assign(plain, f"{name}_options", {})
     options = (flow_options or {}).get(changes.get("posterior", settings.posterior), {})
     for name, value in {**changes, **{f"posterior_options.{name}": value for name, value in options.items()}}.items():
         _assign(plain, name, to_plain(value))
@@ -204,7 +211,7 @@ def with_changes(
 def _assign(plain: dict[str, Any], name: str, value: Any) -> None:
     """Set the entry with this dotted name; only options, which have names of their own, may be new."""
     *outer, last = name.split(".")
-    may_be_new = outer[:1] in (["posterior_options"], ["likelihood_options"])
+    may_be_new = any(part.endswith("_options") for part in outer[:2])
     record: Any = plain
     for key in outer:
         record = record.setdefault(key, {}) if may_be_new else record.get(key)

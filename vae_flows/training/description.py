@@ -21,10 +21,22 @@ if TYPE_CHECKING:
     from vae_flows.data import DataSet
     from vae_flows.vae import VAE
 
-__all__ = ["ADDED_LATER", "describe_model", "describe_run", "differences"]
+__all__ = ["ADDED_LATER", "describe_model", "describe_run", "differences", "with_later_settings"]
 
 ADDED_LATER = frozenset({"model"})
 """Entries that the descriptions of older runs lack."""
+LATER_SETTINGS = (
+    "optimizer",
+    "optimizer_options",
+    "schedule",
+    "schedule_options",
+    "learning_rate_warmup_epochs",
+    "objective",
+    "objective_options",
+    "ema_decay",
+    "accumulate_batches",
+)
+"""Settings that older runs did not have; what they did is the default."""
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _PARTS_OF_DISTRIBUTIONS = (
@@ -40,9 +52,13 @@ ABSENT = "nothing"
 def describe_run(
     vae: VAE, data: DataSet, settings: TrainingSettings, compute: ComputeSettings, processes: int
 ) -> dict[str, Any]:
-    """Name everything that decides the numbers of a run, apart from `max_epochs`, which may grow, and the hardware."""
-    description = to_plain(asdict(settings), repr)
-    del description["max_epochs"]
+    """Name everything that decides the numbers of a run, apart from `max_epochs`, which may grow, and the hardware.
+
+    Loggers decide nothing.
+    """
+    resolved = {"schedule_options": settings.resolved_schedule_options()}
+    description = to_plain(asdict(settings) | resolved, repr)
+    del description["max_epochs"], description["loggers"]
     return description | {
         "posterior": name_of(vae.posterior),
         "dtype": str(placement(vae)[1]),
@@ -53,6 +69,17 @@ def describe_run(
         "validation images": data.validation.fingerprint(),
         "model": describe_model(vae),
     }
+
+
+def with_later_settings(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the description of a run, with what settings that it is too old to have amount to.
+
+    Example:
+        >>> with_later_settings({"optimizer": "SGD"})["schedule"]
+        'constant'
+    """
+    defaults = to_plain(asdict(TrainingSettings()), repr)
+    return {name: defaults[name] for name in LATER_SETTINGS} | dict(description)
 
 
 def describe_model(model: nn.Module) -> dict[str, Any]:

@@ -8,25 +8,26 @@ was interrupted continues with the same numbers, and why the global random numbe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
-from torch.optim import Adamax
 
 from vae_flows.errors import InvalidInputError, NonFiniteLossError, complaint
 from vae_flows.evaluation.bounds import score
 from vae_flows.modules import in_mode, placement
 from vae_flows.protocols import name_of
 from vae_flows.randomness import derive_seed, seeded
-from vae_flows.training.entries import checked_mapping, checked_optimizer, checked_precision
-from vae_flows.training.records import EpochRecord
+from vae_flows.training.averaging import WeightAverage
+from vae_flows.training.entries import checked_average, checked_mapping, checked_optimizer, checked_precision
+from vae_flows.training.optimizers import make_optimizer, restore_optimizer
+from vae_flows.training.records import EpochRecord, History
 from vae_flows.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -46,13 +47,24 @@ class _Objective(nn.Module):
         super().__init__()
         self.vae = vae
         self.settings = settings
+        self.objective = settings.make_objective()
 
     def forward(self, x: Tensor, beta: float) -> tuple[Tensor, int | None]:
         """Return the sums over examples of loss, log-likelihood and KL term, and the evaluations of the solves."""
-        terms = self.vae.elbo(x, self.settings.num_particles, beta, self.settings.gradient)
+        settings = self.settings
+        terms = self.objective.terms(self.vae, x, settings.num_particles, beta, settings.gradient)
         evaluations = None if terms.work is None else terms.work.forward_evaluations
         columns = torch.stack([-terms.objective, terms.log_likelihood, terms.kl])
         return columns.sum(-1, dtype=torch.promote_types(columns.dtype, torch.float32)), evaluations
+
+
+class _Batch(NamedTuple):
+    """Examples of all processes, and their part in a step."""
+
+    examples: Tensor
+    examples_of_step: int
+    begins_step: bool
+    ends_step: bool
 
 
 @dataclass
@@ -60,6 +72,7 @@ class _Totals:
     """Sums over the steps of an epoch, of all processes."""
 
     examples: int = 0
+    loss: float = 0.0
     log_likelihood: float = 0.0
     kl: float = 0.0
     evaluations: int = 0
@@ -90,8 +103,12 @@ class EpochRunner:
         # 16-bit precision scales the loss until gradients overflow, and leaves such steps out itself.
         self.scaled = getattr(fabric.strategy.precision, "scaler", None) is not None
         self.parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
-        self.optimizer = Adamax(self.parameters, lr=settings.learning_rate, eps=settings.optimizer_epsilon)
+        self.schedule = settings.start_schedule()
+        options = settings.resolved_optimizer_options()
+        self.optimizer = make_optimizer(settings.optimizer, self.parameters, self.schedule.rate, options)
         self.module, self.stepper = fabric.setup(_Objective(vae, settings), self.optimizer)
+        self.average = None if settings.ema_decay is None else WeightAverage(vae, settings.ema_decay)
+        self._trained: tuple[int, Mapping[str, Tensor]] | None = None
         self.train_examples = data.train.to(fabric.device)
         self.validation_examples = data.validation.to(fabric.device)
 
@@ -99,19 +116,32 @@ class EpochRunner:
         """Return what, beside the model's weights, decides how training goes on."""
         optimizer = self.optimizer.state_dict()
         optimizer["state"] = self._without_steps() | optimizer["state"]
-        return {"optimizer": optimizer, "precision": self.fabric.strategy.precision.state_dict()}
+        average = {} if self.average is None else {"average": self.average.state_dict()}
+        return {"optimizer": optimizer, "precision": self.fabric.strategy.precision.state_dict(), **average}
 
-    def load_state_dict(self, value: object, path: Path, *, complete: bool = True) -> None:
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights that are validated, which are the averaged ones where there is an average."""
+        with self.averaged():
+            return self.vae.state_dict()
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Let the model have the weights that are validated for a block."""
+        return nullcontext() if self.average is None else self.average.applied()
+
+    def load_state_dict(self, value: object, history: History, path: Path, *, complete: bool = True) -> None:
         """Go on from what `state_dict` returned.
 
         Arguments:
             value: The state, as a checkpoint holds it.
+            history: The records of the epochs until there, from which the learning rate follows.
             path: The checkpoint.
             complete: Whether each parameter has an entry, which older checkpoints leave out for those without a step.
 
         Raises:
             CheckpointError: It is not the state of this optimiser.
         """
+        for record in history:
+            self._advance(record)
         precision = self.fabric.strategy.precision
         state = checked_mapping(value, "runner", path, "optimizer", "precision")
         stored = state["optimizer"]
@@ -119,8 +149,23 @@ class EpochRunner:
             stored = {**stored, "state": self._without_steps() | stored["state"]}
         optimizer = checked_optimizer(stored, self.optimizer, path)
         scaling = checked_precision(state["precision"], precision.state_dict(), path)
-        self.optimizer.load_state_dict(optimizer)
+        if self.average is not None:
+            named = checked_mapping(state, "runner", path, "average")
+            self._trained = checked_average(named["average"], self.average.trained, path)
+        restore_optimizer(self.optimizer, optimizer)
         precision.load_state_dict(scaling)
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Go on from the weights that were validated, after `load_state_dict`."""
+        self.vae.load_state_dict(weights)
+        if self.average is not None and self._trained is not None:
+            self.average.load(*self._trained)
+
+    def _advance(self, record: EpochRecord) -> None:
+        """Give the optimiser the learning rate of the epoch that follows a record."""
+        self.schedule.advance(record.validation_negative_elbo)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.rate
 
     def _without_steps(self) -> dict[int, dict[str, Tensor]]:
         return {number: {} for number in range(len(self.parameters))}
@@ -133,11 +178,11 @@ class EpochRunner:
             IntegrationError: A solve of a continuous flow failed. A note on this and any other failure names epoch,
                 batch, posterior and learning rate.
         """
-        started = perf_counter()
+        started, rate = perf_counter(), self.schedule.rate
         beta = self.settings.beta(epoch)
         totals = self._train(epoch, beta, bars)
         trained = perf_counter()
-        return EpochRecord(
+        record = EpochRecord(
             epoch=epoch,
             beta=beta,
             train_negative_elbo=(totals.kl - totals.log_likelihood) / totals.examples,
@@ -147,7 +192,11 @@ class EpochRunner:
             forward_evaluations=totals.evaluations if totals.solves else None,
             examples_per_second=totals.examples / (trained - started),
             seconds=perf_counter() - started,
+            learning_rate=rate,
+            train_loss=totals.loss / totals.examples,
         )
+        self._advance(record)
+        return record
 
     def _train(self, epoch: int, beta: float, bars: TrainingProgress) -> _Totals:
         fabric, seed = self.fabric, self.settings.seed
@@ -157,20 +206,22 @@ class EpochRunner:
         totals, started = _Totals(), perf_counter()
         bars.start_epoch(len(batches))
         with in_mode(self.vae, training=True), seeded(fabric.device, seed, epoch, rank, "train") as generator:
-            own = [batch[rank::processes] for batch in batches]
+            own = [batch.examples[rank::processes] for batch in batches]
             read = iter(self.train_examples.batches(own, generator=generator, dtype=dtype))
             for number, batch in enumerate(batches, 1):
                 with self._located(f"epoch {epoch}, batch {number}") as place:
-                    log_likelihood, kl, evaluations = self._step(next(read), beta, len(batch), place)
-                totals.examples += len(batch)
+                    (loss, log_likelihood, kl), evaluations = self._step(next(read), beta, batch, place)
+                count = len(batch.examples)
+                totals.examples += count
+                totals.loss += loss
                 totals.log_likelihood += log_likelihood
                 totals.kl += kl
                 if evaluations is not None:
                     totals.evaluations += evaluations
                     totals.solves += 1
                 bars.step(
-                    (kl - log_likelihood) / len(batch),
-                    kl / len(batch),
+                    (kl - log_likelihood) / count,
+                    kl / count,
                     evaluations,
                     totals.examples / (perf_counter() - started),
                 )
@@ -178,20 +229,32 @@ class EpochRunner:
         totals.evaluations, totals.solves = round(evaluations), round(solves)
         return totals
 
-    def _step(self, x: Tensor, beta: float, batch_size: int, place: str) -> tuple[float, float, int | None]:
-        """Take one step and return the batch's sums of log-likelihood and KL term, over all processes, and evaluations.
+    def _step(self, x: Tensor, beta: float, batch: _Batch, place: str) -> tuple[Sequence[float], int | None]:
+        """Take a step, or one batch's part of it.
 
         The loss is checked before the gradient is computed, the gradient before it is applied.
+
+        Returns:
+            The sums of the batch, over all processes, and the evaluations of its solve.
         """
-        self.stepper.zero_grad()
-        sums, evaluations = self.module(x, beta)
-        loss, log_likelihood, kl = self._summed(sums.tolist())
-        self._require_finite("loss", loss / batch_size, place)
-        # Fabric averages gradients over processes.
-        self.fabric.backward(sums[0] * (self.fabric.world_size / batch_size))
-        self._require_finite("gradient norm", self._limit_gradient(), place)
-        self.stepper.step()
-        return log_likelihood, kl, evaluations
+        if batch.begins_step:
+            self.stepper.zero_grad()
+        with nullcontext() if batch.ends_step else self._without_exchange():
+            sums, evaluations = self.module(x, beta)
+            totals = self._summed(sums.tolist())
+            self._require_finite("loss", totals[0] / len(batch.examples), place)
+            # Fabric averages gradients over processes.
+            self.fabric.backward(sums[0] * (self.fabric.world_size / batch.examples_of_step))
+        if batch.ends_step:
+            self._require_finite("gradient norm", self._limit_gradient(), place)
+            self.stepper.step()
+            if self.average is not None:
+                self.average.update()
+        return totals, evaluations
+
+    def _without_exchange(self) -> AbstractContextManager[None]:
+        """Leave gradients to each process until the batch that ends a step."""
+        return self.fabric.no_backward_sync(self.module) if self.fabric.world_size > 1 else nullcontext()
 
     def _limit_gradient(self) -> float:
         """Cut the gradient to the longest allowed and return its norm before that."""
@@ -207,6 +270,7 @@ class EpochRunner:
         rank = fabric.global_rank
         with (
             in_mode(self.vae, training=False),
+            self.averaged(),
             seeded(fabric.device, self.settings.seed, rank, "validate") as generator,
             fabric.autocast(),
             self._located(f"epoch {epoch}, validation") as place,
@@ -222,13 +286,20 @@ class EpochRunner:
             self._require_finite("negative ELBO", total / len(examples), place)
         return total / len(examples)
 
-    def _batches(self, epoch: int) -> Sequence[Tensor]:
-        """Return the examples of each step, in an order that the seed and the epoch decide."""
+    def _batches(self, epoch: int) -> Sequence[_Batch]:
+        """Return the batches of an epoch, in an order that the seed and the epoch decide."""
         generator = torch.Generator().manual_seed(derive_seed(self.settings.seed, epoch, "order"))
         order = torch.randperm(len(self.train_examples), generator=generator).to(self.fabric.device)
         batches = order.split(self.settings.batch_size)
         # A last batch with fewer examples than processes cannot be shared.
-        return batches if len(batches[-1]) >= self.fabric.world_size else batches[:-1]
+        batches = batches if len(batches[-1]) >= self.fabric.world_size else batches[:-1]
+        size = self.settings.accumulate_batches
+        steps = [batches[start : start + size] for start in range(0, len(batches), size)]
+        return [
+            _Batch(batch, sum(map(len, step)), begins_step=place == 0, ends_step=place == len(step) - 1)
+            for step in steps
+            for place, batch in enumerate(step)
+        ]
 
     def _summed(self, values: Sequence[float]) -> Sequence[float]:
         """Add numbers up over processes."""
@@ -240,7 +311,7 @@ class EpochRunner:
     def _require_finite(self, quantity: str, value: float, place: str) -> None:
         if not math.isfinite(value):
             remedy = (
-                f"Lower the learning rate ({self.settings.learning_rate}), or set max_gradient_norm. Checkpoints are "
+                f"Lower the learning rate ({self.schedule.rate}), or set max_gradient_norm. Checkpoints are "
                 "those of the last whole epoch."
             )
             raise NonFiniteLossError(complaint(f"{quantity} in {place}", "a finite number", value, remedy))
@@ -252,5 +323,5 @@ class EpochRunner:
         try:
             yield place
         except Exception as error:
-            error.add_note(f"In training, {place}, learning rate {self.settings.learning_rate}.")
+            error.add_note(f"In training, {place}, learning rate {self.schedule.rate}.")
             raise

@@ -15,7 +15,7 @@ from vae_flows.persistence.configuration import to_plain, upgraded
 from vae_flows.persistence.files import FolderLock, file_errors, sweep
 from vae_flows.persistence.weights import check_weights, kind_of
 from vae_flows.training.checkpoint import load_checkpoint, save_checkpoint
-from vae_flows.training.description import ADDED_LATER, differences
+from vae_flows.training.description import ADDED_LATER, differences, with_later_settings
 from vae_flows.training.entries import checked_history, checked_mapping, require_entry
 from vae_flows.training.records import EpochRecord, best_record
 
@@ -72,17 +72,17 @@ class RunFolder:
             message = complaint(f"max_epochs of the run in {self.path}", f"at least {len(history)}", max_epochs)
             raise CheckpointError(message)
         check_weights(vae, content["weights"], self.last)
-        runner.load_state_dict(content["runner"], self.last, complete=complete)
+        runner.load_state_dict(content["runner"], history, self.last, complete=complete)
         best = best_record(history)
         if best is history[-1]:
             best_weights = content["weights"]
             self._save_best(best_weights, best.epoch)
         else:
             best_weights = self._load_best(vae, best.epoch)
-        vae.load_state_dict(content["weights"])
+        runner.load_weights(content["weights"])
         return RunState(history, best_weights)
 
-    def save(self, vae: VAE, runner: EpochRunner, state: RunState) -> None:
+    def save(self, runner: EpochRunner, state: RunState) -> None:
         """Write where the run stands after the last of the records.
 
         Raises:
@@ -93,7 +93,7 @@ class RunFolder:
         history = state.history
         content = {
             "run": self.description,
-            "weights": vae.state_dict(),
+            "weights": runner.weights(),
             "runner": runner.state_dict(),
             "history": [asdict(record) for record in history],
         }
@@ -124,7 +124,7 @@ class RunFolder:
 
         Older ones are not: what they lack is taken from this run.
         """
-        stored = upgraded(to_plain(checked_mapping(value, "run", path), kind_of))
+        stored = with_later_settings(upgraded(to_plain(checked_mapping(value, "run", path), kind_of)))
         lacking = ADDED_LATER - stored.keys()
         own = {name: entry for name, entry in self.description.items() if name not in lacking}
         found = list(differences(stored, own))

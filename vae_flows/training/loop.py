@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from vae_flows.call_stack import warn
 from vae_flows.checks import check_argument
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.extras import needing
-from vae_flows.modules import placement
+from vae_flows.modules import in_mode, placement
 from vae_flows.persistence.files import checked_path, exclusive
+from vae_flows.randomness import seeded
+from vae_flows.training.callbacks import Callback, TrainingState, check_callbacks, stop_is_asked
 from vae_flows.training.description import describe_run
 from vae_flows.training.epoch import EpochRunner
 from vae_flows.training.folder import RunFolder, RunState
-from vae_flows.training.records import TrainingResult, best_record, stops_early
-from vae_flows.training.settings import ComputeSettings, TrainingSettings, require_settings
+from vae_flows.training.logs import Logger, RunLogs, check_loggers
+from vae_flows.training.records import EpochRecord, TrainingResult, best_record, stops_early
+from vae_flows.training.settings import ComputeSettings, Precision, TrainingSettings, require_settings
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -31,6 +37,14 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 ONE_DEVICE = ComputeSettings()
+DTYPES: Mapping[Precision, torch.dtype] = {
+    "32-true": torch.float32,
+    "64-true": torch.float64,
+    "bf16-mixed": torch.bfloat16,
+    "16-mixed": torch.float16,
+    "bf16-true": torch.bfloat16,
+    "16-true": torch.float16,
+}
 
 
 def train(
@@ -43,6 +57,8 @@ def train(
     resume: bool = False,
     progress: bool = True,
     wait: float = 0.0,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
 ) -> TrainingResult:
     """Train a model and leave it with the weights of its best epoch, on the device it was trained on.
 
@@ -66,14 +82,17 @@ def train(
             start it there. A run that is complete returns its result.
         progress: Show bars, where the standard output is a terminal.
         wait: Seconds to wait for another process to leave `folder`.
+        callbacks: What is called after each epoch, and may ask to stop; see `Callback`.
+        loggers: Loggers of Lightning, told the same as those that the settings name. They stay open.
 
     Returns:
         The records of all epochs, those before an interruption included.
 
     Raises:
         CheckpointError: The folder holds a run and `resume` is not set, or one of other settings, data or model.
-        InvalidInputError: An argument is of another type, Fabric cannot provide `compute`, or there are fewer
-            examples in a batch than processes.
+        InvalidInputError: An argument is of another type, Fabric cannot provide `compute`, the device lacks the
+            precision, the optimiser refuses its options or the model, or there are fewer examples in a batch than
+            processes.
         NonFiniteLossError: The loss, its gradient or the validation bound is NaN or infinite. The step is not taken;
             checkpoints are those of the last whole epoch.
         IntegrationError: A solve of a continuous flow failed; a note names epoch, batch and posterior.
@@ -89,7 +108,8 @@ def train(
         >>> data = from_arrays(images[:40], images[40:50], images[50:])
         >>> encoder, decoder = MLPEncoder((1, 4, 4), (8,), context_dim=6), MLPDecoder(2, (1, 4, 4), (8,))
         >>> vae = VAE(encoder, decoder, AmortizedPosterior(2, 6, flow="planar"), BernoulliLikelihood())
-        >>> result = train(vae, data, TrainingSettings(max_epochs=2, batch_size=20), compute=ComputeSettings("cpu"))
+        >>> settings = TrainingSettings(max_epochs=2, batch_size=20, warmup_epochs=2)
+        >>> result = train(vae, data, settings, compute=ComputeSettings("cpu"))
         >>> [record.epoch for record in result.history]
         [1, 2]
     """
@@ -104,16 +124,24 @@ def train(
     check_argument("train progress", progress, bool)
     require_settings("settings", settings, TrainingSettings)
     require_settings("compute", compute, ComputeSettings)
+    callbacks, loggers = check_callbacks(callbacks), check_loggers(loggers)
     path = None if folder is None else checked_path(folder, "folder of train")
+    _warn_of_a_long_warmup(settings)
     fabric = _launch(compute)
     with ExitStack() as stack:
         lock = stack.enter_context(exclusive(path, wait=wait, again=True)) if path and fabric.is_global_zero else None
         runner = EpochRunner(fabric, vae, data, settings)
         state, kept = RunState(), None
+        description = describe_run(vae, data, settings, compute, fabric.world_size)
         if path:
-            kept = RunFolder(path, describe_run(vae, data, settings, compute, fabric.world_size), lock)
+            kept = RunFolder(path, description, lock)
             state = kept.open(vae, runner, max_epochs=settings.max_epochs, resume=resume)
-        state = _continue(runner, state, kept, show=progress and fabric.is_global_zero)
+        if not _is_complete(state, settings):
+            logs = None
+            if fabric.is_global_zero:
+                logs = stack.enter_context(RunLogs(path, len(state.history), settings.loggers, loggers))
+                logs.begin({"max_epochs": settings.max_epochs, **description})
+            state = _continue(runner, state, kept, logs, callbacks, show=progress and fabric.is_global_zero)
         vae.load_state_dict(state.best_weights)
         fabric.barrier()
     return TrainingResult.from_history(state.history, settings)
@@ -131,8 +159,13 @@ def _launch(compute: ComputeSettings) -> Fabric:
             f"have two to three digits; {compute.precision.replace('true', 'mixed')!r} keeps densities in 32."
         )
     try:
-        fabric = Fabric(**asdict(compute))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*AMP with fp16 is not supported on CPU")  # an error below
+            fabric = Fabric(**asdict(compute))
         _check_processes(fabric, compute)
+        _check_precision(fabric, compute)
+    except InvalidInputError:
+        raise
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         message = complaint("compute settings", "what Lightning Fabric finds here", compute, str(error))
         raise InvalidInputError(message) from error
@@ -149,36 +182,82 @@ def _check_processes(fabric: Fabric, compute: ComputeSettings) -> None:
         raise InvalidInputError(complaint(subject, f"at most {most} on this CPU", compute.devices, remedy))
 
 
-def _continue(runner: EpochRunner, state: RunState, kept: RunFolder | None, *, show: bool) -> RunState:
+def _check_precision(fabric: Fabric, compute: ComputeSettings) -> None:
+    """Refuse a precision in which the device does not compute."""
+    device, dtype = fabric.device, DTYPES[compute.precision]
+    lacking = fabric.strategy.precision.precision != compute.precision  # Fabric took another one
+    if device.type == "cuda" and dtype == torch.bfloat16:
+        lacking |= not torch.cuda.is_bf16_supported(including_emulation=False)
+    try:
+        torch.ones(2, 2, dtype=dtype, device=device).mm(torch.ones(2, 2, dtype=dtype, device=device))
+    except (TypeError, RuntimeError):  # such as double precision on Apple's GPUs
+        lacking = True
+    if lacking:
+        expected, remedy = f"one that {device.type} computes in", "32-true is known everywhere."
+        raise InvalidInputError(complaint("ComputeSettings precision", expected, repr(compute.precision), remedy))
+
+
+def _warn_of_a_long_warmup(settings: TrainingSettings) -> None:
+    if settings.warmup_epochs > settings.max_epochs:
+        warn(
+            f"The warm-up of β takes {settings.warmup_epochs} epochs, and training at most {settings.max_epochs}: it "
+            f"ends at β = {settings.beta(settings.max_epochs):.3g}. Set warmup_epochs, or train for longer."
+        )
+
+
+def _is_complete(state: RunState, settings: TrainingSettings) -> bool:
+    return len(state.history) >= settings.max_epochs or stops_early(state.history, settings)
+
+
+def _continue(
+    runner: EpochRunner,
+    state: RunState,
+    kept: RunFolder | None,
+    logs: RunLogs | None,
+    callbacks: Sequence[Callback],
+    *,
+    show: bool,
+) -> RunState:
     """Train epoch by epoch until the run is complete, logging and saving each."""
     # Imported here, as what they show and write with takes long to import, and need not be installed to load a run.
-    from vae_flows.training.logs import RunLogs
     from vae_flows.training.progress import TrainingProgress
 
     settings = runner.settings
-
-    def complete() -> bool:
-        return len(state.history) >= settings.max_epochs or stops_early(state.history, settings)
-
-    if complete():
-        return state
     with ExitStack() as stack:
         bars = stack.enter_context(TrainingProgress(settings.max_epochs, len(state.history), show=show))
-        logs = stack.enter_context(RunLogs(kept.path, len(state.history))) if kept and kept.lock else None
-        while not complete():
+        stopped = False
+        while not (stopped or _is_complete(state, settings)):
             record = runner.run(len(state.history) + 1, bars)
             history = (*state.history, record)
             best = best_record(history)
-            state = RunState(history, _copied(runner.vae) if best is record else state.best_weights)
+            state = RunState(history, _copied(runner.weights()) if best is record else state.best_weights)
             if kept:
                 kept.require()
             if logs:
                 logs.write(history)
             if kept:
-                kept.save(runner.vae, runner, state)
+                kept.save(runner, state)
             bars.end_epoch(record, best)
+            stopped = bool(callbacks) and _call(callbacks, runner, history, kept)
     return state
 
 
-def _copied(vae: VAE) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in vae.state_dict().items()}
+def _call(
+    callbacks: Sequence[Callback], runner: EpochRunner, history: tuple[EpochRecord, ...], kept: RunFolder | None
+) -> bool:
+    """Call what the user wants called after an epoch, in one process, and say whether to stop, in all."""
+    fabric, record, stop = runner.fabric, history[-1], False
+    if fabric.is_global_zero:
+        path = kept.path if kept else None
+        state = TrainingState(record.epoch, record, history, best_record(history), runner.vae, path, runner.settings)
+        with (
+            runner.averaged(),
+            in_mode(runner.vae, training=False),
+            seeded(fabric.device, runner.settings.seed, record.epoch, "callbacks"),
+        ):
+            stop = stop_is_asked(callbacks, state)
+    return bool(fabric.broadcast(stop))
+
+
+def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights.items()}

@@ -27,6 +27,9 @@ class EpochRecord:
         forward_evaluations: Their sum over steps and processes.
         examples_per_second: Training images per second.
         seconds: Wall-clock time with validation.
+        learning_rate: The optimiser's.
+        train_loss: Mean over the epoch of what was minimised, regularisation included. Both are `None` in records of
+            earlier releases.
     """
 
     epoch: int
@@ -38,6 +41,8 @@ class EpochRecord:
     forward_evaluations: int | None
     examples_per_second: float = field(compare=False)
     seconds: float = field(compare=False)
+    learning_rate: float | None = None
+    train_loss: float | None = None
 
 
 History = Sequence[EpochRecord]

@@ -1,70 +1,31 @@
-r"""What training maximises, in plain PyTorch, for any model and any reparameterised posterior.
-
-| bound of log p(x) | of weights w = p(x, z) / q(z) | α | source |
-|---|---|---|---|
-| `elbo` | E[log w] | 1 | Kingma & Welling 2014; with β, Higgins et al. 2017 |
-| `importance_weighted_bound` | E[log mean w] | 0 | Burda et al. 2016 |
-| `renyi_bound` | E[log mean w^(1 − α)] / (1 − α) | any | Li & Turner 2016 |
-
-Each has two unbiased estimators of its gradient in the parameters of q, chosen by `gradient`. The value and the
-gradient in the parameters of the model are the same with both.
-
-- `reparameterized` differentiates through all that z and log q depend on.
-- `path` follows z alone: :math:`\sum_k c_k\, \partial_z \log w_k\, \partial_\phi z_k`. For the ELBO, what is left out
-  has expectation zero and :math:`c_k = 1/K`: sticking the landing (Roeder et al. 2017; for flows Vaitl et al. 2022).
-  For the others it is reparameterised once more, which with the normalised :math:`\tilde w_k \propto w_k^{1-\alpha}`
-  makes :math:`c_k = \alpha \tilde w_k + (1 - \alpha) \tilde w_k^2`: the doubly reparameterised gradient (Tucker et al.
-  2019 for α = 0; for other α it follows likewise, from :math:`\partial_z \tilde w_k = (1 - \alpha)\, \tilde w_k (1 -
-  \tilde w_k)\, \partial_z \log w_k`). Where q is the posterior, its variance is zero. It takes the score of q, which
-  flows carry along with the sample.
-
-Regularisers of a flow are no part of a bound; `elbo` returns them beside it.
-"""
+"""The ELBO, and the importance-weighted and Rényi bounds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast, get_args
 
 import torch
-from torch import Size, Tensor
+from torch import Tensor
 from torch.distributions import Distribution
 
 from vae_flows.call_stack import warn_of_bias
 from vae_flows.checks import checked, described
-from vae_flows.distributions import Draw, draw_from, exact_where_cheap, is_estimated
-from vae_flows.errors import InvalidInputError, complaint, require_positive, unknown_name
+from vae_flows.distributions import exact_where_cheap, is_estimated
+from vae_flows.errors import InvalidInputError, complaint, require_positive
+from vae_flows.objectives.draws import GradientEstimator, LogDensity, draw, draw_record, evaluate_log_density
 from vae_flows.ode.work_counts import WorkCount, WorkMeter, total_work
-from vae_flows.tensors.shapes import is_dense, sum_rightmost
+from vae_flows.tensors.shapes import is_dense
 
 __all__ = [
     "ELBO",
-    "Draws",
-    "GradientEstimator",
-    "draw",
     "elbo",
     "for_nonlinear_bound",
     "importance_weighted_bound",
     "renyi_average",
     "renyi_bound",
+    "renyi_terms",
 ]
-
-GradientEstimator = Literal["reparameterized", "path"]
-LogDensity = Callable[[Tensor], Tensor]
-
-
-class Draws(NamedTuple):
-    """Draws from q.
-
-    Arguments:
-        z: `(num_particles, *batch, *event)`.
-        log_q: log q(z), `(num_particles, *batch)`.
-    """
-
-    z: Tensor
-    log_q: Tensor
 
 
 @dataclass(frozen=True)
@@ -72,7 +33,7 @@ class ELBO:
     r"""The terms of :math:`\mathrm{ELBO} = E_q[\log p(x|z)] - \beta\,\mathrm{KL}`, in nats, one entry an example.
 
     Arguments:
-        elbo: The bound.
+        elbo: The bound, or another one in its place.
         log_likelihood: log p(x | z), averaged over particles.
         kl: log q(z | x) − log p(z), averaged over particles: an estimate, which may be negative.
         regularization: What the flow's regularisers add to the loss in training, `None` without any. It is no part of
@@ -95,47 +56,6 @@ class ELBO:
     def work(self) -> WorkCount | None:
         """What the posterior's solves have cost until now, `None` without any."""
         return total_work(self.meters)
-
-
-@checked
-def draw(q: Distribution, num_particles: int = 1, gradient: GradientEstimator = "reparameterized") -> Draws:
-    r"""Draw from q and score the draws; with `path`, the gradient of log q runs through z alone.
-
-    The building block of objectives of one's own that are linear in log q, as the ELBO is. In others, such as those of
-    importance weighting, `path` draws need the coefficients given above: take `renyi_bound`.
-
-    Arguments:
-        q: Any reparameterised distribution of PyTorch or Pyro.
-        num_particles: Draws per example.
-        gradient: `reparameterized` or `path`.
-
-    Raises:
-        InvalidInputError: q has no reparameterised samples, or fewer than one particle.
-        UnknownNameError: There is no such gradient.
-
-    Example:
-        >>> from torch.distributions import Normal
-        >>> scale = torch.tensor(2.0, requires_grad=True)
-        >>> z, log_q = draw(Normal(0.0, scale), gradient="path")
-        >>> log_q.sum().backward()
-        >>> torch.allclose(scale.grad, (-z / 4 * z / 2).sum())  # the score, times the derivative of z
-        True
-    """
-    drawn = _draw(q, num_particles, gradient)
-    return Draws(drawn.z, drawn.log_q)
-
-
-def _draw(q: Distribution, num_particles: int, gradient: GradientEstimator) -> Draw:
-    """Do what `draw` does, and return the whole record."""
-    require_positive("draw", num_particles=num_particles)
-    if gradient not in get_args(GradientEstimator):
-        raise unknown_name("gradient", str(gradient), get_args(GradientEstimator))
-    if gradient != "path" or not torch.is_grad_enabled():
-        return draw_from(q, (num_particles,))
-    drawn = draw_from(q, (num_particles,), with_score=True)
-    # Zero, with the score for a derivative.
-    through_z = sum_rightmost(cast(Tensor, drawn.score) * (drawn.z - drawn.z.detach()), len(q.event_shape))
-    return drawn._replace(log_q=drawn.log_q.detach() + through_z)
 
 
 @checked
@@ -178,9 +98,8 @@ def elbo(
         >>> torch.allclose(terms.elbo, Normal(0.0, 2**0.5).log_prob(x).sum(-1))
         True
     """
-    if isinstance(beta, bool) or not isinstance(beta, int | float) or not math.isfinite(beta):
-        raise InvalidInputError(complaint("beta", "a finite number", repr(beta)))
-    drawn = _draw(q, num_particles, gradient)
+    _check_finite("beta", beta)
+    drawn = draw_record(q, num_particles, gradient)
     z, log_q = drawn.z, drawn.log_q
     reconstruction = evaluate_log_density("log_likelihood", log_likelihood, z, log_q.shape).mean(0)
     kl = (log_q - evaluate_log_density("log_prior", log_prior, z, log_q.shape)).mean(0)
@@ -278,7 +197,7 @@ def renyi_bound(
     """
     chunk_size = num_particles if chunk_size is None else chunk_size
     require_positive("renyi_bound", num_particles=num_particles, chunk_size=chunk_size)
-    _check_alpha(alpha)
+    _check_finite("alpha", alpha)
     if alpha != 1 and num_particles > 1:
         q = for_nonlinear_bound("log q", q)
     parts = []
@@ -293,6 +212,68 @@ def renyi_bound(
     # Each particle's part of the gradient comes with the factor w̃ from the average; these make it α w̃ + (1 − α) w̃².
     cotangent_scale.factors = alpha + (1 - alpha) * ((1 - alpha) * log_weights.detach()).softmax(0)
     return renyi_average(log_weights, alpha)
+
+
+@checked
+def renyi_terms(
+    log_likelihood: LogDensity,
+    log_prior: LogDensity,
+    q: Distribution,
+    alpha: float,
+    num_particles: int,
+    *,
+    beta: float = 1.0,
+    gradient: GradientEstimator = "reparameterized",
+) -> ELBO:
+    r"""Estimate the Rényi bound of weights :math:`w = p(x|z)\, (p(z) / q(z))^\beta`, and the terms of the ELBO.
+
+    What training maximises: β < 1 is its warm-up, and regularisers and the work of solves are in the record. With β = 1
+    it is `renyi_bound`, with α = 1 the bound of `elbo`. With the `path` gradient a draw has the coefficient
+    :math:`c_k = (1 - \beta (1 - \alpha))\, \tilde w_k + \beta (1 - \alpha)\, \tilde w_k^2`, since of the gradient of
+    log w in the parameters of q only the share β is that of a score.
+
+    Arguments:
+        log_likelihood: Maps z `(K, *batch, *event)` to log p(x | z) `(K, *batch)`.
+        log_prior: Maps z to log p(z), likewise.
+        q: The approximate posterior, any reparameterised distribution.
+        alpha: Order of the divergence, any finite number; 0 for the importance-weighted bound.
+        num_particles: K.
+        beta: Exponent of p(z) / q(z).
+        gradient: `reparameterized`, or `path` for doubly reparameterised gradients.
+
+    Returns:
+        The terms, `(*batch)`, the bound in place of the ELBO.
+
+    Raises:
+        InvalidInputError: As `renyi_bound`, or a β that is not finite.
+        UnknownNameError: There is no such gradient.
+
+    Example:
+        >>> from torch.distributions import Normal
+        >>> x = torch.randn(5)
+        >>> q = Normal(x / 2, 0.5**0.5)  # the true posterior
+        >>> terms = renyi_terms(lambda z: Normal(z, 1.0).log_prob(x), Normal(0.0, 1.0).log_prob, q, 0.5, 3)
+        >>> torch.allclose(terms.elbo, Normal(0.0, 2**0.5).log_prob(x))
+        True
+    """
+    require_positive("renyi_terms", num_particles=num_particles)
+    _check_finite("alpha", alpha)
+    _check_finite("beta", beta)
+    if alpha != 1 and num_particles > 1:
+        q = for_nonlinear_bound("log q", q)
+    drawn = draw_record(q, num_particles, gradient)
+    z, log_q = drawn.z, drawn.log_q
+    cotangent_scale = _CotangentScale()
+    if gradient == "path" and z.requires_grad:
+        cotangent_scale.apply_to(z, slice(0, num_particles))
+    reconstruction = evaluate_log_density("log_likelihood", log_likelihood, z, log_q.shape)
+    kl = log_q - evaluate_log_density("log_prior", log_prior, z, log_q.shape)
+    log_weights = reconstruction - beta * kl
+    share = beta * (1 - alpha)
+    cotangent_scale.factors = 1 - share + share * ((1 - alpha) * log_weights.detach()).softmax(0)
+    regularization = None if drawn.regularization is None else drawn.regularization.mean(0)
+    bound = renyi_average(log_weights, alpha)
+    return ELBO(bound, reconstruction.mean(0), kl.mean(0), regularization, drawn.meters)
 
 
 @checked
@@ -316,7 +297,7 @@ def renyi_average(log_weights: Tensor, alpha: float) -> Tensor:
         >>> [f"{renyi_average(log_weights, alpha):.4f}" for alpha in (0.0, 0.999999, 1.0, 2.0)]
         ['0.6201', '0.5000', '0.5000', '0.3799']
     """
-    _check_alpha(alpha)
+    _check_finite("alpha", alpha)
     if not is_dense(log_weights) or log_weights.dim() == 0 or len(log_weights) == 0:
         expected = "floating-point values (K, *batch) with K of at least 1"
         raise InvalidInputError(complaint("renyi_average log_weights", expected, described(log_weights)))
@@ -362,23 +343,6 @@ class _CotangentScale:
         z.register_hook(scaled)
 
 
-def _check_alpha(alpha: float) -> None:
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise InvalidInputError(complaint("alpha", "a finite number", repr(alpha)))
-
-
-def evaluate_log_density(name: str, log_density: LogDensity, z: Tensor, shape: Size) -> Tensor:
-    """Evaluate a log-density, called `name` in messages, at draws, once it gives one number for each of them."""
-    value = log_density(z)
-    if not isinstance(value, Tensor):
-        raise InvalidInputError(complaint(name, f"a tensor of shape {tuple(shape)}", described(value)))
-    if value.shape != shape:
-        raise InvalidInputError(
-            complaint(
-                name,
-                f"one number for each draw and example, shape {tuple(shape)}",
-                f"shape {tuple(value.shape)} for z of shape {tuple(z.shape)}",
-                "Sum over the dimensions of an event, or declare them with to_event.",
-            )
-        )
-    return value
+def _check_finite(name: str, number: float) -> None:
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        raise InvalidInputError(complaint(name, "a finite number", repr(number)))
