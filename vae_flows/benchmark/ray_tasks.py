@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import ray
 from filelock import lock_descriptor
 
 from vae_flows.benchmark.process import ParentPipe, RunProcess, run_environment
@@ -92,14 +91,14 @@ def attend(task: RunTask, keeper: Any) -> int:
         keeper: A handle of the `FolderKeeper`.
     """
     if task.identity is not None and identify(os.path.join(task.folder, task.settings)) == task.identity:
-        ray.get(keeper.tell_begun.remote(task.folder))
+        _answer(keeper.tell_begun.remote(task.folder))
         if os.path.exists(os.path.join(task.folder, task.result)):  # by an attempt that could not say so any more
             return 0
         process = _start(task, task.folder)
         while (code := process.poll()) is None:
             time.sleep(POLL_SECONDS)
         return code
-    lent = ray.get(keeper.lend.remote(task.folder))
+    lent = _answer(keeper.lend.remote(task.folder))
     if lent is None:
         return task.in_use
     attempt, files = lent
@@ -110,6 +109,14 @@ def attend(task: RunTask, keeper: Any) -> int:
             with open(os.path.join(folder, name), "wb") as file:
                 file.write(content)
         return _attend_away(task, folder, attempt, keeper)
+
+
+def _answer(call: Any) -> Any:
+    """Wait for what an actor answers.
+
+    Not by `ray.get`: Ray takes the task for idle then, and begins another on its processors.
+    """
+    return call.future().result()
 
 
 def _attend_away(task: RunTask, folder: str, attempt: int, keeper: Any) -> int:
@@ -125,7 +132,7 @@ def _attend_away(task: RunTask, folder: str, attempt: int, keeper: Any) -> int:
                 found = _read_changed(folder, brought, (task.log, EVENTS), to_the_end=code is not None)
                 if found is not None:
                     names, contents = found
-                    if contents and not ray.get(keeper.bring.remote(task.folder, attempt, contents)):
+                    if contents and not _answer(keeper.bring.remote(task.folder, attempt, contents)):
                         return task.in_use  # another node has the run now
                     brought = names
                 if code is not None:
