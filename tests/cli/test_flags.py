@@ -93,6 +93,18 @@ def example(hint: Any) -> tuple[str, Any]:
     return TYPES[hint][0]
 
 
+ELSEWHERE: Mapping[str, tuple[str, Any]] = {
+    "data": ("mnist-static", "mnist-static"),
+    "posterior": ("planar", "planar"),
+    "likelihood": ("gaussian", "gaussian"),
+    "training.optimizer": ("AdamW", "AdamW"),
+    "training.schedule": ("cosine", "cosine"),
+    "training.objective": ("importance_weighted", "importance_weighted"),
+    "training.learning_rate_warmup_epochs": ("2", 2),
+    "training.loggers": ("csv wandb", ("csv", "wandb")),
+}
+"""Examples for settings that do not take any value of their type."""
+BESIDE = {"training.objective": ["--training.num-particles", "2"]}
 FIELDS = {name: hint for name, hint in fields(RunSettings) if not name.endswith("_options")}
 
 
@@ -170,11 +182,9 @@ def test_an_unknown_flag_is_told_with_those_of_its_group_nearest_first():
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_setting_has_a_flag(name, capsys, no_colour):
-    words, value = example(FIELDS[name])
-    flag = f"--{name.replace('_', '-')}"
-    elsewhere = {"data": "mnist-static", "posterior": "planar", "likelihood": "gaussian"}
-    words, value = (elsewhere[name], elsewhere[name]) if name in elsewhere else (words, value)
-    assert main(["train", "--preset", "smoke", "--print-settings", flag, *words.split()]) == 0
+    words, value = ELSEWHERE[name] if name in ELSEWHERE else example(FIELDS[name])
+    flag, beside = f"--{name.replace('_', '-')}", BESIDE.get(name, [])
+    assert main(["train", "--preset", "smoke", "--print-settings", flag, *words.split(), *beside]) == 0
     found = json.loads(capsys.readouterr().out)
     for part in name.split("."):
         found = found[part]
