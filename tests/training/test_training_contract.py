@@ -141,7 +141,9 @@ def plain_loop(vae: VAE, data: DataSet, settings: TrainingSettings, row: Row, bo
                     continue
                 optimizer.step()
                 steps += 1
-                decay = min(settings.ema_decay or 0.0, (1 + steps) / (10 + steps))
+                decay = min(settings.ema_decay, (1 + steps) / (10 + steps)) if settings.ema_decay else 0.0
+                if settings.ema_decay and steps > 8:
+                    decay = decay**4 if steps % 4 == 0 else 1.0
                 for average, parameter in zip(averages, vae.parameters(), strict=True):
                     average.lerp_(parameter.detach(), 1 - decay)
         bound = next(bounds)

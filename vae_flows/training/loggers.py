@@ -91,9 +91,9 @@ def open_logger(name: str, folder: Path | None, epochs_done: int) -> ClosingLogg
         identity = identity or uuid.uuid4().hex
         logger = loggers.WandbLogger(project=PROJECT, save_dir=str(folder or "."), id=identity, resume="allow")
     else:
-        uri = os.environ.get("MLFLOW_TRACKING_URI")
-        directory = str((folder or Path()) / "mlruns")
-        logger = loggers.MLFlowLogger(PROJECT, tracking_uri=uri, save_dir=directory, run_id=identity)
+        database = f"sqlite:///{(folder or Path()).absolute() / 'mlflow.db'}"
+        uri = os.environ.get("MLFLOW_TRACKING_URI", database)
+        logger = loggers.MLFlowLogger(PROJECT, tracking_uri=uri, run_id=identity)
         identity = logger.run_id
     if folder is not None and identities.get(name) != identity:
         write_json(folder / KEPT, {**identities, name: identity})
