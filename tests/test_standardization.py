@@ -168,7 +168,7 @@ def test_training_gives_the_model_what_the_data_set_asks_for(tmp_path: Path):
     again = make_vae()
     assert train(again, data, settings, folder=tmp_path, compute=compute, resume=True, progress=False) == whole
     fresh = make_vae(standardization=data.standardization)
-    vf.training.load_weights(fresh, tmp_path / "best.ckpt")
+    vf.training.load_weights(fresh, tmp_path)
     assert evaluate(fresh, data).negative_elbo == evaluate(vae, data).negative_elbo
 
 

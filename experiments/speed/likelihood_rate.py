@@ -21,7 +21,7 @@ from vae_flows.data import Examples
 from vae_flows.evaluation import estimate_likelihood
 from vae_flows.modules import in_mode
 from vae_flows.runs.build import build_data, build_vae
-from vae_flows.runs.folder import BEST, load_settings
+from vae_flows.runs.folder import load_settings
 from vae_flows.training import load_weights
 
 __all__ = ["LikelihoodRates", "Rate", "measure_rates", "published_log_likelihood"]
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = load_settings(given.run)
     data = build_data(settings)
     vae = build_vae(settings, data)
-    load_weights(vae, given.run / BEST)
+    load_weights(vae, given.run)
     rates = measure_rates(
         vae, data.test, importance_samples=given.importance_samples, images=given.images, rounds=given.rounds
     )

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from vae_flows.persistence.records import from_plain
 from vae_flows.runs import execution
 from vae_flows.runs.build import build_data, build_vae
 from vae_flows.runs.execution import evaluate_run, execute
-from vae_flows.runs.folder import BEST, FAILURE, IMAGES, METRICS, SETTINGS, load_settings, prepare
+from vae_flows.runs.folder import FAILURE, IMAGES, METRICS, SETTINGS, load_settings, prepare
 from vae_flows.runs.settings import EvaluationSettings, RunSettings, with_changes
 
 TINY = {"max_images": 60, "training.batch_size": 30, "evaluation.importance_samples": 2, "compute.accelerator": "cpu"}
@@ -77,7 +78,8 @@ def test_a_device_that_is_not_there_is_told(finished, device):
 
 def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
     prepare(tmp_path, make_settings("none"))
-    (tmp_path / BEST).write_bytes((finished / BEST).read_bytes())
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(finished / name, tmp_path / name)
     with pytest.raises(CheckpointError, match="unexpected"):
         evaluate_run(tmp_path, EvaluationSettings())
 

@@ -53,7 +53,7 @@ def test_validation_best_weights_and_the_model_are_averaged(
         one.validation_negative_elbo != other.validation_negative_elbo
         for one, other in zip(result.history, plain.history, strict=True)
     )
-    load_weights(best, tmp_path / "averaged" / "best.ckpt")
+    load_weights(best, tmp_path / "averaged")
     assert same_weights(averaged, best)
     content = load_checkpoint(tmp_path / "averaged" / "last.ckpt")
     load_weights(last, tmp_path / "plain" / "last.ckpt")

@@ -19,7 +19,7 @@ MakeVAE = Callable[..., VAE]
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "best.ckpt"
+    return tmp_path / "last.ckpt"
 
 
 def test_weights_come_back_in_the_dtype_of_the_model(make_vae: MakeVAE, path: Path):

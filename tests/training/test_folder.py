@@ -45,7 +45,7 @@ def test_a_folder_holds_checkpoints_and_logs(make_vae: MakeVAE, fit: Fit, tmp_pa
     result = fit(vae, folder=tmp_path / "new" / "run")
     folder = tmp_path / "new" / "run"
     names = {file.name for file in folder.iterdir()}
-    assert {"last.ckpt", "best.ckpt", "metrics.csv"} < names
+    assert {"last.ckpt", "config.json", "model.safetensors", "metrics.csv", "training.json"} < names
     assert [name for name in names if "events" in name]
     assert not [name for name in names if name.startswith(".")]
     with (folder / "metrics.csv").open() as file:
@@ -122,7 +122,7 @@ def test_an_earlier_run_is_not_overwritten(make_vae: MakeVAE, fit: Fit, tmp_path
         fit(make_vae(), folder=tmp_path)
     assert files(tmp_path) == before
     (tmp_path / "last.ckpt").unlink()
-    with pytest.raises(CheckpointError, match=r"got best.ckpt. Choose another folder, or delete it"):
+    with pytest.raises(CheckpointError, match=r"got config.json, model.safetensors. Choose another folder"):
         fit(make_vae(), folder=tmp_path, resume=True)
 
 
@@ -131,9 +131,9 @@ def test_an_interruption_between_the_two_checkpoints_does_no_harm(
 ):
     vae, again = make_vae(), make_vae()
     fit(vae, max_epochs=1, folder=tmp_path)
-    (tmp_path / "best.ckpt").write_bytes(b"of an earlier epoch")
+    (tmp_path / "model.safetensors").write_bytes(b"of an earlier epoch")
     fit(again, max_epochs=1, folder=tmp_path, resume=True)
-    load_weights(again, tmp_path / "best.ckpt")
+    load_weights(again, tmp_path)
     assert same_weights(vae, again)
 
 
@@ -173,10 +173,9 @@ def test_an_older_run_goes_on_and_is_described_in_full(
     whole = make_vae()
     expected = fit(whole, max_epochs=4)
     fit(make_vae(), max_epochs=2, folder=tmp_path)
-    for name in ("last.ckpt", "best.ckpt"):
-        content = load_checkpoint(tmp_path / name)
-        del content["run"]["model"]
-        save_checkpoint(tmp_path / name, content)
+    content = load_checkpoint(tmp_path / "last.ckpt")
+    del content["run"]["model"]
+    save_checkpoint(tmp_path / "last.ckpt", content)
     with pytest.raises(CheckpointError, match=r"got of another shape: posterior\.flow"):
         fit(make_vae(num_layers=6), max_epochs=4, folder=tmp_path, resume=True)
     resumed = make_vae()
@@ -215,7 +214,7 @@ def test_a_folder_that_is_removed_during_training_ends_it(
 
 def test_what_a_killed_run_left_is_swept(make_vae: MakeVAE, fit: Fit, tmp_path: Path):
     fit(make_vae(), max_epochs=1, folder=tmp_path)
-    for name in ("last.ckpt", "best.ckpt", "metrics.csv"):
+    for name in ("last.ckpt", "config.json", "metrics.csv"):
         (tmp_path / f".{name}.{uuid.uuid4().hex}").write_bytes(b"half")
     fit(make_vae(), max_epochs=2, folder=tmp_path, resume=True)
     assert not [file.name for file in tmp_path.iterdir() if file.name.startswith(".")]
@@ -231,7 +230,7 @@ def test_a_folder_that_cannot_be_is_told_in_one_line(make_vae: MakeVAE, fit: Fit
     assert str(tmp_path / name) in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt", "metrics.csv"])
+@pytest.mark.parametrize("name", ["last.ckpt", "config.json", "training.json", "metrics.csv"])
 def test_files_that_cannot_be_written_are_told(
     make_vae: MakeVAE, fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ):

@@ -67,7 +67,7 @@ def test_the_model_ends_with_the_weights_of_its_best_epoch(
     worsen_after(vae, 3 * BATCHES)
     result = fit(vae, folder=tmp_path)
     assert result.best_epoch <= 3
-    load_weights(best, tmp_path / "best.ckpt")
+    load_weights(best, tmp_path)
     load_weights(last, tmp_path / "last.ckpt")
     assert same_weights(vae, best)
     assert not same_weights(vae, last)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -155,14 +156,9 @@ def test_the_epoch_of_the_best_weights_is_checked(make_vae: MakeVAE, fit: Fit, t
     last = load_checkpoint(tmp_path / "last.ckpt")
     last["history"][0]["validation_negative_elbo"] = -1e6  # so that another epoch than the last is the best
     save_checkpoint(tmp_path / "last.ckpt", last)
-    best = load_checkpoint(tmp_path / "best.ckpt")
-    save_checkpoint(tmp_path / "best.ckpt", best | {"epoch": 1})
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"epoch": 1}))
     assert fit(make_vae(), max_epochs=3, folder=tmp_path, resume=True).best_epoch == 1
-    torch.save(mutate(best, ("epoch",), lambda _: epoch), tmp_path / "best.ckpt")
+    (tmp_path / "config.json").write_text(json.dumps(mutate(config, ("epoch",), lambda _: epoch)))
     with pytest.raises(CheckpointError, match="epoch"):
-        fit(make_vae(), max_epochs=3, folder=tmp_path, resume=True)
-    other = copy.deepcopy(best) | {"epoch": 1}
-    other["run"]["seed"] = 7
-    save_checkpoint(tmp_path / "best.ckpt", other)
-    with pytest.raises(CheckpointError, match="expected seed = 7, got seed = 0"):
         fit(make_vae(), max_epochs=3, folder=tmp_path, resume=True)

@@ -118,5 +118,5 @@ def test_two_processes_train_like_one(tmp_path: Path):
         assert report["resumed exactly"]
         assert "loss in epoch 1, batch 1, posterior 'none': expected a finite number, got nan" in report["error"]
     names = {file.name for file in (tmp_path / "two" / "smooth").iterdir()}
-    assert {"last.ckpt", "best.ckpt", "metrics.csv"} < names
+    assert {"last.ckpt", "model.safetensors", "metrics.csv"} < names
     assert len([name for name in names if "events" in name]) == 1

@@ -7,6 +7,7 @@
 | `library`, `version`, `format` | who wrote it; a format newer than `FORMAT` is refused |
 | `model` | the class, and the description of each part by the name of its argument |
 | `weights` | the weights' SHA-256, which tells damage, and files of two saves that were mixed |
+| `epoch` | of the best weights of a training, the number of their epoch |
 
 A save over an earlier one writes the weights under a name of their own, `model-<digest>.safetensors`, then
 `config.json`, and renames the weights last. Whenever it is killed, the description belongs to weights in the folder.
@@ -26,7 +27,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import safetensors.torch
 import torch
@@ -54,7 +55,7 @@ from vae_flows.persistence.files import (
 from vae_flows.persistence.weights import check_weights, take_weights, unsound_weights
 from vae_flows.version import __version__
 
-__all__ = ["CONFIG_FILE", "LIBRARY", "WEIGHTS_FILE", "load", "save"]
+__all__ = ["CONFIG_FILE", "LIBRARY", "WEIGHTS_FILE", "SavedWeights", "check_savable", "load", "read_weights", "save"]
 
 LIBRARY = "vae-flows"
 FORMAT = 1
@@ -71,26 +72,69 @@ WAIT_SECONDS = 60.0
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def save(module: nn.Module, folder: Path) -> None:
-    """Write weights and description of a module to a folder."""
+class SavedWeights(NamedTuple):
+    """The weights of a saved model, and their epoch where a training wrote them."""
+
+    tensors: Mapping[str, Tensor]
+    epoch: object = None
+
+
+def save(
+    module: nn.Module, folder: Path, *, weights: Mapping[str, Tensor] | None = None, epoch: int | None = None
+) -> None:
+    """Write weights and description of a module to a folder.
+
+    Arguments:
+        module: The module.
+        folder: The folder, made where it is missing.
+        weights: Instead of those that the module has now.
+        epoch: The epoch of a training that the weights are of.
+    """
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise InvalidInputError(complaint("folder of a saved model", "a folder", f"a file at {folder}"))
-    weights = safetensors.torch.save(_tensors(module), metadata={"format": "pt"})
-    digest = hashlib.sha256(weights).hexdigest()
-    config = {
+    content = safetensors.torch.save(_tensors(module, weights), metadata={"format": "pt"})
+    digest = hashlib.sha256(content).hexdigest()
+    own = {} if epoch is None else {"epoch": epoch}
+    config = _to_json(module, _config(module) | {"weights": {"sha256": digest}} | own)
+    with exclusive(folder, wait=WAIT_SECONDS, again=True):
+        _write(folder, config, content, digest)
+
+
+def check_savable(module: nn.Module) -> None:
+    """Check that `save` would take a module, before much is done whose result is to be saved.
+
+    Raises:
+        InvalidInputError: It has state that is no tensor, or a part that does not tell its configuration.
+    """
+    _to_json(module, _config(module))
+    _check_state(module, module.state_dict())
+
+
+def read_weights(folder: Path) -> SavedWeights:
+    """Read the weights of the saved model in a folder, without building it.
+
+    Raises:
+        CheckpointError: There is no saved model, or it is damaged.
+    """
+    config = _read_config(folder)
+    return SavedWeights(_read_weights(folder, config), config.get("epoch"))
+
+
+def _config(module: nn.Module) -> dict[str, Any]:
+    return {
         "library": LIBRARY,
         "version": __version__,
         "format": FORMAT,
         "model": {CLASS: type(module).__name__} | {name: _describe(part) for name, part in config_of(module).items()},
-        "weights": {"sha256": digest},
     }
+
+
+def _to_json(module: nn.Module, config: Mapping[str, Any]) -> bytes:
     try:
-        text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
+        return json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except ValueError:
         subject = f"configuration of {type(module).__name__}"
         raise InvalidInputError(complaint(subject, "finite numbers", "NaN or infinity, which JSON lacks")) from None
-    with exclusive(folder, wait=WAIT_SECONDS, again=True):
-        _write(folder, text.encode() + b"\n", weights, digest)
 
 
 def _write(folder: Path, config: bytes, weights: bytes, digest: str) -> None:
@@ -176,11 +220,15 @@ def _too_large(folder: Path, got: str) -> CheckpointError:
     return CheckpointError(complaint(f"saved model {folder}", expected, got, "Save the model again."))
 
 
-def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    state = module.state_dict()
+def _check_state(module: nn.Module, state: Mapping[str, Any]) -> None:
     others = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if others:
         raise InvalidInputError(complaint(f"state of {type(module).__name__}", "tensors alone", ", ".join(others)))
+
+
+def _tensors(module: nn.Module, weights: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    state = module.state_dict() if weights is None else weights
+    _check_state(module, state)
     if unsound := unsound_weights(module, state):
         subject, remedy = (
             f"weights of {type(module).__name__}",

@@ -13,7 +13,8 @@ from vae_flows.persistence.records import flatten, to_plain
 from vae_flows.reporting.summaries import Estimate
 from vae_flows.reporting.tables import Entry, Table
 from vae_flows.runs.folder import SETTINGS, data_name
-from vae_flows.runs.run import Run, RunMetrics
+from vae_flows.runs.run import Run, RunMetrics, is_run
+from vae_flows.training.told import TRAINING
 
 __all__ = ["RunGroup", "compare", "find_runs", "group_runs"]
 
@@ -31,9 +32,9 @@ def find_runs(folder: Path | str) -> tuple[Run, ...]:
         DataError: There is none.
     """
     path = checked_path(folder, "folder of runs")
-    if (path / SETTINGS).exists() or not path.is_dir():
+    if is_run(path) or not path.is_dir():
         return (Run(path),)
-    found = sorted(setting.parent for setting in path.rglob(SETTINGS))
+    found = sorted({file.parent for name in (SETTINGS, TRAINING) for file in path.rglob(name)})
     return tuple(map(Run, found)) or (Run(path),)
 
 

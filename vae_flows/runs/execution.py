@@ -25,7 +25,7 @@ from vae_flows.persistence.files import exclusive, sweep
 from vae_flows.persistence.json_files import write_atomically, write_json
 from vae_flows.persistence.records import to_plain
 from vae_flows.runs.build import build_data, build_vae
-from vae_flows.runs.folder import BEST, FAILURE, IMAGES, LAST, LOCK_SECONDS, METRICS, data_name, load_settings
+from vae_flows.runs.folder import FAILURE, IMAGES, LAST, LOCK_SECONDS, METRICS, data_name, load_settings
 from vae_flows.runs.provenance import describe_commit, describe_hardware, describe_versions
 from vae_flows.runs.settings import EvaluationSettings, RunSettings
 from vae_flows.training import TrainingResult, load_weights, train
@@ -71,7 +71,6 @@ def execute(folder: Path, *, progress: bool = False) -> dict[str, Any] | None:
         with RunLogs(folder, len(trained.history), settings.training.loggers) as logs:
             logs.write_test(dataclasses.asdict(tested), trained.best_epoch)
             logs.write_images(images, trained.best_epoch)
-        vae.save_pretrained(folder)
         metrics = _metrics(settings, data, vae, trained, tested) | {"seconds": time.perf_counter() - start}
         write_json(folder / METRICS, metrics)
         (folder / FAILURE).unlink(missing_ok=True)
@@ -94,7 +93,7 @@ def evaluate_run(folder: Path, evaluation: EvaluationSettings, device: str = "cp
     settings = dataclasses.replace(load_settings(folder), evaluation=evaluation)
     data = build_data(settings)
     vae = build_vae(settings, data)
-    load_weights(vae, folder / BEST)
+    load_weights(vae, folder)
     return _test(_move(vae, device), data, settings)
 
 
@@ -108,7 +107,13 @@ def _train(folder: Path, settings: RunSettings, *, progress: bool) -> tuple[Data
     vae = build_vae(settings, data)
     resume = (folder / LAST).exists()
     trained = train(
-        vae, data, settings.training, folder=folder, compute=settings.compute, resume=resume, progress=progress
+        vae,
+        data,
+        settings.training,
+        folder=folder,
+        compute=settings.compute,
+        resume=resume,
+        progress=progress,
     )
     return data, vae, trained
 

@@ -1,8 +1,11 @@
 """The folder of a run: the settings that define it, and after it everything that came of it.
 
-`settings.json` defines the run, `last.ckpt` and `best.ckpt` are its checkpoints, `metrics.csv` has a row
-for each epoch, `log.txt` is what it printed, `images.npz` a few reconstructions and samples, `failure.json` why it
-failed. `metrics.json` comes last: with it the run is finished.
+`settings.json` defines the run, `last.ckpt` is where it stands, `config.json` and `model.safetensors` are its best
+weights as a saved model, `metrics.csv` has a row for each epoch, `log.txt` is what it printed, `images.npz` a few
+reconstructions and samples, `failure.json` why it failed. `metrics.json` comes last: with it the run is finished.
+
+`format` in `settings.json` says how a folder is laid out, `version` which release wrote it. Folders of format 1, which
+do not say so, hold the best weights in `best.ckpt`; they are read, and continued. A later format is refused.
 """
 
 from __future__ import annotations
@@ -13,11 +16,11 @@ from pathlib import Path
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.persistence.files import exclusive
 from vae_flows.persistence.json_files import read_json, write_json
-from vae_flows.persistence.records import differences, from_plain, to_plain
-from vae_flows.runs.settings import RunSettings
+from vae_flows.persistence.records import differences
+from vae_flows.runs.settings import RunSettings, from_settings_json, to_settings_json
+from vae_flows.training.told import SETTINGS, TrainingDescription
 
 __all__ = [
-    "BEST",
     "EPOCHS",
     "FAILURE",
     "IMAGES",
@@ -33,8 +36,8 @@ __all__ = [
     "run_folder",
 ]
 
-SETTINGS, METRICS, FAILURE, LOG, IMAGES = "settings.json", "metrics.json", "failure.json", "log.txt", "images.npz"
-LAST, BEST, EPOCHS = "last.ckpt", "best.ckpt", "metrics.csv"
+METRICS, FAILURE, LOG, IMAGES = "metrics.json", "failure.json", "log.txt", "images.npz"
+LAST, EPOCHS = "last.ckpt", "metrics.csv"
 LOCK_SECONDS = 2.0
 """How long a folder is waited for: a run whose parent was killed is about to end, too."""
 
@@ -54,14 +57,19 @@ def run_folder(root: Path, data: str, posterior: str, seed: int) -> Path:
     return root / data / re.sub(r"[^\w.-]", "-", posterior) / f"seed-{seed}"
 
 
-def data_name(settings: RunSettings) -> str:
+def data_name(settings: RunSettings | TrainingDescription) -> str:
     """Return the data set's name; of a user's file or folder, its own name without where it lies."""
     return Path(settings.data).stem
 
 
 def load_settings(folder: Path) -> RunSettings:
-    """Read the settings of the run in `folder`."""
-    return from_plain(RunSettings, read_json(folder / SETTINGS))
+    """Read the settings of the run in `folder`.
+
+    Raises:
+        DataError: There are none, they are damaged, or of a later format than this release knows.
+    """
+    path = folder / SETTINGS
+    return from_settings_json(read_json(path), path)
 
 
 def prepare(folder: Path, settings: RunSettings) -> None:
@@ -73,12 +81,12 @@ def prepare(folder: Path, settings: RunSettings) -> None:
         FileError: The folder cannot be made or written to, or another process is at work in it.
     """
     if not (folder / SETTINGS).exists():
-        write_json(folder / SETTINGS, to_plain(settings))
+        write_json(folder / SETTINGS, to_settings_json(settings))
         return
     found = differences(settings, load_settings(folder))
     if found and not (folder / METRICS).exists() and all(name.startswith("evaluation.") for name in found):
         with exclusive(folder, wait=LOCK_SECONDS):  # the test is still to come, and may be another
-            write_json(folder / SETTINGS, to_plain(settings))
+            write_json(folder / SETTINGS, to_settings_json(settings))
         return
     if found:
         told = ", ".join(f"{name} = {theirs!r} (asked for: {ours!r})" for name, (ours, theirs) in found.items())

@@ -19,21 +19,24 @@ from vae_flows.errors import CheckpointError, DataError, FileError, complaint, u
 from vae_flows.evaluation import EvaluationResult
 from vae_flows.persistence.files import checked_path, read_file
 from vae_flows.persistence.json_files import read_json
+from vae_flows.persistence.saved_models import CONFIG_FILE
 from vae_flows.reporting.summaries import Run as RunRecord
 from vae_flows.runs.build import build_data, build_vae
-from vae_flows.runs.folder import BEST, EPOCHS, FAILURE, LAST, METRICS, SETTINGS, data_name, load_settings
+from vae_flows.runs.folder import EPOCHS, FAILURE, LAST, METRICS, SETTINGS, data_name, load_settings
 from vae_flows.runs.settings import RunSettings
 from vae_flows.training import EpochRecord, load_weights
+from vae_flows.training.checkpoint import EARLIER_BEST
+from vae_flows.training.told import TRAINING, TrainingDescription, load_description
 
 if TYPE_CHECKING:
     from vae_flows.data import DataSet
     from vae_flows.vae import VAE
 
-__all__ = ["Run", "RunHistory", "RunMetrics"]
+__all__ = ["Run", "RunHistory", "RunMetrics", "is_run"]
 
 MAX_LOG_BYTES = 2**26
 Which = Literal["best", "last"]
-CHECKPOINTS: Mapping[str, str] = {"best": BEST, "last": LAST}
+WEIGHTS = ("best", "last")
 
 
 @dataclass(frozen=True)
@@ -104,12 +107,12 @@ class RunMetrics:
 
 
 class Run:
-    """A run that `vae-flows train` or `vae-flows benchmark` made, or is still at work on.
+    """A run that `vae-flows train`, `vae-flows benchmark` or `vf.training.train` made, or is still at work on.
 
     Everything is read from the folder when it is asked for, so that one object follows a training.
 
     Arguments:
-        folder: The folder of the run, which holds `settings.json`.
+        folder: The folder of the run, which holds `settings.json`, or `training.json` of a training in Python.
 
     Raises:
         DataError: The folder holds no run.
@@ -127,9 +130,9 @@ class Run:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = checked_path(folder, "folder of a run")
-        if not (self.folder / SETTINGS).exists():
+        if not is_run(self.folder):
             expected, remedy = (
-                f"the folder of a run, with {SETTINGS}",
+                f"the folder of a run, with {SETTINGS} or {TRAINING}",
                 "A benchmark has one for each run, below its own.",
             )
             raise DataError(complaint(f"run {self.folder}", expected, "none", remedy))
@@ -143,9 +146,9 @@ class Run:
         )
 
     @property
-    def settings(self) -> RunSettings:
-        """Everything that defines the run."""
-        return load_settings(self.folder)
+    def settings(self) -> RunSettings | TrainingDescription:
+        """Everything that defines the run; of a training in Python, what can be written down of it."""
+        return load_settings(self.folder) if (self.folder / SETTINGS).exists() else load_description(self.folder)
 
     @property
     def status(self) -> Literal["finished", "failed", "unfinished"]:
@@ -223,30 +226,54 @@ class Run:
         """Load the data set that the run was trained on, from its name or path.
 
         Raises:
-            DataError: The data are not where they were.
+            DataError: The data are not where they were, or were an object of a training in Python.
         """
-        return build_data(self.settings)
+        settings = self.settings
+        if isinstance(settings, TrainingDescription):
+            expected, got = "one that is named by a name or path", f"an object, {settings.data!r}, of a program's own"
+            raise DataError(
+                complaint(f"data of run {self.folder}", expected, got, "Make it again as that program did.")
+            )
+        return build_data(settings)
 
-    def load_model(self, which: Which = "best") -> VAE:
+    def load_model(self, which: Which = "best", **parts: Any) -> VAE:
         """Build the model, with the weights of the best epoch or of the latest, in evaluation mode on the CPU.
 
         Arguments:
             which: `"best"` or `"last"`.
+            **parts: Objects for parts whose class is not registered, such as `encoder`; see `VAE.from_pretrained`.
 
         Raises:
-            CheckpointError: There are no weights yet, they are damaged, or belong to another model.
+            CheckpointError: There are no weights yet, they are damaged, belong to another model, or a part has to be
+                passed.
         """
         check_argument("Run.load_model which", which, str)
-        if which not in CHECKPOINTS:
-            raise unknown_name("weights", which, CHECKPOINTS)
-        path = self.folder / CHECKPOINTS[which]
-        if not path.exists():
+        if which not in WEIGHTS:
+            raise unknown_name("weights", which, WEIGHTS)
+        if not any((self.folder / name).exists() for name in (CONFIG_FILE, EARLIER_BEST)):
             remedy = "Weights are there once the first epoch is over."
-            raise CheckpointError(complaint(f"run {self.folder}", f"{path.name}", "none", remedy))
-        settings = self.settings
-        vae = build_vae(settings, build_data(settings))
-        load_weights(vae, path)
+            raise CheckpointError(complaint(f"run {self.folder}", f"a saved model, {CONFIG_FILE}", "none", remedy))
+        vae = self._built(parts)
+        if which == "last":
+            load_weights(vae, self.folder / LAST)
         return vae.eval()
+
+    def _built(self, parts: Mapping[str, Any]) -> VAE:
+        if (self.folder / CONFIG_FILE).exists():
+            from vae_flows.vae import VAE
+
+            return VAE.from_pretrained(self.folder, **parts)
+        settings = self.settings
+        if isinstance(settings, TrainingDescription) or parts:
+            raise CheckpointError(complaint(f"run {self.folder}", f"a saved model, {CONFIG_FILE}", "none"))
+        vae = build_vae(settings, build_data(settings))
+        load_weights(vae, self.folder)
+        return vae
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is that of a run."""
+    return any((folder / name).exists() for name in (SETTINGS, TRAINING))
 
 
 def _or_nan(value: float | None) -> float:

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from vae_flows.data.images import is_integer
-from vae_flows.errors import InvalidInputError, complaint, require_number, require_positive, unknown_name
+from vae_flows.errors import DataError, InvalidInputError, complaint, require_number, require_positive, unknown_name
 from vae_flows.networks import LARGE_MODEL
 from vae_flows.persistence.configuration import without_lists
 from vae_flows.persistence.records import flatten, from_plain, to_plain
 from vae_flows.training import ComputeSettings, TrainingSettings
+from vae_flows.version import __version__
 
-__all__ = ["EvaluationSettings", "NetworkSettings", "RunSettings", "with_changes"]
+__all__ = [
+    "EvaluationSettings",
+    "NetworkSettings",
+    "RunSettings",
+    "from_settings_json",
+    "to_settings_json",
+    "with_changes",
+]
+
+FORMAT = 2
+"""Of a run's folder; folders that do not say theirs are of format 1."""
 
 WITH_OPTIONS = frozenset({"posterior", "likelihood", "training.optimizer", "training.schedule", "training.objective"})
 """Settings that name something whose options are a setting beside them."""
@@ -169,6 +181,40 @@ class RunSettings:
     def seed(self) -> int:
         """The seed of initial weights, batches and draws."""
         return self.training.seed
+
+
+def to_settings_json(settings: RunSettings) -> dict[str, Any]:
+    """Return settings as `settings.json` has them: with the format of the folder, and the release that wrote it.
+
+    Example:
+        >>> from pathlib import Path
+        >>> plain = to_settings_json(RunSettings("omniglot", "none"))
+        >>> plain["format"], from_settings_json(plain, Path("settings.json")).data
+        (2, 'omniglot')
+    """
+    return {"format": FORMAT, "version": __version__, **to_plain(settings)}
+
+
+def from_settings_json(plain: Any, path: Path) -> RunSettings:
+    """Return the settings that `to_settings_json` made, or that an earlier release wrote without a format.
+
+    Arguments:
+        plain: What was read.
+        path: From where, for messages.
+
+    Raises:
+        DataError: It is of a later format.
+        InvalidInputError: A setting is unknown, wrong, or required and missing.
+    """
+    if not isinstance(plain, Mapping):
+        return from_plain(RunSettings, plain)
+    own = dict(plain)
+    written, version = own.pop("format", 1), own.pop("version", None)
+    if type(written) is not int or not 1 <= written <= FORMAT:
+        got = f"{written!r}, of version {version} of the library"
+        remedy = f"Install vae-flows {version}, which wrote it." if isinstance(version, str) else ""
+        raise DataError(complaint(str(path), f"a run of format {FORMAT} or earlier", got, remedy))
+    return from_plain(RunSettings, own)
 
 
 def with_changes(

@@ -10,9 +10,8 @@ from typing import Any
 from vae_flows.errors import DataError, InvalidInputError, VAEFlowsError, complaint
 from vae_flows.persistence.files import read_file
 from vae_flows.persistence.json_files import MAX_JSON_BYTES, read_json, to_json
-from vae_flows.persistence.records import from_plain, to_plain
 from vae_flows.runs.folder import SETTINGS
-from vae_flows.runs.settings import RunSettings
+from vae_flows.runs.settings import RunSettings, from_settings_json, to_settings_json
 
 __all__ = ["read_settings", "settings_text"]
 
@@ -35,9 +34,11 @@ def read_settings(path: Path, absent: Mapping[str, Any] | None = None) -> tuple[
         raise InvalidInputError(complaint(str(path), "the settings of a run, or of several", "an empty list"))
     try:
         return tuple(
-            from_plain(RunSettings, {**(absent or {}), **entry} if isinstance(entry, Mapping) else entry)
+            from_settings_json({**(absent or {}), **entry} if isinstance(entry, Mapping) else entry, path)
             for entry in entries
         )
+    except DataError:
+        raise
     except VAEFlowsError as error:
         raise InvalidInputError(f"{path}: {error}") from None
 
@@ -46,11 +47,11 @@ def settings_text(runs: Sequence[RunSettings]) -> str:
     """Return the JSON that `read_settings` reads: of one run as its `settings.json`, of several as a list.
 
     Example:
-        >>> print(settings_text([RunSettings("omniglot", "none")])[:24])
+        >>> print(settings_text([RunSettings("omniglot", "none")])[:16])
         {
-          "data": "omniglot",
+          "format": 2,
     """
-    plain = [to_plain(settings) for settings in runs]
+    plain = [to_settings_json(settings) for settings in runs]
     return to_json(plain[0] if len(plain) == 1 else plain)
 
 

@@ -12,28 +12,44 @@ from torch import nn
 
 from vae_flows.errors import CheckpointError, complaint
 from vae_flows.persistence.files import checked_path, written_whole
+from vae_flows.persistence.saved_models import CONFIG_FILE, SavedWeights, read_weights
 from vae_flows.persistence.weights import check_weights, kind_of, read_torch_file
 
-__all__ = ["load_checkpoint", "load_weights", "save_checkpoint"]
+__all__ = ["EARLIER_BEST", "best_weights", "load_checkpoint", "load_weights", "save_checkpoint"]
 
 FORMAT = "vae-flows checkpoint 1"
+EARLIER_BEST = "best.ckpt"
+"""What held the best weights before a run's folder was a saved model."""
 
 
 def load_weights(model: nn.Module, path: Path | str) -> None:
-    """Load the weights of a checkpoint into a model of the same architecture, on the device and in the dtype it has.
+    """Load weights of a run into a model of the same architecture, on the device and in the dtype it has.
 
     Arguments:
         model: The model, such as a `VAE`.
-        path: `best.ckpt` or `last.ckpt` of a run.
+        path: The folder of a run, for the weights of its best epoch, or its `last.ckpt`, for the latest.
 
     Raises:
-        CheckpointError: There is no such file, it is damaged, or it belongs to another model; the message names the
+        CheckpointError: There are no weights, they are damaged, or belong to another model; the message names the
             weights that differ.
     """
     path = checked_path(path, "checkpoint")
-    weights = load_checkpoint(path, "weights")["weights"]
+    weights = best_weights(path).tensors if path.is_dir() else load_checkpoint(path, "weights")["weights"]
     check_weights(model, weights, path)
     model.load_state_dict(weights)
+
+
+def best_weights(folder: Path) -> SavedWeights:
+    """Read the weights of a run's best epoch: the saved model that its folder is, or `best.ckpt` of earlier releases.
+
+    Raises:
+        CheckpointError: There are none, or they are damaged.
+    """
+    earlier = folder / EARLIER_BEST
+    if earlier.exists() and not (folder / CONFIG_FILE).exists():
+        content = load_checkpoint(earlier, "weights", "epoch")
+        return SavedWeights(content["weights"], content["epoch"])
+    return read_weights(folder)
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:

@@ -13,8 +13,9 @@ from torch import Tensor
 from vae_flows.errors import CheckpointError, complaint
 from vae_flows.persistence.configuration import to_plain, upgraded
 from vae_flows.persistence.files import FolderLock, file_errors, sweep
+from vae_flows.persistence.saved_models import CONFIG_FILE, WEIGHTS_FILE, check_savable, save
 from vae_flows.persistence.weights import check_weights, kind_of
-from vae_flows.training.checkpoint import load_checkpoint, save_checkpoint
+from vae_flows.training.checkpoint import EARLIER_BEST, best_weights, load_checkpoint, save_checkpoint
 from vae_flows.training.description import ADDED_LATER, differences, with_later_settings
 from vae_flows.training.entries import checked_history, checked_mapping, require_entry
 from vae_flows.training.records import EpochRecord, best_record
@@ -36,10 +37,10 @@ class RunState(NamedTuple):
 
 
 class RunFolder:
-    """Keeps `last.ckpt`, from which a run continues, and `best.ckpt`, the weights of its best epoch.
+    """Keeps `last.ckpt`, from which a run continues, and the weights of its best epoch as a saved model.
 
-    `last.ckpt` is written first and decides: where it says that its own epoch is the best one, `best.ckpt` is made anew
-    from it, so that an interruption between the two writes does no harm.
+    `last.ckpt` is written first and decides: where it says that its own epoch is the best one, the saved model is made
+    anew from it, so that an interruption between the two writes does no harm.
 
     Arguments:
         path: The folder, made where it is missing.
@@ -52,7 +53,6 @@ class RunFolder:
         self.description = dict(description)
         self.lock = lock
         self.last = path / "last.ckpt"
-        self.best = path / "best.ckpt"
 
     def open(self, vae: VAE, runner: EpochRunner, *, max_epochs: int, resume: bool) -> RunState:
         """Bring model and runner to where the run stands, or start it.
@@ -63,7 +63,7 @@ class RunFolder:
         if self.lock:
             sweep(self.path)
         if not (resume and self.last.exists()):
-            self._start(resume)
+            self._start(vae, resume)
             return RunState()
         content = load_checkpoint(self.last, "run", "history", "weights", "runner")
         history = checked_history(content["history"], self.last)
@@ -76,9 +76,11 @@ class RunFolder:
         best = best_record(history)
         if best is history[-1]:
             best_weights = content["weights"]
-            self._save_best(best_weights, best.epoch)
+            self._save_best(vae, best_weights, best.epoch)
         else:
             best_weights = self._load_best(vae, best.epoch)
+            if not (self.path / CONFIG_FILE).exists():  # an earlier release's folder becomes a saved model
+                self._save_best(vae, best_weights, best.epoch)
         runner.load_weights(content["weights"])
         return RunState(history, best_weights)
 
@@ -99,7 +101,7 @@ class RunFolder:
         }
         save_checkpoint(self.last, content)
         if best_record(history) is history[-1]:
-            self._save_best(state.best_weights, history[-1].epoch)
+            self._save_best(runner.vae, state.best_weights, history[-1].epoch)
         self.require()
 
     def require(self) -> None:
@@ -111,8 +113,10 @@ class RunFolder:
         if self.lock:
             self.lock.require()
 
-    def _start(self, resume: bool) -> None:
-        found = [file.name for file in (self.last, self.best) if file.exists()]
+    def _start(self, vae: VAE, resume: bool) -> None:
+        check_savable(vae)
+        names = (self.last.name, EARLIER_BEST, CONFIG_FILE, WEIGHTS_FILE)
+        found = [name for name in names if (self.path / name).exists()]
         if found:
             remedy = "Choose another folder, or delete it." if resume else "Pass resume=True, or choose another folder."
             raise CheckpointError(complaint(f"folder {self.path}", "none of an earlier run", ", ".join(found), remedy))
@@ -137,15 +141,17 @@ class RunFolder:
             raise CheckpointError(complaint(f"run in {self.path}", expected, got, remedy))
         return not lacking
 
-    def _save_best(self, weights: Weights, epoch: int) -> None:
-        if self.lock:
-            save_checkpoint(self.best, {"run": self.description, "weights": dict(weights), "epoch": epoch})
+    def _save_best(self, vae: VAE, weights: Weights, epoch: int) -> None:
+        if not self.lock:
+            return
+        save(vae, self.path, weights=weights, epoch=epoch)
+        earlier = self.path / EARLIER_BEST
+        with file_errors(earlier, "a file that can be removed"):
+            earlier.unlink(missing_ok=True)
 
     def _load_best(self, vae: VAE, epoch: int) -> Weights:
-        content = load_checkpoint(self.best, "run", "weights", "epoch")
-        self._check_description(content["run"], self.best)
-        check_weights(vae, content["weights"], self.best)
-        stored = content["epoch"]
+        weights, stored = best_weights(self.path)
+        check_weights(vae, weights, self.path)
         same = type(stored) is int and stored == epoch
-        require_entry(same, "epoch", self.best, f"the weights of epoch {epoch}", stored)
-        return content["weights"]
+        require_entry(same, "epoch", self.path, f"the weights of epoch {epoch}", stored)
+        return weights

@@ -28,6 +28,7 @@ from vae_flows.training.folder import RunFolder, RunState
 from vae_flows.training.logs import Logger, RunLogs, check_loggers
 from vae_flows.training.records import EpochRecord, TrainingResult, best_record, stops_early
 from vae_flows.training.settings import ComputeSettings, Precision, TrainingSettings, require_settings
+from vae_flows.training.told import save_description
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -64,7 +65,8 @@ def train(
 
     After each epoch the validation examples are scored in evaluation mode, where traces are exact, with β = 1 and with
     the same random draws in each epoch, so that two epochs differ by the weights alone. With a folder, each epoch
-    writes `last.ckpt`, `best.ckpt` where it is the best so far, `metrics.csv` and TensorBoard events.
+    writes `last.ckpt`, the model where it is the best so far, `metrics.csv` and TensorBoard events: the folder is a
+    saved model, which `VAE.from_pretrained` opens.
 
     With several devices the process is started once for each, so call it from a script. Each process takes its share
     of every batch; one writes.
@@ -136,6 +138,8 @@ def train(
         if path:
             kept = RunFolder(path, description, lock)
             state = kept.open(vae, runner, max_epochs=settings.max_epochs, resume=resume)
+            if lock:
+                save_description(path, vae, data, settings, compute)
         if not _is_complete(state, settings):
             logs = None
             if fabric.is_global_zero:
