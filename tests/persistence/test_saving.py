@@ -23,7 +23,7 @@ from vae_flows.cnf import ContinuousNormalizingFlow, MLPDynamics
 from vae_flows.errors import CheckpointError, FileError, InvalidInputError
 from vae_flows.flows import PlanarFlow
 from vae_flows.likelihoods import CategoricalLikelihood
-from vae_flows.networks import MLPDecoder
+from vae_flows.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 from vae_flows.persistence.configuration import register_class
 from vae_flows.persistence.saved_models import CONFIG_FILE, WEIGHTS_FILE
 from vae_flows.training.description import describe_model
@@ -117,6 +117,31 @@ def test_settings_changed_after_construction_are_the_ones_saved(tmp_path: Path) 
     flow = vf.VAE.from_pretrained(tmp_path).posterior.flow
     assert isinstance(flow, vf.FFJORD)
     assert flow.cnf.eval_solver == vf.ODESolver(rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder"),
+    [
+        (MLPEncoder((1, 2, 2), (4,), C), MLPDecoder(D, (1, 2, 2), (4,))),
+        # More than 32 pixels a side: by their size they would be halved three times, and twice they were.
+        (ConvEncoder((1, 4, 36), C, num_halvings=2), ConvDecoder(D, (1, 4, 36), num_halvings=2)),
+    ],
+)
+def test_networks_that_were_described_by_the_shape_of_an_image_are_read(
+    encoder: nn.Module, decoder: nn.Module, tmp_path: Path
+) -> None:
+    vae = make_vae("planar", encoder=encoder, decoder=decoder)
+    vae.save_pretrained(tmp_path)
+    path = tmp_path / CONFIG_FILE
+    config = json.loads(path.read_text())
+    for name in ("encoder", "decoder"):
+        network = config["model"][name]
+        network["image_shape"] = network.pop("event_shape")
+        network.pop("num_halvings", None)
+    path.write_text(json.dumps(config))
+    loaded = vf.VAE.from_pretrained(tmp_path)
+    assert describe_model(loaded) == describe_model(vae)
+    assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in vae.state_dict().items())
 
 
 def earlier(description: Any) -> Any:

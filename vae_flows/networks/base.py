@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -15,7 +16,22 @@ __all__ = ["EventDecoder", "EventEncoder", "EventShape", "require_event_shape"]
 EventShape = tuple[int, ...]
 
 
-class EventEncoder(nn.Module):
+class _EventNetwork(nn.Module):
+    """A network that saved models describe by `event_shape`, which they called `image_shape` before."""
+
+    earlier_arguments: ClassVar[Mapping[str, Any]] = {}
+    """Arguments that were no choice when the shape was called `image_shape`."""
+
+    @classmethod
+    def upgrade_config(cls, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the configuration that an earlier release wrote as this one would."""
+        if "image_shape" not in config:
+            return config
+        kept = {name: value for name, value in config.items() if name != "image_shape"}
+        return {**kept, "event_shape": config["image_shape"], **cls.earlier_arguments}
+
+
+class EventEncoder(_EventNetwork):
     """An encoder of observations of one shape: it checks them, and takes batches of any shape.
 
     Arguments:
@@ -45,7 +61,7 @@ class EventEncoder(nn.Module):
         return self.body(x.reshape(-1, *self.event_shape)).reshape(*x.shape[:-dims], self.context_dim)
 
 
-class EventDecoder(nn.Module):
+class EventDecoder(_EventNetwork):
     """A decoder to the likelihood's parameters: it checks latents, and takes batches of any shape.
 
     Arguments:

@@ -23,6 +23,8 @@ __all__ = ["ConvDecoder", "ConvEncoder"]
 COARSEST_SIDE = 8
 FINE_CHANNELS, COARSE_CHANNELS = 32, 64
 HEAD_CHANNELS = 256
+# Pictures of any size were halved twice, before they were halved by their size.
+EARLIER_HALVINGS = {"num_halvings": 2}
 
 
 @register_class("ConvEncoder")
@@ -48,6 +50,8 @@ class ConvEncoder(EventEncoder):
         >>> ConvEncoder((3, 64, 47)).num_halvings
         3
     """
+
+    earlier_arguments = EARLIER_HALVINGS
 
     @checked
     def __init__(self, event_shape: Sequence[int], context_dim: int = 256, num_halvings: int | None = None) -> None:
@@ -94,6 +98,8 @@ class ConvDecoder(EventDecoder):
         >>> ConvDecoder(64, (3, 17, 23))(torch.zeros(2, 64)).shape
         torch.Size([2, 3, 17, 23])
     """
+
+    earlier_arguments = EARLIER_HALVINGS
 
     @checked
     def __init__(
