@@ -65,7 +65,7 @@ posterior.save_pretrained(folder)
 loaded = vf.AmortizedPosterior.from_pretrained(folder)
 assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), posterior.parameters(), strict=True))
 vf.training.TrainingSettings, vf.training.load_weights
-print(vf.reporting.summarize([vf.reporting.Run("mnist", "planar", 0, negative_elbo=1.0)]))
+print(vf.reporting.summarize([vf.reporting.RunResult("mnist", "planar", 0, negative_elbo=1.0)]))
 """
 
 

@@ -24,7 +24,7 @@ from vae_flows.likelihoods import (
 from vae_flows.networks import MLPDecoder, MLPEncoder
 from vae_flows.posterior import AmortizedPosterior
 from vae_flows.reporting import (
-    Run,
+    RunResult,
     draw_aggregate,
     image_grid,
     plot_aggregate_posterior,
@@ -50,13 +50,15 @@ from vae_flows.reporting.plots.looks import FIXED, OTHERS, looks_of
 from vae_flows.vae import VAE
 
 RUNS = (
-    Run("mnist", "none", 0, negative_elbo=87.0, curve=(120.0, 100.0, 92.0, 90.0)),
-    Run("mnist", "none", 1, negative_elbo=85.0, curve=(118.0, 98.0, 90.0)),
-    Run("mnist", "iaf", 0, negative_elbo=84.0, curve=(110.0, 95.0, 91.0)),
+    RunResult("mnist", "none", 0, negative_elbo=87.0, curve=(120.0, 100.0, 92.0, 90.0)),
+    RunResult("mnist", "none", 1, negative_elbo=85.0, curve=(118.0, 98.0, 90.0)),
+    RunResult("mnist", "iaf", 0, negative_elbo=84.0, curve=(110.0, 95.0, 91.0)),
 )
 TIMED = (
-    Run("mnist", "ffjord", 0, curve=(9.0, 5.0, 6.0), epoch_seconds=(2.0, 2.0, 2.0), epoch_evaluations=(14.0, 20.0)),
-    Run("mnist", "ffjord", 1, curve=(8.0, 7.0), epoch_seconds=(3.0, 4.0), epoch_evaluations=(16.0, 22.0, 26.0)),
+    RunResult(
+        "mnist", "ffjord", 0, curve=(9.0, 5.0, 6.0), epoch_seconds=(2.0, 2.0, 2.0), epoch_evaluations=(14.0, 20.0)
+    ),
+    RunResult("mnist", "ffjord", 1, curve=(8.0, 7.0), epoch_seconds=(3.0, 4.0), epoch_evaluations=(16.0, 22.0, 26.0)),
 )
 SHAPES = {"grey": (1, 5, 4), "colour": (3, 4, 6), "without channels": (5, 4)}
 LIKELIHOODS = {"grey": CategoricalLikelihood, "colour": DiscretizedLogisticLikelihood}
@@ -121,7 +123,8 @@ def test_no_text_is_inside_the_axes_of_curves():
 
 def test_curves_are_zoomed_to_where_they_differ():
     steep = [
-        Run("mnist", name, 0, curve=(900.0, 500.0, 101.0 + i, 100.0 + i)) for i, name in enumerate(("none", "iaf"))
+        RunResult("mnist", name, 0, curve=(900.0, 500.0, 101.0 + i, 100.0 + i))
+        for i, name in enumerate(("none", "iaf"))
     ]
     low, high = plot_curves(steep).axes[0].get_ylim()
     assert 99 < low < 100
@@ -129,8 +132,10 @@ def test_curves_are_zoomed_to_where_they_differ():
 
 
 def test_a_line_that_diverged_is_told_and_does_not_set_the_scale():
-    runs = [Run("mnist", name, 0, curve=(30.0, 20.0, 11.0 + i)) for i, name in enumerate(("none", "iaf", "planar"))]
-    diverged = Run("mnist", "ffjord", 0, curve=(1e6, 2e6, 3e6))
+    runs = [
+        RunResult("mnist", name, 0, curve=(30.0, 20.0, 11.0 + i)) for i, name in enumerate(("none", "iaf", "planar"))
+    ]
+    diverged = RunResult("mnist", "ffjord", 0, curve=(1e6, 2e6, 3e6))
     figure = plot_curves([*runs, diverged])
     assert figure.axes[0].get_ylim()[1] < 100
     assert "ffjord (above the axis)" in legend(figure)
@@ -154,15 +159,15 @@ def test_long_titles_are_broken_within_the_width(width):
 def test_curves_with_nan_are_drawn():
     runs = [
         *RUNS,
-        Run("mnist", "ffjord", 0, curve=(float("nan"),) * 3),
-        Run("mnist", "planar", 0, curve=(90.0, np.inf)),
+        RunResult("mnist", "ffjord", 0, curve=(float("nan"),) * 3),
+        RunResult("mnist", "planar", 0, curve=(90.0, np.inf)),
     ]
     assert png(plot_curves(runs)).startswith(b"\x89PNG")
-    assert png(plot_curves([Run("mnist", "ffjord", 0, curve=(float("nan"),))])).startswith(b"\x89PNG")
+    assert png(plot_curves([RunResult("mnist", "ffjord", 0, curve=(float("nan"),))])).startswith(b"\x89PNG")
 
 
 def test_curves_draw_one_epoch_and_more_posteriors_than_colours():
-    runs = [Run("mnist", f"flow-{index}", 0, curve=(100.0 + index,)) for index in range(9)]
+    runs = [RunResult("mnist", f"flow-{index}", 0, curve=(100.0 + index,)) for index in range(9)]
     figure = plot_curves(runs)
     looks = {(line.get_color(), line.get_marker(), str(line._dash_pattern)) for line in figure.axes[0].lines}
     assert len(looks) == 9
@@ -178,7 +183,7 @@ def test_time_draws_the_lowest_value_so_far_while_all_seeds_train():
 
 @pytest.mark.parametrize(("seconds", "unit"), [(10.0, "(s)"), (200.0, "(min)"), (8000.0, "(h)")])
 def test_times_are_in_a_unit_that_suits(seconds, unit):
-    run = Run("mnist", "none", 0, curve=(9.0, 5.0), epoch_seconds=(seconds, seconds))
+    run = RunResult("mnist", "none", 0, curve=(9.0, 5.0), epoch_seconds=(seconds, seconds))
     (axes,) = plot_elbo_by_time([run]).axes
     assert axes.get_xlabel().endswith(unit)
     factor = {"(s)": 1, "(min)": 60, "(h)": 3600}[unit]
@@ -203,9 +208,9 @@ def test_results_draw_mean_spread_and_seeds():
 
 def test_costs_are_bars_of_means_and_what_no_run_has_is_left_out():
     runs = [
-        Run("mnist", "none", 0, seconds_per_epoch=1.0, parameters=1000),
-        Run("mnist", "ffjord", 0, seconds_per_epoch=2.0, parameters=3000, evaluations_per_solve=20.0),
-        Run("mnist", "ffjord", 1, seconds_per_epoch=4.0, parameters=3000, evaluations_per_solve=26.0),
+        RunResult("mnist", "none", 0, seconds_per_epoch=1.0, parameters=1000),
+        RunResult("mnist", "ffjord", 0, seconds_per_epoch=2.0, parameters=3000, evaluations_per_solve=20.0),
+        RunResult("mnist", "ffjord", 1, seconds_per_epoch=4.0, parameters=3000, evaluations_per_solve=26.0),
     ]
     axes = plot_costs(runs).axes
     assert [[bar.get_width() for bar in panel.patches] for panel in axes] == [[1.0, 3.0], [1000.0, 3000.0], [23.0]]
@@ -464,7 +469,7 @@ def _figures(width):
     ranks, zero = CalibrationResult(torch.arange(100).unsqueeze(-1), num_draws=99), torch.zeros(2)
     gap = InferenceGap(zero - 80, zero - 83, zero - 88, zero, zero, torch.zeros(2, 4))
     found = WeightDiagnostics(torch.ones(3), torch.rand(3), 1000)
-    costs = [Run("mnist", "ffjord", 0, seconds_per_epoch=1.0, parameters=9, evaluations_per_solve=20.0)]
+    costs = [RunResult("mnist", "ffjord", 0, seconds_per_epoch=1.0, parameters=9, evaluations_per_solve=20.0)]
     return {
         "curves": lambda: plot_curves(RUNS, width=width),
         "time": lambda: plot_elbo_by_time(TIMED, width=width),
@@ -525,7 +530,7 @@ def test_a_notebook_shows_a_figure():
 
 
 def test_plots_of_nothing_are_refused():
-    failed = [Run("mnist", "none", 0, "failed")]
+    failed = [RunResult("mnist", "none", 0, "failed")]
     for plot, told in (
         (plot_curves, "that have a curve"),
         (plot_elbo_by_time, "durations"),
@@ -544,7 +549,10 @@ def test_plots_of_nothing_are_refused():
 
 
 def test_curves_of_two_units_are_refused():
-    runs = [Run("frey-faces", "none", 0, curve=(5.0,)), Run("frey-faces", "iaf", 0, unit="bits/dim", curve=(5.0,))]
+    runs = [
+        RunResult("frey-faces", "none", 0, curve=(5.0,)),
+        RunResult("frey-faces", "iaf", 0, unit="bits/dim", curve=(5.0,)),
+    ]
     with pytest.raises(InvalidInputError, match="one unit"):
         plot_curves(runs)
 

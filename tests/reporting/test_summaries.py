@@ -5,7 +5,7 @@ import math
 import pytest
 
 from vae_flows.errors import InvalidInputError
-from vae_flows.reporting import Estimate, Run, summarize
+from vae_flows.reporting import Estimate, RunResult, summarize
 
 ROUNDING = 1e-12
 
@@ -30,10 +30,10 @@ def test_estimate_of_nothing_is_an_error():
 
 def test_runs_group_by_data_and_posterior_in_order_of_appearance():
     runs = [
-        Run("mnist", "planar", 0, negative_elbo=2.0, parameters=7),
-        Run("mnist", "none", 0, negative_elbo=5.0),
-        Run("frey", "none", 0, negative_elbo=9.0),
-        Run("mnist", "planar", 1, negative_elbo=4.0, parameters=7),
+        RunResult("mnist", "planar", 0, negative_elbo=2.0, parameters=7),
+        RunResult("mnist", "none", 0, negative_elbo=5.0),
+        RunResult("frey", "none", 0, negative_elbo=9.0),
+        RunResult("mnist", "planar", 1, negative_elbo=4.0, parameters=7),
     ]
     summaries = summarize(runs)
     assert list(summaries) == ["mnist", "frey"]
@@ -46,9 +46,9 @@ def test_runs_group_by_data_and_posterior_in_order_of_appearance():
 
 def test_failed_and_unfinished_runs_are_counted_not_averaged():
     runs = [
-        Run("mnist", "iaf", 0, negative_elbo=84.0),
-        Run("mnist", "iaf", 1, "failed"),
-        Run("mnist", "iaf", 2, "unfinished"),
+        RunResult("mnist", "iaf", 0, negative_elbo=84.0),
+        RunResult("mnist", "iaf", 1, "failed"),
+        RunResult("mnist", "iaf", 2, "unfinished"),
     ]
     (summary,) = summarize(runs)["mnist"]
     assert (summary.finished, summary.failed, summary.unfinished) == (1, 1, 1)
@@ -56,11 +56,14 @@ def test_failed_and_unfinished_runs_are_counted_not_averaged():
 
 
 def test_nan_does_not_enter_a_mean():
-    runs = [Run("mnist", "iaf", 0, negative_elbo=math.nan), Run("mnist", "iaf", 1, negative_elbo=84.0)]
+    runs = [RunResult("mnist", "iaf", 0, negative_elbo=math.nan), RunResult("mnist", "iaf", 1, negative_elbo=84.0)]
     assert summarize(runs)["mnist"][0].negative_elbo == Estimate(84.0, None, 1)
 
 
 def test_one_posterior_in_two_units_is_an_error():
-    runs = [Run("frey", "iaf", 0, negative_elbo=4.5, unit="bits/dim"), Run("frey", "iaf", 1, negative_elbo=1700.0)]
+    runs = [
+        RunResult("frey", "iaf", 0, negative_elbo=4.5, unit="bits/dim"),
+        RunResult("frey", "iaf", 1, negative_elbo=1700.0),
+    ]
     with pytest.raises(InvalidInputError, match="one unit, got bits/dim, nats"):
         summarize(runs)

@@ -7,17 +7,21 @@ import pytest
 from rich.console import Console
 
 from vae_flows.errors import InvalidInputError
-from vae_flows.reporting import Estimate, Reference, Run, results_table, summaries_to_csv, summarize
+from vae_flows.reporting import Estimate, Reference, RunResult, results_table, summaries_to_csv, summarize
 
 RUNS = (
-    Run("mnist", "none", 0, negative_elbo=86.0, negative_log_likelihood=82.0, seconds_per_epoch=1.0, parameters=1000),
-    Run("mnist", "none", 1, negative_elbo=87.0, negative_log_likelihood=83.0, seconds_per_epoch=2.0, parameters=1000),
-    Run("mnist", "iaf", 0, negative_elbo=84.0, seconds_per_epoch=2.0, parameters=2500),
-    Run("mnist", "iaf", 1, negative_elbo=84.5, seconds_per_epoch=2.0, parameters=2500),
-    Run("mnist", "ffjord", 0, negative_elbo=84.252, evaluations_per_solve=20.25, parameters=3000),
-    Run("mnist", "ffjord", 1, "failed"),
-    Run("mnist", "planar", 0, "failed"),
-    Run("mnist", "my-flow", 0, "unfinished"),
+    RunResult(
+        "mnist", "none", 0, negative_elbo=86.0, negative_log_likelihood=82.0, seconds_per_epoch=1.0, parameters=1000
+    ),
+    RunResult(
+        "mnist", "none", 1, negative_elbo=87.0, negative_log_likelihood=83.0, seconds_per_epoch=2.0, parameters=1000
+    ),
+    RunResult("mnist", "iaf", 0, negative_elbo=84.0, seconds_per_epoch=2.0, parameters=2500),
+    RunResult("mnist", "iaf", 1, negative_elbo=84.5, seconds_per_epoch=2.0, parameters=2500),
+    RunResult("mnist", "ffjord", 0, negative_elbo=84.252, evaluations_per_solve=20.25, parameters=3000),
+    RunResult("mnist", "ffjord", 1, "failed"),
+    RunResult("mnist", "planar", 0, "failed"),
+    RunResult("mnist", "my-flow", 0, "unfinished"),
 )
 PAPER = Reference("Some paper", {"none": Estimate(86.55, 0.06, 3)}, ("A note of the paper.",))
 
@@ -43,7 +47,7 @@ def test_markdown_of_known_runs():
 
 
 def test_numbers_that_differ_after_rounding_are_not_both_best():
-    runs = [Run("mnist", "none", 0, negative_elbo=84.254), Run("mnist", "iaf", 0, negative_elbo=84.256)]
+    runs = [RunResult("mnist", "none", 0, negative_elbo=84.254), RunResult("mnist", "iaf", 0, negative_elbo=84.256)]
     rows = results_table(summarize(runs)["mnist"]).rows
     assert [row[1].bold for row in rows] == [True, False]
 
@@ -54,7 +58,7 @@ def test_the_title_states_the_number_of_seeds():
 
 
 def test_bits_per_dimension_are_named():
-    runs = [Run("frey", "none", 0, negative_elbo=4.53, unit="bits/dim")]
+    runs = [RunResult("frey", "none", 0, negative_elbo=4.53, unit="bits/dim")]
     assert results_table(summarize(runs)["frey"]).columns[1] == "test −ELBO (bits/dim)"
 
 
@@ -78,7 +82,7 @@ def test_csv_holds_full_precision_and_empty_fields():
 
 
 def test_a_table_is_of_one_data_set():
-    summaries = summarize([Run("mnist", "none", 0), Run("frey", "none", 0)])
+    summaries = summarize([RunResult("mnist", "none", 0), RunResult("frey", "none", 0)])
     with pytest.raises(InvalidInputError, match=r"one data set, got \['frey', 'mnist'\]"):
         results_table([summaries["mnist"][0], summaries["frey"][0]])
     with pytest.raises(InvalidInputError, match="got none"):

@@ -28,9 +28,9 @@ __all__ = ["CALLS"]
 SHEET = {"title": "title", "width": "column"}
 
 
-def run(seed: int = 0) -> reporting.Run:
+def run(seed: int = 0) -> reporting.RunResult:
     measured = {"seconds_per_epoch": 3.0, "epoch_seconds": (3.0, 3.0), "epoch_evaluations": (14.0, 20.0)}
-    return reporting.Run("data", "planar", seed, negative_elbo=1.0, curve=(2.0, 1.0), **measured)
+    return reporting.RunResult("data", "planar", seed, negative_elbo=1.0, curve=(2.0, 1.0), **measured)
 
 
 def summaries() -> tuple[reporting.PosteriorSummary, ...]:
@@ -51,8 +51,8 @@ def ranks() -> vf.evaluation.CalibrationResult:
 
 
 CALLS: dict[str, Callable[[], ValidCall]] = {
-    "reporting.Run": lambda: ValidCall(
-        reporting.Run,
+    "reporting.RunResult": lambda: ValidCall(
+        reporting.RunResult,
         {
             "data": "data",
             "posterior": "planar",

@@ -23,7 +23,7 @@ from vae_flows.persistence.json_files import read_json, to_lines, write_files
 from vae_flows.persistence.records import differences, from_plain
 from vae_flows.reporting import (
     Reference,
-    Run,
+    RunResult,
     Table,
     results_table,
     summaries_to_csv,
@@ -68,7 +68,7 @@ class Results:
         """Return JSON with one line per cell."""
         return to_lines("cells", self.cells)
 
-    def runs(self) -> tuple[Run, ...]:
+    def runs(self) -> tuple[RunResult, ...]:
         """Return what tables and plots are made of."""
         return tuple(map(_to_run, self.cells))
 
@@ -171,13 +171,13 @@ def _check_identity(path: Path, record: Mapping[str, Any]) -> None:
         raise DataError(complaint(str(path), "the run that its folder is named after", got, "Remove this folder."))
 
 
-def _to_run(cell: Mapping[str, Any]) -> Run:
+def _to_run(cell: Mapping[str, Any]) -> RunResult:
     identity = {"data": cell["data"], "posterior": cell["posterior"], "seed": cell["seed"]}
     if cell["status"] != "finished":
-        return Run(**identity, status=cell["status"])
+        return RunResult(**identity, status=cell["status"])
     scale, test, history = cell["nats_per_unit"], cell["test"], cell["history"]
     likelihood, seconds = test["negative_log_likelihood"], history["seconds"]
-    return Run(
+    return RunResult(
         **identity,
         unit=cell["unit"],
         negative_elbo=test["negative_elbo"] / scale,
@@ -269,7 +269,7 @@ def _draw(root: Path, data: str, results: Results) -> dict[str, bytes]:
     return {name: to_png(figure) for name, figure in figures.items()}
 
 
-def _read_images(root: Path, run: Run) -> dict[str, NDArray[np.float64]]:
+def _read_images(root: Path, run: RunResult) -> dict[str, NDArray[np.float64]]:
     path = run_folder(root, run.data, run.posterior, run.seed) / IMAGES
     stored = read_npz(path, ("originals", "reconstructions", "samples"))
     for name, levels in stored.items():

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vae_flows.reporting.summaries import Estimate, PosteriorSummary, Recorded, Reference, Run, summarize
+from vae_flows.reporting.summaries import Estimate, PosteriorSummary, Recorded, Reference, RunResult, summarize
 from vae_flows.reporting.tables import Table, results_table, summaries_to_csv
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ __all__ = [
     "PosteriorSummary",
     "Recorded",
     "Reference",
-    "Run",
+    "RunResult",
     "Table",
     "draw_aggregate",
     "image_grid",

@@ -11,14 +11,14 @@ from typing import Literal, Protocol
 from vae_flows.checks import Measured, checked
 from vae_flows.errors import InvalidInputError, complaint
 
-__all__ = ["Estimate", "PosteriorSummary", "Recorded", "Reference", "Run", "Status", "summarize"]
+__all__ = ["Estimate", "PosteriorSummary", "Recorded", "Reference", "RunResult", "Status", "summarize"]
 
 Status = Literal["finished", "failed", "unfinished"]
 
 
 @checked
 @dataclass(frozen=True)
-class Run:
+class RunResult:
     """One VAE, trained with one seed and tested.
 
     Arguments:
@@ -56,15 +56,15 @@ class Run:
     epoch_seconds: tuple[Measured, ...] = ()
     epoch_evaluations: tuple[Measured, ...] = ()
 
-    def to_record(self) -> Run:
+    def to_record(self) -> RunResult:
         """Return the run itself, as `vf.Run` returns one of these."""
         return self
 
 
 class Recorded(Protocol):
-    """What tables and plots take for a run: a `Run` of these, or the `vf.Run` of a folder."""
+    """What tables and plots take for a run: a `RunResult` of these, or the `vf.Run` of a folder."""
 
-    def to_record(self) -> Run:
+    def to_record(self) -> RunResult:
         """Return its numbers."""
         ...
 
@@ -138,18 +138,18 @@ class PosteriorSummary:
 
 
 @checked
-def summarize(runs: Iterable[Run]) -> dict[str, tuple[PosteriorSummary, ...]]:
+def summarize(runs: Iterable[RunResult]) -> dict[str, tuple[PosteriorSummary, ...]]:
     """Summarise runs over their seeds, by data set; data sets and posteriors keep the order of their first run.
 
     Raises:
         InvalidInputError: Finished runs of one posterior are given in different units.
 
     Example:
-        >>> runs = [Run("mnist", "planar", seed, negative_elbo=86.0 + seed) for seed in range(3)]
+        >>> runs = [RunResult("mnist", "planar", seed, negative_elbo=86.0 + seed) for seed in range(3)]
         >>> summarize(runs)["mnist"][0].negative_elbo
         Estimate(mean=87.0, std=1.0, count=3)
     """
-    groups: dict[tuple[str, str], list[Run]] = {}
+    groups: dict[tuple[str, str], list[RunResult]] = {}
     for run in runs:
         groups.setdefault((run.data, run.posterior), []).append(run)
     summaries: dict[str, tuple[PosteriorSummary, ...]] = {}
@@ -158,7 +158,7 @@ def summarize(runs: Iterable[Run]) -> dict[str, tuple[PosteriorSummary, ...]]:
     return summaries
 
 
-def _summarize_posterior(runs: Sequence[Run]) -> PosteriorSummary:
+def _summarize_posterior(runs: Sequence[RunResult]) -> PosteriorSummary:
     finished = [run for run in runs if run.status == "finished"]
     units = {run.unit for run in finished} or {runs[0].unit}
     if len(units) > 1:

@@ -169,8 +169,8 @@ def results_table(
         InvalidInputError: There is nothing to tabulate, or it belongs to several data sets.
 
     Example:
-        >>> from vae_flows.reporting.summaries import Run, summarize
-        >>> runs = [Run("mnist", name, 0, negative_elbo=bound) for name, bound in (("none", 86.5), ("iaf", 84.2))]
+        >>> from vae_flows.reporting.summaries import RunResult, summarize
+        >>> runs = [RunResult("mnist", name, 0, negative_elbo=bound) for name, bound in (("none", 86.5), ("iaf", 84.2))]
         >>> [row[1] for row in results_table(summarize(runs)["mnist"]).rows]
         [Entry(text='86.50', bold=False), Entry(text='84.20', bold=True)]
     """

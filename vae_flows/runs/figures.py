@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 from vae_flows.checks import check_argument
 from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint
 from vae_flows.reporting import summarize
-from vae_flows.reporting.summaries import Run as RunRecord
+from vae_flows.reporting.summaries import RunResult
 from vae_flows.runs.comparison import RunGroup, group_runs
 from vae_flows.runs.folder import data_name
 from vae_flows.runs.run import Run
@@ -64,7 +64,7 @@ class RunSource:
         return group_runs(self.runs)
 
     @cached_property
-    def records(self) -> tuple[RunRecord, ...]:
+    def records(self) -> tuple[RunResult, ...]:
         """The numbers of all runs, in the unit of the finished ones, named as their groups are."""
         metrics = next((metrics for run in self.runs if (metrics := run.metrics) is not None), None)
         found = []

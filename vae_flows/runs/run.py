@@ -20,7 +20,7 @@ from vae_flows.evaluation import EvaluationResult
 from vae_flows.persistence.files import checked_path, read_file
 from vae_flows.persistence.json_files import read_json
 from vae_flows.persistence.saved_models import CONFIG_FILE
-from vae_flows.reporting.summaries import Run as RunRecord
+from vae_flows.reporting.summaries import RunResult
 from vae_flows.runs.build import build_data, build_vae
 from vae_flows.runs.folder import EPOCHS, FAILURE, LAST, METRICS, SETTINGS, data_name, load_settings
 from vae_flows.runs.settings import RunSettings
@@ -194,7 +194,7 @@ class Run:
             got = f"others ({type(error).__name__}: {error})"
             raise DataError(complaint(str(path), "the metrics of a finished run", got)) from None
 
-    def to_record(self) -> RunRecord:
+    def to_record(self) -> RunResult:
         """Return the numbers of which tables and figures are made, an unfinished run's curve in nats.
 
         Raises:
@@ -204,7 +204,7 @@ class Run:
         scale = metrics.nats_per_unit if metrics else 1.0
         test = metrics.test if metrics else None
         likelihood = test.negative_log_likelihood if test else None
-        return RunRecord(
+        return RunResult(
             data=data_name(settings),
             posterior=settings.posterior,
             seed=settings.seed,

@@ -14,7 +14,7 @@ from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.extras import needing
 from vae_flows.reporting.plots.looks import MUTED, looks_of
 from vae_flows.reporting.plots.sheets import Plot, Sheet, Width, add_legend, dress, new_plot, sheet_of
-from vae_flows.reporting.summaries import Recorded, Run
+from vae_flows.reporting.summaries import Recorded, RunResult
 
 with needing("plots"):
     from matplotlib.axes import Axes
@@ -58,7 +58,7 @@ def plot_curves(runs: Iterable[Recorded], *, title: str = "", width: Width = "sc
         InvalidInputError: No run has a curve, runs are in different units, or the width is none.
 
     Example:
-        >>> figure = plot_curves([Run("mnist", "planar", 0, curve=(120.0, 101.0, 99.0))], title="mnist")
+        >>> figure = plot_curves([RunResult("mnist", "planar", 0, curve=(120.0, 101.0, 99.0))], title="mnist")
         >>> figure.axes[0].get_xlabel()
         'epoch'
     """
@@ -84,7 +84,7 @@ def plot_elbo_by_time(runs: Iterable[Recorded], *, title: str = "", width: Width
         InvalidInputError: No run has a curve and durations, runs are in different units, or the width is none.
 
     Example:
-        >>> run = Run("mnist", "planar", 0, curve=(120.0, 99.0, 101.0), epoch_seconds=(2.0, 2.0, 3.0))
+        >>> run = RunResult("mnist", "planar", 0, curve=(120.0, 99.0, 101.0), epoch_seconds=(2.0, 2.0, 3.0))
         >>> plot_elbo_by_time([run]).axes[0].lines[0].get_xydata().tolist()
         [[2.0, 120.0], [4.0, 99.0], [7.0, 99.0]]
     """
@@ -110,7 +110,7 @@ def plot_evaluations_by_epoch(runs: Iterable[Recorded], *, title: str = "", widt
         InvalidInputError: No run has counts, or the width is none.
 
     Example:
-        >>> run = Run("mnist", "ffjord", 0, epoch_evaluations=(14.0, 20.5))
+        >>> run = RunResult("mnist", "ffjord", 0, epoch_evaluations=(14.0, 20.5))
         >>> plot_evaluations_by_epoch([run]).axes[0].lines[0].get_ydata().tolist()
         [14.0, 20.5]
     """
@@ -123,8 +123,8 @@ def plot_evaluations_by_epoch(runs: Iterable[Recorded], *, title: str = "", widt
 
 
 def _records(
-    runs: Iterable[Recorded], has: Callable[[Run], bool], what: str, *, one_unit: bool = True
-) -> Sequence[Run]:
+    runs: Iterable[Recorded], has: Callable[[RunResult], bool], what: str, *, one_unit: bool = True
+) -> Sequence[RunResult]:
     records = [run.to_record() for run in runs]
     drawn = [record for record in records if has(record)]
     units = {record.unit for record in drawn}
@@ -134,7 +134,7 @@ def _records(
     return drawn
 
 
-def _bands(records: Sequence[Run], band_of: Callable[[Sequence[Run]], Band]) -> dict[str, Band]:
+def _bands(records: Sequence[RunResult], band_of: Callable[[Sequence[RunResult]], Band]) -> dict[str, Band]:
     names = dict.fromkeys(record.posterior for record in records)
     return {name: band_of([record for record in records if record.posterior == name]) for name in names}
 
@@ -145,7 +145,7 @@ def _by_epoch(curves: Sequence[Sequence[float]]) -> Band:
     return _band(np.arange(1.0, length + 1), values)
 
 
-def _by_time(runs: Sequence[Run]) -> Band:
+def _by_time(runs: Sequence[RunResult]) -> Band:
     """Return the seeds' lowest values so far whenever an epoch of one of them ends, while all of them train."""
     lengths = [min(len(run.curve), len(run.epoch_seconds)) for run in runs]
     ends = [np.cumsum(run.epoch_seconds[:length]) for run, length in zip(runs, lengths, strict=True)]

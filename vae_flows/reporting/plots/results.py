@@ -10,7 +10,7 @@ from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.extras import needing
 from vae_flows.reporting.plots.looks import INK, looks_of
 from vae_flows.reporting.plots.sheets import Plot, Width, dress, name_rows, new_plot, sheet_of, write_beside
-from vae_flows.reporting.summaries import Estimate, PosteriorSummary, Recorded, Run
+from vae_flows.reporting.summaries import Estimate, PosteriorSummary, Recorded, RunResult
 
 with needing("plots"):
     from matplotlib.ticker import EngFormatter
@@ -38,7 +38,7 @@ def plot_results(
 
     Example:
         >>> from vae_flows.reporting.summaries import summarize
-        >>> runs = [Run("mnist", "planar", seed, negative_elbo=86.0 + seed) for seed in range(3)]
+        >>> runs = [RunResult("mnist", "planar", seed, negative_elbo=86.0 + seed) for seed in range(3)]
         >>> [tick.get_text() for tick in plot_results(runs, summarize(runs)["mnist"]).axes[0].get_yticklabels()]
         ['planar']
     """
@@ -79,9 +79,9 @@ def plot_costs(runs: Iterable[Recorded], *, title: str = "", width: Width = "scr
         InvalidInputError: No run has any of them, or the width is none.
 
     Example:
-        >>> runs = [Run("mnist", "ffjord", seed, seconds_per_epoch=2.0 + seed, parameters=900) for seed in range(2)]
+        >>> runs = [RunResult("mnist", "ffjord", seed, seconds_per_epoch=2.0 + seed, parameters=9) for seed in range(2)]
         >>> [float(axes.patches[0].get_width()) for axes in plot_costs(runs).axes]
-        [2.5, 900.0]
+        [2.5, 9.0]
     """
     records = [run.to_record() for run in runs]
     names = list(dict.fromkeys(record.posterior for record in records))
@@ -118,7 +118,7 @@ COSTS = {
 }
 
 
-def _estimate(records: Sequence[Run], posterior: str, field: str) -> Estimate | None:
+def _estimate(records: Sequence[RunResult], posterior: str, field: str) -> Estimate | None:
     values = [getattr(record, field) for record in records if record.posterior == posterior]
     known = [float(value) for value in values if value is not None and math.isfinite(value)]
     return Estimate.of(known) if known else None

@@ -42,8 +42,8 @@ def save_figure(figure: Figure, path: Path | str) -> Path:
 
     Example:
         >>> import tempfile
-        >>> from vae_flows.reporting import Run, plot_curves
-        >>> figure = plot_curves([Run("mnist", "planar", 0, curve=(120.0, 101.0, 99.0))], width="column")
+        >>> from vae_flows.reporting import RunResult, plot_curves
+        >>> figure = plot_curves([RunResult("mnist", "planar", 0, curve=(120.0, 101.0, 99.0))], width="column")
         >>> save_figure(figure, Path(tempfile.mkdtemp()) / "curves.pdf").name
         'curves.pdf'
     """
