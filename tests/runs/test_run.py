@@ -94,7 +94,7 @@ def test_a_run_that_is_under_way_is_read_as_far_as_it_got(copied):
 def test_a_run_without_an_epoch_has_no_weights(tmp_path):
     prepare(tmp_path, tiny())
     assert len(vf.Run(tmp_path).history) == 0
-    with pytest.raises(CheckpointError, match=r"expected best\.ckpt, got none"):
+    with pytest.raises(CheckpointError, match=r"expected a saved model, config\.json, got none"):
         vf.Run(tmp_path).load_model()
 
 

@@ -10,9 +10,8 @@ from experiments.cli import main
 from vae_flows.benchmark.grid import grid_settings
 from vae_flows.benchmark.presets import PRESETS
 from vae_flows.errors import DataError, InvalidInputError
-from vae_flows.persistence.records import to_plain
 from vae_flows.runs.folder import prepare
-from vae_flows.runs.settings import NetworkSettings, RunSettings
+from vae_flows.runs.settings import NetworkSettings, RunSettings, to_settings_json
 from vae_flows.runs.settings_files import read_settings, settings_text
 
 SMOKE = PRESETS["smoke"]
@@ -69,7 +68,7 @@ def test_flags_win_over_a_file(capsys, no_colour):
     (no_colour / "mine.json").write_text(settings_text([settings]))
     flags = ["--latent-dim", "9", "--ffjord.num-blocks", "2", "--seed", "7"]
     found = json.loads(printed(capsys, "train", "--settings", "mine.json", *flags))
-    expected = to_plain(settings)
+    expected = to_settings_json(settings)
     expected |= {"latent_dim": 9, "posterior_options": {**expected["posterior_options"], "num_blocks": 2}}
     expected["training"]["seed"] = 7
     assert found == expected

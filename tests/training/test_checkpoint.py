@@ -55,7 +55,7 @@ def test_a_checkpoint_of_another_model_is_refused(make_vae: MakeVAE, path: Path)
 
 
 def test_a_missing_file_is_named(make_vae: MakeVAE, path: Path):
-    with pytest.raises(CheckpointError, match=r"checkpoint: expected a file at .*best\.ckpt, got none"):
+    with pytest.raises(CheckpointError, match=r"checkpoint: expected a file at .*last\.ckpt, got none"):
         load_weights(make_vae(), path)
     with pytest.raises(CheckpointError, match=r"checkpoint: expected a file at .*, got none"):
         load_weights(make_vae(), path.with_name("n" * 300))
