@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def load_weights(model: nn.Module, path: Path | str) -> None:
             weights that differ.
     """
     path = checked_path(path, "checkpoint")
-    weights = best_weights(path).tensors if path.is_dir() else load_checkpoint(path, "weights")["weights"]
+    weights = best_weights(path).tensors if os.path.isdir(path) else load_checkpoint(path, "weights")["weights"]
     check_weights(model, weights, path)
     model.load_state_dict(weights)
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vae_flows.checks import check_argument
 from vae_flows.errors import DataError, InvalidInputError, complaint
 from vae_flows.persistence.configuration import to_plain
 from vae_flows.persistence.json_files import read_json, write_json
@@ -43,6 +44,12 @@ class TrainingDescription:
     training: TrainingSettings
     compute: ComputeSettings
     model: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        kinds = {"data": str, "posterior": str, "model": Mapping}
+        kinds |= {"training": TrainingSettings, "compute": ComputeSettings}
+        for name, kind in kinds.items():
+            check_argument(f"TrainingDescription {name}", getattr(self, name), kind)
 
     @property
     def posterior_options(self) -> Mapping[str, Any]:
