@@ -20,8 +20,9 @@ from vae_flows.benchmark.grid import GridRun, RunOutcome, plan_grid, run_grid
 from vae_flows.benchmark.presets import PRESETS
 from vae_flows.errors import InvalidInputError
 from vae_flows.persistence.json_files import read_json
+from vae_flows.persistence.saved_models import WEIGHTS_FILE
 from vae_flows.runs.execution import execute
-from vae_flows.runs.folder import BEST, LAST, METRICS, prepare
+from vae_flows.runs.folder import LAST, METRICS, prepare
 
 pytest.importorskip("submitit", reason="submitit is not installed: pip install 'vae-flows[slurm]'")
 
@@ -98,10 +99,11 @@ def process_of(run: GridRun) -> int:
 
 
 def assert_same(run: GridRun, other: GridRun) -> None:
-    for name in (LAST, BEST):
-        ours, theirs = (torch.load(each.folder / name, weights_only=True)["weights"] for each in (run, other))
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
+    ours, theirs = (torch.load(each.folder / LAST, weights_only=True)["weights"] for each in (run, other))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    ours, theirs = ((each.folder / WEIGHTS_FILE).read_bytes() for each in (run, other))
+    assert ours == theirs
     ours, theirs = (read_json(each.folder / METRICS)["test"] for each in (run, other))
     assert ours | {"seconds": 0} == theirs | {"seconds": 0}
 

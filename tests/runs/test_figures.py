@@ -9,10 +9,11 @@ import pytest
 
 from vae_flows.benchmark.presets import PRESETS
 from vae_flows.errors import InvalidInputError
+from vae_flows.persistence.saved_models import WEIGHTS_FILE
 from vae_flows.reporting import save_figure
 from vae_flows.runs import FIGURES, Run, draw_figures
 from vae_flows.runs.execution import execute
-from vae_flows.runs.folder import BEST, EPOCHS, METRICS, prepare
+from vae_flows.runs.folder import EPOCHS, METRICS, prepare
 from vae_flows.runs.settings import with_changes
 
 TINY = {
@@ -118,11 +119,11 @@ def test_an_unfinished_run_is_drawn_in_the_unit_of_the_finished(runs, tmp_path):
 
 def test_what_is_damaged_is_told_once_and_the_rest_stands(runs, tmp_path):
     broken = copied(runs[0], tmp_path / "broken")
-    (broken.folder / BEST).write_bytes(b"no checkpoint")
+    (broken.folder / WEIGHTS_FILE).write_bytes(b"no weights")
     drawn = draw_figures([broken])
     told = [figure.error for figure in drawn if figure.error]
     assert len(told) == 1
-    assert BEST in told[0]
+    assert WEIGHTS_FILE in told[0]
     assert {figure.name.rpartition("silhouettes-")[2] for figure in drawn if figure.figure} >= {"test-elbo", "costs"}
 
 

@@ -121,7 +121,12 @@ def test_loggers_change_no_number(make_vae: MakeVAE, fit: Fit, tmp_path: Path):
     expected = fit(make_vae())
     assert fit(make_vae(), folder=tmp_path / "logged", loggers_beside=[Memory()]) == expected
     assert fit(make_vae(), folder=tmp_path / "bare", loggers=()) == expected
-    assert {file.name for file in (tmp_path / "bare").iterdir()} == {"last.ckpt", "best.ckpt"}
+    assert {file.name for file in (tmp_path / "bare").iterdir()} == {
+        "last.ckpt",
+        "config.json",
+        "model.safetensors",
+        "training.json",
+    }
     memory = Memory()
     fit(make_vae(), loggers_beside=[memory])
     assert len(memory.metrics) == 5
