@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.benchmark.attempts import processes_of_events
 from tests.benchmark.ray_clusters import ancestors, processes_with
 from tests.benchmark.slurm_commands import end_all, sessions, write_commands
 from vae_flows.benchmark.grid import GridRun, RunOutcome, plan_grid, run_grid
@@ -118,7 +119,7 @@ def test_a_run_goes_on_in_another_job_when_its_own_dies(tmp_path, uninterrupted)
     with SlurmEngine(cluster="local") as engine:
         (outcome,) = run_grid(runs, engine, OnceUnderWay(kill))
     assert outcome.status == "finished", outcome.error
-    assert len(list(runs[0].folder.glob("events.*"))) == 2
+    assert len(processes_of_events(runs[0].folder)) == 2
     assert not (runs[0].folder / JOBS).exists()
     assert_same(runs[0], uninterrupted)
 
@@ -148,7 +149,7 @@ def test_the_next_driver_goes_on_with_the_jobs_of_one_that_was_killed(fake_slurm
     assert again.returncode == 0, again.stderr
     assert "planar seed 0: finished" in again.stdout
     assert len(sessions(fake_slurm)) == 1
-    assert len(list(run.folder.glob("events.*"))) == 1, process
+    assert len(processes_of_events(run.folder)) == 1, process
     assert_same(run, uninterrupted)
     options = (fake_slurm / "jobs" / "1" / "options").read_text()
     for line in ("--partition=small", "--cpus-per-task=2", "--requeue", "--time=1440"):
