@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 PRESET ?= quick
+RUNS ?= runs/$(PRESET)
 WORKERS ?=
 THREADS ?=
 OPTIONS ?=
@@ -20,7 +21,7 @@ RUN := $(VENV)/bin/python
 BENCHMARK = $(RUN) -m experiments benchmark --preset $(PRESET) \
 	$(if $(WORKERS),--workers $(WORKERS)) $(if $(THREADS),--threads $(THREADS))
 
-.PHONY: help setup setup-oldest benchmark benchmark-mnist benchmark-caltech benchmark-frey benchmark-omniglot density regularizers \
+.PHONY: help setup setup-oldest benchmark report benchmark-mnist benchmark-caltech benchmark-frey benchmark-omniglot density regularizers \
 	speed smoke examples example-plain example-pyro example-hierarchical example-conditional example-prior \
 	test test-all test-everywhere mutation lint format typecheck clean
 
@@ -53,6 +54,9 @@ $(OLDEST): pyproject.toml tests/oldest.txt
 
 benchmark: $(STAMP) ## Compare all seven posteriors on Caltech 101 Silhouettes (PRESET=quick: ten minutes on two cores)
 	@$(BENCHMARK) $(OPTIONS)
+
+report: $(STAMP) ## Make one page of HTML from runs (RUNS="runs/quick other", by default those of PRESET)
+	@$(RUN) -m vae_flows report $(RUNS)
 
 benchmark-mnist: $(STAMP) ## The same comparison on static MNIST (PRESET=paper: the published settings)
 	@$(BENCHMARK) --data mnist-static --folder runs/$(PRESET)-mnist $(OPTIONS)

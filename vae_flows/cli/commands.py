@@ -18,7 +18,7 @@ from vae_flows.cli.console import open_console
 from vae_flows.cli.flags import Alias, Group
 from vae_flows.cli.run_flags import NO_CHANGES, Changes, changes_flags
 from vae_flows.data import available_data_sets, load
-from vae_flows.errors import FolderInUseError, InvalidInputError, complaint
+from vae_flows.errors import DataError, FolderInUseError, InvalidInputError, complaint
 from vae_flows.evaluation import EvaluationResult
 from vae_flows.extras import needing
 from vae_flows.flows import available_flows
@@ -27,7 +27,8 @@ from vae_flows.persistence.json_files import check_destination, write_json
 from vae_flows.runs.build import build_data, build_vae
 from vae_flows.runs.comparison import compare as compare_runs
 from vae_flows.runs.execution import evaluate_run, execute, is_main_process
-from vae_flows.runs.folder import METRICS, folder_of, load_settings, prepare
+from vae_flows.runs.folder import METRICS, SETTINGS, folder_of, load_settings, prepare
+from vae_flows.runs.page import PAGE_FILES, write_page
 from vae_flows.runs.settings import RunSettings, with_changes
 from vae_flows.runs.settings_files import read_settings, settings_text
 
@@ -178,7 +179,7 @@ def benchmark(
     if print_settings:
         print(settings_text([cell.settings for cell in cells]), end="")
         return 0
-    check_destination(folder, *REPORT_FILES)
+    check_destination(folder, *REPORT_FILES, *PAGE_FILES)
     for chosen in {cell.settings.data: cell.settings for cell in cells}.values():
         if chosen.data not in available_data_sets():  # what is wrong with them shows before anything is trained
             build_vae(chosen, build_data(chosen))
@@ -195,14 +196,21 @@ def benchmark(
     return 1 if failed else 0
 
 
-def report(folder: Folder, publish: Path | None = None) -> int:
-    """Make results.json, tables and plots from the runs of a benchmark, and show the table.
+def report(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], publish: Path | None = None) -> int:
+    """Make one page of HTML from any runs, with its tables as Markdown and LaTeX.
+
+    From the folder of a benchmark, results.json, tables and plots are made as well, and the table is shown.
 
     Arguments:
-        folder: Folder of the benchmark.
-        publish: Write the report there instead: small files, fit to be committed.
+        runs: Folders of runs, or folders that hold runs at any depth.
+        publish: Where to write, by default to the first folder: small files, fit to be committed.
     """
-    _report(open_console(), folder, publish)
+    if not runs:
+        raise InvalidInputError(complaint("runs of report", "at least one folder", "none"))
+    if len(runs) == 1 and any(runs[0].glob(f"*/*/*/{SETTINGS}")):
+        _report(open_console(), runs[0], publish)
+    else:
+        _print_page(write_page(runs, publish or runs[0]))
     return 0
 
 
@@ -319,10 +327,22 @@ def _prepare_training(folder: Path, settings: RunSettings, resume: bool) -> None
 
 
 def _report(console: Console, folder: Path, destination: Path | None) -> None:
-    results, files = write_report(folder, destination)
-    for table in render_tables(results):
+    """Report a benchmark; the page is written even where its results are damaged, which it tells."""
+    destination = destination or folder
+    try:
+        results, files = write_report(folder, destination)
+    except DataError:
+        _print_page(write_page([folder], destination))
+        raise
+    tables = render_tables(results)
+    for table in tables:
         console.print(table.to_rich())
-    print(f"Written to {destination or folder}: {', '.join(path.name for path in files)}.")
+    print(f"Written to {destination}: {', '.join(path.name for path in files)}.")
+    _print_page(write_page([folder], destination, tables))
+
+
+def _print_page(files: Sequence[Path]) -> None:
+    print(f"The report is {files[0]}; its tables are {', '.join(path.name for path in files[1:])} beside it.")
 
 
 def _print_test(settings: RunSettings, result: EvaluationResult) -> None:
