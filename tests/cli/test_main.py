@@ -90,7 +90,7 @@ def test_every_command_has_help(command, capsys, no_colour):
         (["train", "--posterior", "plannar"], "Did you mean 'planar'"),
         (["train", "--data", "mnist-statc"], "Did you mean 'mnist-static'"),
         (["evaluate", "nowhere"], "expected a JSON file, got no file"),
-        (["report", "nowhere"], "expected the folder of a benchmark"),
+        (["report", "nowhere"], "at least one that can be read"),
     ],
 )
 def test_wrong_names_are_one_line_and_write_nothing(arguments, message, capsys, no_colour):

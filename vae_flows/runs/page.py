@@ -92,7 +92,7 @@ def write_page(runs: Iterable[Path | str], destination: Path, references: Sequen
         told = "; ".join(problem.text for problem in found.problems) or "none"
         raise DataError(complaint("runs of a report", "at least one that can be read", told))
     groups = group_runs(found.runs)
-    tables = [*references, _without_bold(compare(found.runs)), _differences(groups)]
+    tables = [*map(_without_bold, (*references, compare(found.runs))), _differences(groups)]
     with needing("cli"):
         from jinja2 import Environment, PackageLoader, StrictUndefined
 
