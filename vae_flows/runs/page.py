@@ -26,6 +26,10 @@ from vae_flows.runs.figures import draw_figures
 from vae_flows.runs.folder import FAILURE
 from vae_flows.runs.run import Run
 
+# What lacks is told before a benchmark trains, not when it comes to its page: only commands import this module.
+with needing("cli"):
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
 __all__ = ["PAGE_FILES", "write_page"]
 
 PAGE_FILES = PAGE, MARKDOWN, LATEX = "report.html", "report.md", "report.tex"
@@ -93,9 +97,6 @@ def write_page(runs: Iterable[Path | str], destination: Path, references: Sequen
         raise DataError(complaint("runs of a report", "at least one that can be read", told))
     groups = group_runs(found.runs)
     tables = [*map(_without_bold, (*references, compare(found.runs))), _differences(groups)]
-    with needing("cli"):
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-
     environment = Environment(
         loader=PackageLoader("vae_flows.runs"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
