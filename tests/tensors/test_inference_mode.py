@@ -215,3 +215,77 @@ def test_training_goes_on_after_a_validation_in_inference_mode(flow: str) -> Non
     assert gradients[0]
     for without, after in zip(*gradients, strict=True):
         torch.testing.assert_close(after, without, rtol=0, atol=ROUNDING)
+
+
+def gradients_of(log_q: Tensor, module: nn.Module) -> list[Tensor]:
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [
+        torch.zeros_like(parameter) if gradient is None else gradient
+        for parameter, gradient in zip(
+            parameters, torch.autograd.grad(log_q.sum(), parameters, allow_unused=True), strict=True
+        )
+    ]
+
+
+def assert_scores_and_draws_again(q: Any, drawn: Tensor, module: nn.Module) -> None:
+    """Score values and draw with gradients, as where nothing was remembered from inference mode."""
+    for value in (drawn, drawn.clone(), 0.3 * normal(*drawn.shape)):
+        log_q = q.log_prob(value)
+        gradients = gradients_of(log_q, module)  # which frees the graph, so that the next score remembers nothing
+        again = q.log_prob(value.clone())
+        torch.testing.assert_close(log_q, again, rtol=0, atol=ROUNDING)
+        for got, expected in zip(gradients, gradients_of(again, module), strict=True):
+            torch.testing.assert_close(got, expected, rtol=ROUNDING, atol=ROUNDING)
+    z = q.rsample((S,))
+    assert z.requires_grad
+    assert any(gradient.any() for gradient in gradients_of(z, module))
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("flow", params(FLOWS))
+def test_a_distribution_used_in_inference_mode_serves_with_gradients_afterwards(flow: str, training: bool) -> None:
+    posterior = moved(FLOWS[flow].posterior(D, C)).train(training)
+    q, ordinary = posterior(normal(B, C)), 0.3 * normal(S, B, D)
+    with torch.inference_mode():
+        drawn = q.sample((S,))
+        inside = q.log_prob(ordinary)
+    with torch.no_grad():
+        outside = q.log_prob(ordinary)
+    assert inside.is_inference()
+    assert not outside.is_inference()
+    torch.testing.assert_close(outside, inside, rtol=0, atol=ROUNDING)
+    assert_scores_and_draws_again(q, drawn, posterior)
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["drawn", "given"])
+@pytest.mark.parametrize("gradient", ["backprop", "recompute", "adjoint"])
+def test_a_regularised_transform_used_in_inference_mode_does_too(gradient: Any, given: bool) -> None:
+    dynamics = moved(MLPDynamics(D, (6,)))
+    with torch.inference_mode():
+        probes = normal(1, S, D) if given else None
+    transform = ContinuousTransform(
+        dynamics.condition(),
+        regularizers=[KineticEnergy(0.1), JacobianNorm(0.1)],
+        solver=vf.ODESolver(gradient=gradient),
+        probes=probes,
+    )
+    with torch.inference_mode():
+        z = normal(S, D)
+        inside = transform.evaluate(z)
+    for value in (z, z.clone()):
+        outside = transform.evaluate(value)
+        assert outside.regularization is not None
+        torch.testing.assert_close(outside.regularization, inside.regularization, rtol=0, atol=ROUNDING)
+        torch.testing.assert_close(outside.log_det, inside.log_det, rtol=0, atol=ROUNDING)
+        loss = outside.log_det + outside.regularization
+        assert any(gradient.any() for gradient in gradients_of(loss, dynamics))
+
+
+@pytest.mark.parametrize("flow", ["planar", "ffjord-low-rank"])
+def test_a_distribution_made_in_inference_mode_says_that_it_has_no_gradients(flow: str) -> None:
+    posterior = moved(FLOWS[flow].posterior(D, C))
+    with torch.inference_mode():
+        q = posterior(normal(B, C))
+    value = 0.3 * normal(B, D).requires_grad_()
+    with pytest.raises(vf.InvalidInputError, match=r"outside torch\.inference_mode"):
+        q.log_prob(value)

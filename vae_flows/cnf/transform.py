@@ -20,6 +20,7 @@ from vae_flows.ode.fields import AugmentedField
 from vae_flows.ode.options import is_number
 from vae_flows.ode.solver import ODESolver, solver_or_default
 from vae_flows.ode.work_counts import WorkCount, WorkMeter
+from vae_flows.tensors.inference_mode import outside_inference_mode
 from vae_flows.tensors.precision import in_own_type
 from vae_flows.tensors.shapes import is_dense
 from vae_flows.tensors.subclasses import plain, tracked
@@ -308,8 +309,9 @@ class ContinuousTransform(FusedTransform):
         return self._drawn_probes[key]
 
     def _draw_noise(self, field: VectorField, packed: Tensor) -> _Noise:
-        of_trace = self.divergence.draw_probes(field, packed) if self._given_probes is None else None
-        return _Noise(of_trace, [regularizer.draw_probes(field, packed) for regularizer in self.regularizers])
+        with outside_inference_mode():  # noise is kept, and may be wanted with gradients later
+            of_trace = self.divergence.draw_probes(field, packed) if self._given_probes is None else None
+            return _Noise(of_trace, [regularizer.draw_probes(field, packed) for regularizer in self.regularizers])
 
 
 def _common_batch(of_dynamics: Size, of_time: Size) -> Size:

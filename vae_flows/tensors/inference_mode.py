@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from vae_flows.tensors.tracing import functorch_is_active
 
-__all__ = ["differentiating", "outside_inference_mode"]
+__all__ = ["differentiating", "outside_inference_mode", "recordable"]
 
 
 def outside_inference_mode(*tensors: Tensor) -> AbstractContextManager[object]:
@@ -57,6 +57,23 @@ def differentiating(*tensors: Tensor) -> Iterator[None]:
     """
     with outside_inference_mode(*tensors), torch.enable_grad():
         yield
+
+
+def recordable(tensor: Tensor) -> Tensor:
+    """Return the tensor, or a copy of one made in inference mode where autograd, which refuses it, is to record.
+
+    Arguments:
+        tensor: Of any shape; what was made in inference mode has no gradient to lose.
+
+    Example:
+        >>> with torch.inference_mode():
+        ...     x = torch.ones(2)
+        >>> recordable(x).is_inference()
+        False
+    """
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or not tensor.is_inference():
+        return tensor
+    return tensor.clone()
 
 
 @contextmanager

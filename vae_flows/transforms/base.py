@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Self
 from weakref import ref
 
+import torch
 from torch import Size, Tensor
 from torch.distributions import constraints
 
 from vae_flows.call_stack import calling_objective, warn_of_bias
 from vae_flows.checks import checked, require_sample_shape
 from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint
+from vae_flows.tensors.inference_mode import recordable
 from vae_flows.tensors.precision import full_precision
 from vae_flows.tensors.shapes import broadcast_batch, broadcast_latents
 from vae_flows.tensors.tracing import all_finite
@@ -144,10 +146,11 @@ class FusedTransform(RememberingTransform):
             warn_of_bias(objective, f"log-determinant of {type(self).__name__}")
         try:
             with full_precision(given[0]):
-                return evaluation(*given)
+                return evaluation(*map(recordable, given))
         except RuntimeError as error:
             # Looked at here alone: to compare devices at each evaluation would cost more than it tells.
             self._refuse_other_devices(given[0], error)
+            self._refuse_inference_tensors(error)
             raise
 
     def _refuse_other_devices(self, z: Tensor, error: RuntimeError) -> None:
@@ -155,6 +158,12 @@ class FusedTransform(RememberingTransform):
         if others and not isinstance(error, VAEFlowsError):
             expected, got = f"latents on {', '.join(map(str, others))}, as its parameters", f"latents on {z.device}"
             raise InvalidInputError(complaint(type(self).__name__, expected, got, "Move them by .to(…).")) from error
+
+    def _refuse_inference_tensors(self, error: RuntimeError) -> None:
+        if torch.is_grad_enabled() and any(source.is_inference() for source in self.sources()):
+            expected, got = "parameters made outside inference mode, for gradients", "some made in inference mode"
+            remedy = "Condition it outside torch.inference_mode(), or evaluate it under torch.no_grad()."
+            raise InvalidInputError(complaint(type(self).__name__, expected, got, remedy)) from error
 
     @property
     def is_regularized(self) -> bool:

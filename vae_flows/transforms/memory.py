@@ -24,6 +24,7 @@ class Memory(NamedTuple):
 
     evaluation: Evaluation
     differentiable: bool
+    inferred: bool
     versions: tuple[int, ...]
     origins: tuple[object, ...]
 
@@ -31,10 +32,13 @@ class Memory(NamedTuple):
     def of(cls, evaluation: Evaluation, sources: Callable[[], Sequence[Tensor]]) -> Memory:
         """Remember an evaluation that was made from these tensors, beside x and y."""
         tensors = _involved(evaluation, sources)
-        return cls(evaluation, torch.is_grad_enabled(), _versions(tensors), _origins(tensors))
+        inferred = torch.is_inference_mode_enabled()
+        return cls(evaluation, torch.is_grad_enabled(), inferred, _versions(tensors), _origins(tensors))
 
     def holds(self, sources: Callable[[], Sequence[Tensor]]) -> bool:
         """Return whether an evaluation made now would give the remembered values, and the gradients wanted now."""
+        if self.inferred and not torch.is_inference_mode_enabled():
+            return False  # its results may not be used where gradients are recorded, now or later
         tensors = _involved(self.evaluation, sources)
         if self.versions != _versions(tensors):
             return False
