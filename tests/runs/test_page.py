@@ -86,8 +86,10 @@ def test_damage_is_told_and_the_rest_stands(make, tmp_path):
     (tmp_path / "runs/iaf-0" / METRICS).write_text("{", encoding="utf-8")
     make("radial", 0, None)
     (tmp_path / "runs/radial-0" / SETTINGS).write_text("[]", encoding="utf-8")
+    make("none", 1, 100.0, versions=["torch 2.6"])
+    make("none", 2, 100.0, hardware=None)
     page = read_page(tmp_path, [tmp_path / "runs", tmp_path / "gone"])
-    assert page.count("<strong>damaged</strong>") == 3
+    assert page.count("<strong>damaged</strong>") == 5
     assert page.count("<strong>no runs</strong>") == 1
     assert '<th scope="row">none</th>' in page
 

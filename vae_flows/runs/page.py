@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
+from vae_flows.checks import check_argument
 from vae_flows.errors import DataError, InvalidInputError, VAEFlowsError, complaint
 from vae_flows.extras import needing
 from vae_flows.persistence.json_files import read_json, write_files
@@ -141,6 +142,8 @@ def _check(run: Run) -> None:
     _ = run.settings, run.to_record()
     if (metrics := run.metrics) is None:
         return
+    for name in ("versions", "hardware"):
+        check_argument(f"{name} of {run.folder}", getattr(metrics, name), Mapping)
     likelihood = metrics.test.negative_log_likelihood
     numbers = [metrics.test.negative_elbo, metrics.nats_per_unit, metrics.training_seconds, metrics.best_epoch]
     numbers += [metrics.parameters] if likelihood is None else [metrics.parameters, likelihood]
