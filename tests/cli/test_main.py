@@ -7,6 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 from torch import nn
 
@@ -212,3 +213,17 @@ def test_a_real_grid_of_processes(tmp_path):
     assert "sylvester-orthogonal seed 0: started" in again.stdout
     log = tmp_path / "caltech101-silhouettes" / "sylvester-orthogonal" / "seed-0" / "log.txt"
     assert log.read_text().count("num_orthogonal") == 2
+
+
+def test_data_of_ones_own_are_described(no_colour, capsys):
+    levels = np.random.RandomState(0).randint(0, 256, (30, 4, 5, 3)).astype(np.uint8)
+    np.savez(no_colour / "colour.npz", images=levels)
+    np.savez(no_colour / "grey.npz", images=levels[..., 0])
+    np.save(no_colour / "table.npy", np.random.RandomState(0).randn(30, 2))
+    assert main(["data", "colour.npz", "grey.npz", "table.npy"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition("; ")[0] for line in said] == [
+        "colour: 3×4×5, colour",
+        "grey: 1×4×5, grey",
+        "table: 2, numbers",
+    ]

@@ -55,7 +55,7 @@ def test_an_npz_file_without_validation_has_it_held_out_of_training(tmp_path):
             r"expected an .npz file of plain arrays, got Object arrays cannot be loaded",
         ),
         ({"train": LEVELS}, r"expected train, validation and test; or .*, got train\."),
-        ({"faces": LEVELS}, r"got none of these"),
+        ({"faces": LEVELS}, r"arrays: expected train, .*'images' or 'x'\), got faces\. Name them so"),
         ({"images": LEVELS, "test": LEVELS}, r"got test, whole"),
     ],
     ids=["pickle", "train only", "other names", "whole and test"],

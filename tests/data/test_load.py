@@ -20,9 +20,8 @@ def test_names_may_be_in_any_case():
 
 
 def test_an_unknown_name_brings_the_nearest_ones():
-    with pytest.raises(
-        UnknownNameError, match=r"data set: expected one of .*got 'mnist-statik'\. Did you mean 'mnist-st"
-    ):
+    expected = r"expected the path of a file or a folder, or one of .*got 'mnist-statik'\. Did you mean 'mnist-st"
+    with pytest.raises(UnknownNameError, match=f"data set: {expected}"):
         load("mnist-statik")
 
 

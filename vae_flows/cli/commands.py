@@ -17,7 +17,7 @@ from vae_flows.benchmark.report import REPORT_FILES, render_tables, write_report
 from vae_flows.cli.console import open_console
 from vae_flows.cli.flags import Alias, Group
 from vae_flows.cli.run_flags import NO_CHANGES, Changes, changes_flags
-from vae_flows.data import available_data_sets, load
+from vae_flows.data import DataSet, available_data_sets, load
 from vae_flows.errors import DataError, FolderInUseError, InvalidInputError, complaint
 from vae_flows.evaluation import EvaluationResult
 from vae_flows.extras import needing
@@ -53,6 +53,7 @@ __all__ = [
 
 RUNS = Path("runs")
 PRESET, DATA, POSTERIOR = "quick", "caltech101-silhouettes", "ffjord"
+COLOUR_CHANNELS = 3
 THIS_MACHINE = EngineSettings()
 
 Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
@@ -251,8 +252,15 @@ def data(names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()) -> int:
         found = load(name)
         sizes = ", ".join(f"{part} {len(getattr(found, part)):,}" for part in ("train", "validation", "test"))
         shape = "×".join(map(str, found.event_shape))
-        print(f"{found.name}: {shape}, {found.pixels or 'real values'}; {sizes}. {found.description}")
+        print(f"{found.name}: {shape}, {_values_of(found)}; {sizes}. {found.description}")
     return 0
+
+
+def _values_of(data: DataSet) -> str:
+    """Say in a word what the values of a data set are."""
+    if data.pixels is None:
+        return "numbers"
+    return "colour" if data.pixels == "grey" and data.event_shape[0] == COLOUR_CHANNELS else data.pixels
 
 
 def run(folder: Folder) -> int:
@@ -346,17 +354,17 @@ def _print_page(files: Sequence[Path]) -> None:
 
 
 def _print_test(settings: RunSettings, result: EvaluationResult) -> None:
-    title = Text(f"{settings.posterior} on {settings.data}: test images")
+    title = Text(f"{settings.posterior} on {settings.data}: test")
     table = Table(title=title, title_justify="left", show_header=False)
     numbers = {
         "−ELBO": f"{result.negative_elbo:.2f} nats = {result.bits_per_dim_elbo:.4f} bits/dim",
-        "standard error": f"{result.negative_elbo_standard_error:.2f} nats over {result.num_images} images",
+        "standard error": f"{result.negative_elbo_standard_error:.2f} nats over {result.num_images} examples",
         "reconstruction": f"{result.negative_log_likelihood_term:.2f} nats",
         "KL": f"{result.kl:.2f} nats",
     }
     if result.negative_log_likelihood is not None:
         bound = f"{result.negative_log_likelihood:.2f} nats = {result.bits_per_dim:.4f} bits/dim"
-        numbers["−log p(x)"] = f"{bound}, {result.importance_samples} importance samples per image"
+        numbers["−log p(x)"] = f"{bound}, {result.importance_samples} importance samples per example"
     if result.evaluations_per_solve is not None:
         numbers["evaluations / solve"] = f"{result.evaluations_per_solve:.1f}"
     for name, text in numbers.items():

@@ -31,6 +31,9 @@ SPLIT_NAMES = {
     "test": ("test",),
 }
 WHOLE_NAMES = ("images", "data", "x", "arr_0")
+WHOLE_OR_SPLITS = (
+    "train, validation and test; or train and test; or all examples in one place (in an .npz, 'images' or 'x')"
+)
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_ENTRIES, MAX_DEPTH = 5_000_000, 32
 """Of a folder of pictures: one that has more is not what was meant, or has no end."""
@@ -77,6 +80,11 @@ def npz_file(
             if name in arrays:
                 labels = arrays.get("labels" if split == "whole" else f"{name}_labels")
                 given[split] = Rows(arrays[name], labels, f"{path} {name}")
+    if not given:
+        with np.load(path) as archive:
+            found = ", ".join(archive.files[:10]) or "none"
+        remedy = "Name them so: numpy.savez(path, images=…)."
+        raise DataError(complaint(f"{path} arrays", WHOLE_OR_SPLITS, found, remedy))
     given = _whole_or_splits(path, given)
     sizes = {"split_seed": split_seed, "validation_size": validation_size, "test_size": test_size}
     options = {"pixels": pixels, "image_shape": image_shape, "white": white}
@@ -226,10 +234,7 @@ def image_folder(
 def _whole_or_splits(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is given by split, all of it as training examples where it is not split."""
     if set(given) not in ({"whole"}, {"train", "test"}, set(SPLITS)):
-        expected = (
-            "train, validation and test; or train and test; or all examples in one place (in an .npz, 'images' or 'x')"
-        )
-        raise DataError(complaint(str(path), expected, ", ".join(given) or "none of these"))
+        raise DataError(complaint(str(path), WHOLE_OR_SPLITS, ", ".join(given)))
     return {"train": given["whole"]} if "whole" in given else dict(given)
 
 

@@ -19,7 +19,7 @@ from vae_flows.data.pictures import Channels
 from vae_flows.data.shipped import caltech101_silhouettes, frey_faces, mnist_static, omniglot
 from vae_flows.data.splits import Size
 from vae_flows.data.vision import torchvision_data_set, torchvision_names
-from vae_flows.errors import DataError, InvalidInputError, complaint, unknown_name
+from vae_flows.errors import DataError, InvalidInputError, UnknownNameError, complaint, did_you_mean
 
 __all__ = ["available_data_sets", "load"]
 
@@ -162,7 +162,9 @@ def _find(name: str | Path) -> Callable[..., DataSet]:
         return partial(FILE_LOADERS.get(path.suffix.lower(), npz_file), path)
     if is_path or mode is not None:
         raise DataError(complaint(f"data set {str(name)!r}", "an .npz, .npy or .csv file or a folder of pictures", got))
-    raise unknown_name("data set", str(name), available_data_sets())
+    names = available_data_sets()
+    expected = f"the path of a file or a folder, or one of {', '.join(names)}"
+    raise UnknownNameError(complaint("data set", expected, repr(str(name)), did_you_mean(str(name), names)))
 
 
 def _call(loader: Callable[..., DataSet], name: str, options: Mapping[str, Any], network: Mapping[str, Any]) -> DataSet:
