@@ -12,6 +12,7 @@ import pyro
 import pytest
 from PIL import Image
 
+import vae_flows as vf
 from tests.seeds import reseed
 from vae_flows.cli.main import main
 
@@ -70,9 +71,12 @@ def commands_shown() -> list[list[str]]:
 def test_flags_that_are_shown_are_taken(words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pictures").mkdir()
-    (tmp_path / "grey.npz").touch()
+    for name in ("grey.npz", "wine.csv", "counts.npy"):
+        (tmp_path / name).touch()
     assert main(["train", "--print-settings"]) == 0
     (tmp_path / "mine.json").write_text(capsys.readouterr().out)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "settings.json").write_bytes((tmp_path / "mine.json").read_bytes())
     assert main([*words, "--print-settings"]) == 0
 
 
@@ -88,15 +92,19 @@ def test_data_of_ones_own_are_compared_as_it_is_shown(tmp_path, monkeypatch):
             tmp_path / f"pictures/{number}.png"
         )
     np.savez(tmp_path / "grey.npz", images=generator.randint(0, 256, (60, 9, 11)).astype(np.uint8))
+    rows = "".join(f"{a},{b},{n % 3}\n" for n, (a, b) in enumerate(generator.randn(60, 2)))
+    (tmp_path / "wine.csv").write_text(f"alcohol,ash,cultivar\n{rows}")
+    np.save(tmp_path / "counts.npy", generator.poisson(5.0, (60, 4)))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     quick = "--accelerator cpu --training.max-epochs 1 --network.hidden-dims 16 --evaluation.importance-samples 0"
     for line in shell.strip().splitlines():
         words = shlex.split(line, comments=True)
         assert words[0] == "vae-flows"
-        extra = quick.split() if words[1] == "benchmark" else []
+        extra = quick.split() if words[1] in ("train", "benchmark") else []
         subprocess.run([sys.executable, "-m", "vae_flows", *words[1:], *extra], check=True)
     names: dict[str, Any] = {}
     exec(compile(python, "README", "exec"), names)
     assert names["samples"].shape == (16, 3, 10, 14)
-    assert len(names["run"].history) == 1
+    assert len(vf.Run("again").history) == 1
+    assert names["files"].encode.exists()
