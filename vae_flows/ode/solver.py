@@ -21,7 +21,7 @@ from vae_flows.ode.tableaus import TABLEAUS
 from vae_flows.ode.tapes import derivative, taped
 from vae_flows.ode.torchdiffeq_engine import solve_adjoint_by_torchdiffeq, solve_by_torchdiffeq
 from vae_flows.persistence.configuration import register_class
-from vae_flows.tensors.tracing import functorch_is_active, known
+from vae_flows.tensors.tracing import functorch_is_active
 
 __all__ = ["Gradient", "IntegrationWarning", "ODESolver", "solver_or_default"]
 
@@ -162,7 +162,7 @@ class ODESolver:
             end = self._step(field, state, z.shape[-1], interval, progress)
         else:
             end = self._delegate(field, (z, state[..., z.shape[-1] :]), interval, progress)
-        if known(torch.isfinite(end.detach())) is False:
+        if not torch.compiler.is_compiling() and not bool(torch.isfinite(end.detach()).all()):
             raise progress.error("the state at the end is not finite")
         progress.start_backward()
         return end
