@@ -97,7 +97,7 @@ def test_data_of_ones_own_are_compared_as_it_is_shown(tmp_path, monkeypatch):
     np.save(tmp_path / "counts.npy", generator.poisson(5.0, (60, 4)))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    quick = "--accelerator cpu --training.max-epochs 1 --network.hidden-dims 16 --evaluation.importance-samples 0"
+    quick = "--accelerator cpu --training.max-epochs 2 --network.hidden-dims 16 --evaluation.importance-samples 0"
     for line in shell.strip().splitlines():
         words = shlex.split(line, comments=True)
         assert words[0] == "vae-flows"
@@ -106,5 +106,5 @@ def test_data_of_ones_own_are_compared_as_it_is_shown(tmp_path, monkeypatch):
     names: dict[str, Any] = {}
     exec(compile(python, "README", "exec"), names)
     assert names["samples"].shape == (16, 3, 10, 14)
-    assert len(vf.Run("again").history) == 1
+    assert len(vf.Run("again").history) == 2
     assert names["files"].encode.exists()
