@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 
 import tyro
 
+from experiments.speed.measuring import peak_bytes
 from vae_flows.benchmark.engine import Engine
 from vae_flows.benchmark.grid import GridRun, RunOutcome, plan_grid, run_grid
 from vae_flows.benchmark.local import LocalEngine
@@ -33,6 +33,7 @@ NO_WORK = """
 import json, pathlib, sys
 folder = pathlib.Path(sys.argv[1])
 settings = json.loads((folder / "settings.json").read_text())
+settings = {name: value for name, value in settings.items() if name not in ("format", "version")}
 metrics = {
     "data": settings["data"], "posterior": settings["posterior"], "seed": settings["training"]["seed"], "unit": "nats",
     "nats_per_unit": 1.0, "parameters": 1, "settings": settings, "commit": None, "dirty": False, "has_images": False,
@@ -72,7 +73,7 @@ def measure(nodes: int = 8, runs: int = 1000, bring_back: bool = False) -> None:
         monitor, cpu = _Deaf(), time.process_time()
         outcomes, seconds = _timed(lambda: run_grid(cells, engine, monitor))
         figures["driver_cpu_ms_per_run"] = 1000 * (time.process_time() - cpu) / runs
-        figures["driver_mb_at_most"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        figures["driver_mb_at_most"] = peak_bytes() / 2**20
         figures["seconds"], figures["ms_per_run"] = seconds, 1000 * seconds / runs
         figures["finished"] = sum(outcome.status == "finished" for outcome in outcomes)
         figures["errors"] = sorted({outcome.error for outcome in outcomes if outcome.error})[:3]

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from tests.seeds import reseed
+from tests.training.small_settings import SETTINGS
 from vae_flows.data import DataSet, from_arrays
 from vae_flows.likelihoods import BernoulliLikelihood
 from vae_flows.networks import MLPDecoder, MLPEncoder
 from vae_flows.posterior import AmortizedPosterior
-from vae_flows.training import ComputeSettings, TrainingResult, TrainingSettings, train
+from vae_flows.training import ComputeSettings, TrainingResult, train
 from vae_flows.vae import ELBO, VAE
 
 SHAPE = (1, 4, 4)
-SETTINGS = TrainingSettings(max_epochs=5, batch_size=20, learning_rate=5e-3, warmup_epochs=3, evaluation_batch_size=8)
 
 
 @pytest.fixture

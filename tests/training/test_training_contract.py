@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim import lr_scheduler
 
-from tests.training.conftest import SETTINGS
+from tests.training.small_settings import SETTINGS
 from vae_flows.cli.flags import parse
 from vae_flows.cli.run_flags import NO_CHANGES, changes_flags
 from vae_flows.data import DataSet

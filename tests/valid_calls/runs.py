@@ -20,7 +20,7 @@ SMALL: dict[str, Any] = {
     "posterior": "planar",
     "latent_dim": 2,
     "network": runs.NetworkSettings("mlp", (4,), 4),
-    "training": training.TrainingSettings(max_epochs=1, batch_size=4),
+    "training": training.TrainingSettings(max_epochs=1, batch_size=4, warmup_epochs=1),
     "compute": training.ComputeSettings("cpu"),
     "max_images": 4,
 }

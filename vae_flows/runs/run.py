@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae_flows.checks import check_argument
-from vae_flows.errors import CheckpointError, DataError, FileError, complaint, unknown_name
+from vae_flows.errors import CheckpointError, DataError, FileError, InvalidInputError, complaint, unknown_name
 from vae_flows.evaluation import EvaluationResult
 from vae_flows.persistence.files import checked_path, read_file
 from vae_flows.persistence.json_files import read_json
@@ -201,6 +201,15 @@ class Run:
             DataError: The table of epochs or the metrics are damaged.
         """
         settings, metrics, history = self.settings, self.metrics, self.history
+        try:
+            return self._record(settings, metrics, history)
+        except (InvalidInputError, TypeError, ArithmeticError) as error:
+            expected, got = "the metrics of a finished run", f"others ({type(error).__name__}: {error})"
+            raise DataError(complaint(str(self.folder / METRICS), expected, got)) from None
+
+    def _record(
+        self, settings: RunSettings | TrainingDescription, metrics: RunMetrics | None, history: RunHistory
+    ) -> RunResult:
         scale = metrics.nats_per_unit if metrics else 1.0
         test = metrics.test if metrics else None
         likelihood = test.negative_log_likelihood if test else None

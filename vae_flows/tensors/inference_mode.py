@@ -17,7 +17,18 @@ from torch.overrides import TorchFunctionMode
 
 from vae_flows.tensors.tracing import functorch_is_active
 
-__all__ = ["differentiating", "outside_inference_mode", "recordable"]
+__all__ = ["differentiating", "in_inference_mode", "outside_inference_mode", "recordable"]
+
+
+def in_inference_mode() -> bool:
+    """Return whether inference mode is on, in which no code is compiled.
+
+    Example:
+        >>> with torch.inference_mode():
+        ...     in_inference_mode()
+        True
+    """
+    return not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
 
 
 def outside_inference_mode(*tensors: Tensor) -> AbstractContextManager[object]:

@@ -13,6 +13,7 @@ from torch.distributions.transforms import Transform
 from vae_flows.checks import described
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.tensors.graphs import BackwardMark
+from vae_flows.tensors.inference_mode import in_inference_mode
 from vae_flows.tensors.precision import full_precision
 from vae_flows.transforms.records import Evaluation
 
@@ -32,12 +33,12 @@ class Memory(NamedTuple):
     def of(cls, evaluation: Evaluation, sources: Callable[[], Sequence[Tensor]]) -> Memory:
         """Remember an evaluation that was made from these tensors, beside x and y."""
         tensors = _involved(evaluation, sources)
-        inferred = torch.is_inference_mode_enabled()
+        inferred = in_inference_mode()
         return cls(evaluation, torch.is_grad_enabled(), inferred, _versions(tensors), _origins(tensors))
 
     def holds(self, sources: Callable[[], Sequence[Tensor]]) -> bool:
         """Return whether an evaluation made now would give the remembered values, and the gradients wanted now."""
-        if self.inferred and not torch.is_inference_mode_enabled():
+        if self.inferred and not in_inference_mode():
             return False  # its results may not be used where gradients are recorded, now or later
         tensors = _involved(self.evaluation, sources)
         if self.versions != _versions(tensors):
