@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmark.attempts import processes_of_events
 from vae_flows.benchmark.presets import PRESETS
 from vae_flows.persistence.files import exclusive
 from vae_flows.runs.folder import prepare
@@ -109,6 +110,40 @@ def test_a_benchmark_ends_its_runs_at_once_and_marks_none_as_failed(tmp_path, nu
     _, said = parent.communicate()
     assert b"Traceback" not in said
     assert not (run / "failure.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [False, True], ids=["both end", "one is killed"])
+def test_two_benchmarks_on_one_grid_finish_every_run_once(tmp_path, killed):
+    names = ["none", "planar"]
+    sizes = ["--max-images", "60", "--training.batch-size", "30", "--evaluation.importance-samples", "0"]
+    epochs = ["--training.max-epochs", "200", "--training.patience", "1000"]
+    command = [sys.executable, "-m", "vae_flows", "benchmark", "--preset", "smoke", "--posteriors", *names]
+    command += ["--folder", str(tmp_path), "--workers", "1", "--accelerator", "cpu", *sizes, *epochs]
+    runs = [tmp_path / "caltech101-silhouettes" / name / "seed-0" for name in names]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + SECONDS
+    while not (runs[0] / "last.ckpt").exists():
+        assert time.monotonic() < deadline
+        assert first.poll() is None
+        time.sleep(0.05)
+    second = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert second.stdout is not None
+    said = ""
+    while "at work elsewhere" not in said:
+        line = second.stdout.readline()
+        assert line, said
+        said += line
+    if killed:
+        first.kill()
+    told, _ = first.communicate(timeout=4 * SECONDS)
+    rest, _ = second.communicate(timeout=4 * SECONDS)
+    assert second.returncode == 0, said + rest
+    assert first.returncode == (-signal.SIGKILL if killed else 0), told
+    assert all((run / "metrics.json").exists() and not (run / "failure.json").exists() for run in runs)
+    # A run that was taken over has a second process, which went on with it; no other was trained twice.
+    attempts = [len(processes_of_events(run)) for run in runs]
+    assert attempts == ([2, 1] if killed else [1, 1])
 
 
 def test_a_worker_started_by_hand_has_no_parent_to_watch(monkeypatch):

@@ -1,5 +1,6 @@
 """The grid runs what is not finished, goes on after failures, and leaves nothing running."""
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,12 @@ from vae_flows.benchmark.engine import RunExit
 from vae_flows.benchmark.grid import GridRun, RunOutcome, plan_grid, run_grid
 from vae_flows.benchmark.presets import PRESETS
 from vae_flows.errors import FileError, InvalidInputError, UnknownNameError
+from vae_flows.persistence.files import exclusive
 from vae_flows.persistence.json_files import read_json, write_json
 from vae_flows.runs.folder import FAILURE, SETTINGS, load_settings
 
 SMOKE = PRESETS["smoke"]
+SECONDS = 60.0  # for a thread to come up or leave on a busy machine
 
 
 class StubHandle:
@@ -54,6 +57,7 @@ class RecordingMonitor:
     def __init__(self) -> None:
         self.outcomes: list[RunOutcome] = []
         self.begun: list[GridRun] = []
+        self.met: list[GridRun] = []
         self.most_at_once = 0
 
     def started(self, cell: GridRun) -> None:
@@ -62,6 +66,9 @@ class RecordingMonitor:
     def ended(self, outcome: RunOutcome) -> None:
         self.outcomes.append(outcome)
 
+    def elsewhere(self, cell: GridRun) -> None:
+        self.met.append(cell)
+
     def running(self, cells: Sequence[GridRun]) -> None:
         self.most_at_once = max(self.most_at_once, len(cells))
 
@@ -69,6 +76,7 @@ class RecordingMonitor:
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     monkeypatch.setattr(grid, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(grid, "LOOK_SECONDS", 0.0)
 
 
 def make_cells(root: Path, *posteriors: str) -> tuple[GridRun, ...]:
@@ -160,14 +168,74 @@ def test_a_run_that_waits_for_a_place_is_told_of_when_it_begins(tmp_path, finish
     outcomes = run_grid(cells, runner, monitor)
     assert monitor.most_at_once == 1
     assert monitor.begun == list(cells)  # the second ended without having been seen to run
-    assert all(outcome.seconds < 60 for outcome in outcomes)
+    assert all(outcome.seconds is not None and outcome.seconds < 60 for outcome in outcomes)
 
 
-def test_a_run_that_another_process_works_on_is_not_marked_as_failed(tmp_path):
-    cells = make_cells(tmp_path, "none", "planar")
-    outcomes = run_grid(cells, StubRunner(lambda _: RunExit(in_use=True)), RecordingMonitor())
-    assert {outcome.status for outcome in outcomes} == {"elsewhere"}
+class Other:
+    """Another process that works on a run: a thread that holds its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._held, self._leave = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._hold, args=(folder,), daemon=True)
+        self._thread.start()
+        assert self._held.wait(SECONDS)
+
+    def _hold(self, folder: Path) -> None:
+        with exclusive(folder):
+            self._held.set()
+            self._leave.wait(SECONDS)
+
+    def leave(self) -> None:
+        self._leave.set()
+        self._thread.join()
+
+
+@pytest.mark.parametrize("finishes", [True, False])
+def test_a_run_that_another_process_works_on_is_waited_for_while_others_run(tmp_path, finish, finishes):
+    cells = make_cells(tmp_path, "none", "planar", "iaf")
+    by_folder = {cell.folder: cell for cell in cells}
+    other = Other(cells[0].folder)
+    working = True
+
+    def end(folder: Path) -> RunExit:
+        if folder == cells[0].folder and working:
+            return RunExit(in_use=True)
+        finish(by_folder[folder])
+        return RunExit()
+
+    class Monitor(RecordingMonitor):
+        def running(self, cells: Sequence[GridRun]) -> None:
+            nonlocal working
+            if working and len(self.outcomes) == 2:  # its place was free for the others
+                if finishes:
+                    finish(by_folder[waited.folder])
+                other.leave()
+                working = False
+
+    waited = cells[0]
+    runner, monitor = StubRunner(end, workers=1), Monitor()
+    outcomes = run_grid(cells, runner, monitor)
+    assert monitor.met == [waited]
+    assert [outcome.cell for outcome in outcomes] == [*cells[1:], waited]
+    assert {outcome.status for outcome in outcomes} == {"finished"}
+    # It is not started while the other process works, and never where that one finished it.
+    assert runner.started == ["none", "planar", "iaf", *([] if finishes else ["none"])]
+    assert (outcomes[-1].seconds is None) == finishes
     assert not any((cell.folder / FAILURE).exists() for cell in cells)
+
+
+def test_an_interrupt_ends_the_waiting_for_another_process(tmp_path):
+    class Interrupting(RecordingMonitor):
+        def running(self, cells: Sequence[GridRun]) -> None:
+            if self.met:
+                raise KeyboardInterrupt
+
+    (cell,) = make_cells(tmp_path, "none")
+    other = Other(cell.folder)
+    with pytest.raises(KeyboardInterrupt):
+        run_grid([cell], StubRunner(lambda _: RunExit(in_use=True)), Interrupting())
+    other.leave()
+    assert not (cell.folder / FAILURE).exists()
 
 
 def test_a_run_that_another_process_finished_is_finished(tmp_path, finish):

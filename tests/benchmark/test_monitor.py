@@ -123,6 +123,22 @@ def test_lines_tell_starts_and_ends(cell):
     ]
 
 
+def test_a_run_that_waits_for_another_process_is_told_of_once_and_counted(cells):
+    output = io.StringIO()
+    forecast = GridForecast(cells[:2], 1)
+    monitor = LinesMonitor(Console(file=output, width=30), forecast)
+    monitor.elsewhere(cells[0])
+    assert describe_standing(forecast, []).startswith("0 done, 0 failed, 1 elsewhere, 0 running, 1 waiting of 2;")
+    assert describe_standing(forecast, [(cells[0], None)]).startswith("0 done, 0 failed, 1 running, 1 waiting of 2;")
+    monitor.ended(RunOutcome(cells[0], "finished"))
+    assert output.getvalue().splitlines() == [
+        "caltech101-silhouettes none seed 0: at work elsewhere, waiting for the process that works on it",
+        "caltech101-silhouettes none seed 0: finished by another process",
+    ]
+    assert forecast.seconds_left([]) is None  # what ran elsewhere says nothing of durations here
+    assert describe_standing(forecast, []).startswith("1 done, 0 failed, 0 running, 1 waiting of 2;")
+
+
 def test_now_and_then_a_line_tells_where_the_grid_stands(cells):
     output, now = io.StringIO(), [0.0]
     monitor = LinesMonitor(Console(file=output, width=30), GridForecast(cells, 1), clock=lambda: now[0])

@@ -48,6 +48,8 @@ class Silent:
     def ended(self, outcome: RunOutcome) -> None:
         pass
 
+    def elsewhere(self, cell: GridRun) -> None: ...
+
     def running(self, cells: Sequence[GridRun]) -> None:
         pass
 

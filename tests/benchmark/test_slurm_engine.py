@@ -53,6 +53,8 @@ class OnceUnderWay:
     def ended(self, outcome: RunOutcome) -> None:
         pass
 
+    def elsewhere(self, cell: GridRun) -> None: ...
+
     def running(self, cells: Sequence[GridRun]) -> None:
         for run in cells:
             if self.act is not None and epochs(run) > 1:

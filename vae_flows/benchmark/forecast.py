@@ -89,10 +89,15 @@ class GridForecast:
         self.cells = tuple(cells)
         self.workers = workers
         self.ended: dict[GridRun, RunOutcome] = {}
+        self.met_elsewhere: set[GridRun] = set()
 
     def end(self, outcome: RunOutcome) -> None:
         """Take note of a run that ended."""
         self.ended[outcome.cell] = outcome
+
+    def count_elsewhere(self, running: Sequence[GridRun]) -> int:
+        """Return how many runs other processes were met at that neither ended nor are under way here."""
+        return len(self.met_elsewhere - self.ended.keys() - set(running))
 
     def count(self, *statuses: str) -> int:
         """Return how many runs ended so."""
@@ -136,7 +141,11 @@ class GridForecast:
 
     def _typical(self, cell: GridRun, paces: dict[GridRun, float]) -> float | None:
         """Return the mean duration of the runs most like this one, of those that ended before those under way."""
-        ended = {other: outcome.seconds for other, outcome in self.ended.items() if outcome.status == "finished"}
+        ended = {
+            other: outcome.seconds
+            for other, outcome in self.ended.items()
+            if outcome.status == "finished" and outcome.seconds is not None
+        }
         for durations in (ended, paces):
             for same in (("data", "posterior"), ("data",), ()):
                 like = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from vae_flows.benchmark.engine import Engine, RunExit, RunHandle
 from vae_flows.benchmark.presets import Preset
 from vae_flows.checks import checked
 from vae_flows.data import available_data_sets
-from vae_flows.errors import FileError, InvalidInputError, UnknownNameError, complaint, did_you_mean
+from vae_flows.errors import FileError, FolderInUseError, InvalidInputError, UnknownNameError, complaint, did_you_mean
 from vae_flows.flows import find_flow
+from vae_flows.persistence.files import exclusive
 from vae_flows.persistence.json_files import write_json
 from vae_flows.runs.folder import FAILURE, METRICS, folder_of, prepare
 from vae_flows.runs.settings import RunSettings, with_changes
@@ -23,6 +25,8 @@ from vae_flows.runs.settings import RunSettings, with_changes
 __all__ = ["GridMonitor", "GridRun", "RunOutcome", "grid_settings", "plan_grid", "run_grid"]
 
 POLL_SECONDS = 0.2
+LOOK_SECONDS = 5.0
+"""Pause between two looks at a run that another process works on."""
 
 
 @checked
@@ -41,11 +45,18 @@ class GridRun:
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What became of a cell in this pass over the grid."""
+    """What became of a cell in this pass over the grid.
+
+    Arguments:
+        cell: The run.
+        status: Finished in this pass, by whichever process; skipped, as finished before; or failed.
+        seconds: How long it was under way here; `None` where it was not.
+        error: What went wrong.
+    """
 
     cell: GridRun
-    status: Literal["finished", "skipped", "failed", "elsewhere"]
-    seconds: float = 0.0
+    status: Literal["finished", "skipped", "failed"]
+    seconds: float | None = None
     error: str | None = None
 
 
@@ -65,7 +76,11 @@ class GridMonitor(Protocol):
         ...
 
     def ended(self, outcome: RunOutcome) -> None:
-        """A cell finished, failed, or was skipped because it is finished or another process works on it."""
+        """A cell finished, failed, or was skipped because it is finished."""
+        ...
+
+    def elsewhere(self, cell: GridRun) -> None:
+        """A cell waits, because another process works on it."""
         ...
 
     def running(self, cells: Sequence[GridRun]) -> None:
@@ -159,6 +174,9 @@ def _check_data(names: Sequence[str]) -> None:
 def run_grid(cells: Sequence[GridRun], runner: Engine, monitor: GridMonitor) -> tuple[RunOutcome, ...]:
     """Run the cells that are not finished, as many at once as the runner takes.
 
+    A cell that another process works on is waited for while others run: it counts as finished when that process
+    finishes it, and is taken over from its last checkpoint when that process ends without.
+
     Whatever ends this function, an interrupt too, ends the cells under way; a later call takes their checkpoints up.
 
     Raises:
@@ -168,17 +186,23 @@ def run_grid(cells: Sequence[GridRun], runner: Engine, monitor: GridMonitor) -> 
     for cell in cells:
         prepare(cell.folder, cell.settings)
     outcomes: list[RunOutcome] = []
-    waiting = list(reversed(cells))
+    waiting = deque(cells)
     under_way: dict[GridRun, _UnderWay] = {}
+    elsewhere: dict[GridRun, float] = {}  # and when to look at them again
 
     def end(outcome: RunOutcome) -> None:
         outcomes.append(outcome)
         monitor.ended(outcome)
 
     try:
-        while waiting or under_way:
+        while waiting or under_way or elsewhere:
+            for cell in _take_left(elsewhere):
+                if (cell.folder / METRICS).exists():
+                    end(RunOutcome(cell, "finished"))
+                else:
+                    waiting.append(cell)
             while waiting and len(under_way) < runner.workers:
-                cell = waiting.pop()
+                cell = waiting.popleft()
                 if (cell.folder / METRICS).exists():
                     end(RunOutcome(cell, "skipped"))
                     continue
@@ -195,9 +219,13 @@ def run_grid(cells: Sequence[GridRun], runner: Engine, monitor: GridMonitor) -> 
                     monitor.started(cell)
                 if exited is not None:
                     del under_way[cell]
+                    if exited.in_use and not (cell.folder / METRICS).exists():
+                        elsewhere[cell] = time.monotonic() + LOOK_SECONDS
+                        monitor.elsewhere(cell)
+                        continue
                     end(_conclude(cell, exited, time.monotonic() - (job.start or 0.0)))
             monitor.running([cell for cell, job in under_way.items() if job.start is not None])
-            if under_way:
+            if under_way or elsewhere:
                 time.sleep(POLL_SECONDS)
     finally:
         # All at once, and to the end even when the user grows impatient: threads outlive a second interrupt.
@@ -206,12 +234,33 @@ def run_grid(cells: Sequence[GridRun], runner: Engine, monitor: GridMonitor) -> 
     return tuple(outcomes)
 
 
+def _take_left(elsewhere: dict[GridRun, float]) -> list[GridRun]:
+    """Take out the cells that other processes have finished or left, of those that are to be looked at now."""
+    left = []
+    for cell in [cell for cell, due in elsewhere.items() if time.monotonic() >= due]:
+        if (cell.folder / METRICS).exists() or _is_free(cell.folder):
+            del elsewhere[cell]
+            left.append(cell)
+        else:
+            elsewhere[cell] = time.monotonic() + LOOK_SECONDS
+    return left
+
+
+def _is_free(folder: Path) -> bool:
+    """Tell whether no process works in a folder."""
+    try:
+        with exclusive(folder):
+            return True
+    except FolderInUseError:
+        return False
+    except FileError:  # of which its start will tell
+        return True
+
+
 def _conclude(cell: GridRun, exited: RunExit, seconds: float) -> RunOutcome:
     """Tell what became of a cell; a run that has its results is finished, whichever process made them."""
     if (cell.folder / METRICS).exists():
         return RunOutcome(cell, "finished", seconds)
-    if exited.in_use:
-        return RunOutcome(cell, "elsewhere")
     error = exited.error or f"ended well but left no {METRICS}"
     try:
         write_json(cell.folder / FAILURE, {"error": error})

@@ -22,7 +22,8 @@ __all__ = ["LinesMonitor", "LiveMonitor", "open_monitor"]
 REFRESH_SECONDS = 1.0
 LINE_SECONDS = 60.0
 """Between two lines that tell where a grid stands, where there is no terminal."""
-STYLES = {"finished": "", "skipped": "dim", "failed": "bold red", "elsewhere": "yellow"}
+STYLES = {"finished": "", "skipped": "dim", "failed": "bold red"}
+ELSEWHERE_STYLE = "yellow"
 
 Standing = tuple[GridRun, EpochGlance | None]
 
@@ -32,23 +33,23 @@ def describe_outcome(outcome: RunOutcome) -> str:
     label = outcome.cell.label
     if outcome.status == "skipped":
         return f"{label}: finished before"
-    if outcome.status == "elsewhere":
-        return f"{label}: in progress elsewhere, another process works on it"
     if outcome.status == "failed":
-        return f"{label}: failed after {outcome.seconds:.0f} s, {outcome.error}"
+        return f"{label}: failed after {outcome.seconds or 0.0:.0f} s, {outcome.error}"
     latest = glance(outcome.cell.folder)
     bound = f", validation −ELBO {latest.negative_elbo:.2f} after {latest.epochs} epochs" if latest else ""
-    return f"{label}: finished in {outcome.seconds:.0f} s{bound}"
+    how = "by another process" if outcome.seconds is None else f"in {outcome.seconds:.0f} s"
+    return f"{label}: finished {how}{bound}"
 
 
 def describe_standing(forecast: GridForecast, running: Sequence[Standing]) -> str:
     """Word how many runs are done, failed, under way and waiting, and the time left."""
+    elsewhere = forecast.count_elsewhere([cell for cell, _ in running])
     counts = {
         "done": forecast.count("finished", "skipped"),
         "failed": forecast.count("failed"),
-        "elsewhere": forecast.count("elsewhere"),
+        "elsewhere": elsewhere,
         "running": len(running),
-        "waiting": len(forecast.cells) - len(forecast.ended) - len(running),
+        "waiting": len(forecast.cells) - len(forecast.ended) - len(running) - elsewhere,
     }
     told = [f"{count} {name}" for name, count in counts.items() if count or name in ("done", "failed", "running")]
     return f"{', '.join(told)} of {len(forecast.cells)}; time left {word_duration(forecast.seconds_left(running))}"
@@ -75,6 +76,10 @@ class LinesMonitor:
     def ended(self, outcome: RunOutcome) -> None:
         self._forecast.end(outcome)
         self._print(describe_outcome(outcome), STYLES[outcome.status])
+
+    def elsewhere(self, cell: GridRun) -> None:
+        self._forecast.met_elsewhere.add(cell)
+        self._print(f"{cell.label}: at work elsewhere, waiting for the process that works on it", ELSEWHERE_STYLE)
 
     def running(self, cells: Sequence[GridRun]) -> None:
         if self._clock() - self._told < LINE_SECONDS:
