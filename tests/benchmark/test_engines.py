@@ -199,7 +199,9 @@ def without_times(test: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in test.items() if name != "seconds"}
 
 
-@pytest.mark.parametrize("name", [pytest.param("local", marks=pytest.mark.slow), *NAMES[1:]], indirect=True)
+@pytest.mark.parametrize(
+    "name", [name if name == "ray" else pytest.param(name, marks=pytest.mark.slow) for name in NAMES], indirect=True
+)
 def test_exit_statuses_reports_and_results_are_the_same(options, by_hand, no_colour, capsys):
     command = ["benchmark", "--preset", "smoke", "--folder", "grid", *options]
     command += [word for name, value in CHANGES.items() for word in (f"--{name}", str(value))]

@@ -122,7 +122,9 @@ def without_times(value: Any) -> Any:
     return [without_times(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-@pytest.mark.parametrize("shared", [True, False], ids=["storage shared", "folders of their own"])
+@pytest.mark.parametrize(
+    "shared", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["storage shared", "folders of their own"]
+)
 def test_a_run_goes_on_when_its_node_or_its_worker_dies(cluster, uninterrupted, tmp_path, shared):
     from vae_flows.benchmark.ray_engine import RayEngine
 
@@ -154,9 +156,8 @@ def test_a_run_goes_on_when_its_node_or_its_worker_dies(cluster, uninterrupted, 
     assert_same(runs, uninterrupted)
 
 
-@pytest.mark.parametrize(
-    "options", [pytest.param([], marks=pytest.mark.slow), ["--bring-back"]], ids=["storage shared", "brought back"]
-)
+@pytest.mark.slow  # as the fast tests have a node and a worker that die
+@pytest.mark.parametrize("options", [[], ["--bring-back"]], ids=["storage shared", "brought back"])
 def test_the_same_command_goes_on_when_the_driver_dies(cluster, uninterrupted, tmp_path, options):
     cluster.grow(2)
     command = [sys.executable, "-m", "vae_flows", "benchmark", "--preset", "smoke", "--folder", str(tmp_path)]

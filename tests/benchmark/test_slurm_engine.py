@@ -135,6 +135,7 @@ def test_a_run_whose_jobs_die_too_often_has_failed(tmp_path):
     assert "its job " in outcome.error
 
 
+@pytest.mark.slow
 def test_the_next_driver_goes_on_with_the_jobs_of_one_that_was_killed(fake_slurm, tmp_path, uninterrupted):
     (run,) = plan(tmp_path / "grid")
     command = [sys.executable, "-m", "vae_flows", "benchmark", "--preset", "smoke", "--folder", str(tmp_path / "grid")]
