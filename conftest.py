@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.optional_modules import lacks_its_package
 from tests.seeds import VARIABLE, reseed, shift
 
 ROOT = Path(__file__).parent
@@ -25,6 +26,11 @@ def pytest_configure(config: pytest.Config) -> None:
     seed = config.getoption("--seed")
     if seed is not None:
         os.environ[VARIABLE] = str(seed)
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out examples of modules whose package is not installed."""
+    return True if lacks_its_package(collection_path) else None
 
 
 def pytest_collect_file(file_path: Path) -> None:

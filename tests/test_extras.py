@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,7 @@ def run(code):
 
 GUIDE = """
 import tempfile, warnings
+from importlib.util import find_spec
 from pathlib import Path
 import pyro, torch
 from pyro.distributions import Normal
@@ -142,6 +144,9 @@ def told():
 
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_what_lacks_is_told_with_the_line_to_type(told, extra):
+    absent = [name for name in packages(extra) if find_spec(name) is None]
+    if absent:  # then the first lacks for good, and hides those after it
+        pytest.skip(f"needs {', '.join(absent)}")
     pattern = rf"package (\w+): expected one that is installed, got none\. Try: pip install 'vae-flows\[{extra}\]'"
     named = {re.fullmatch(pattern, line).group(1) for line in told[extra]}
     within = packages("train") if extra == "cli" else set()  # which it brings

@@ -21,6 +21,8 @@ from torch.export import Dim, ExportedProgram
 from vae_flows.checks import checked, described
 from vae_flows.cnf.density import ContinuousNormalizingFlow
 from vae_flows.distributions.diagonal_normal import DiagonalNormal
+from vae_flows.distributions.evaluation import carried, of_larger_events
+from vae_flows.distributions.records import Draw
 from vae_flows.distributions.structure import is_transformed
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.extras import needing
@@ -29,7 +31,6 @@ from vae_flows.ode.solver import ODESolver
 from vae_flows.persistence.files import checked_path
 from vae_flows.persistence.json_files import check_destination, write_files
 from vae_flows.protocols import condition_posterior
-from vae_flows.transforms.base import FusedTransform
 from vae_flows.vae import VAE
 
 __all__ = ["ExportedVAE", "OnnxFiles", "to_onnx", "to_programs"]
@@ -75,7 +76,8 @@ class OnnxFiles:
 def to_programs(vae: VAE, examples: Tensor, *, solver: ODESolver | None = None) -> ExportedVAE:
     """Export a VAE by `torch.export`: encoder and posterior in one program, decoder and likelihood in another.
 
-    The density is exact, as in evaluation mode. A continuous flow takes fixed steps, for steps chosen by the data
+    Works with recent releases of PyTorch; 2.6 records posteriors `none` and `planar` alone. The density is exact, as in
+    evaluation mode. A continuous flow takes fixed steps, for steps chosen by the data
     cannot be recorded.
 
     Arguments:
@@ -105,8 +107,8 @@ def to_programs(vae: VAE, examples: Tensor, *, solver: ODESolver | None = None) 
         count = Dim("examples")
         with _recording():
             return ExportedVAE(
-                torch.export.export(encode, (examples, noise), dynamic_shapes=({0: count}, {0: count})),
-                torch.export.export(decode, (z,), dynamic_shapes=({0: count},)),
+                torch.export.export(encode, (examples, noise), dynamic_shapes=({0: count}, {0: count}), strict=False),
+                torch.export.export(decode, (z,), dynamic_shapes=({0: count},), strict=False),
             )
 
 
@@ -164,20 +166,8 @@ class _Encode(nn.Module):
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         seen = x if self.vae.standardization is None else self.vae.standardization(x)
         q = condition_posterior(self.vae.posterior, self.vae.encoder(seen), noise.shape[-1])
-        transforms = []
-        while is_transformed(q):
-            transforms, q = [*q.transforms, *transforms], q.base_dist
-        loc, scale = _moments(q.base_dist if isinstance(q, Independent) else q)
-        z = loc + scale * noise
-        log_q = Normal(loc, scale, validate_args=False).log_prob(z).sum(-1)
-        for transform in transforms:
-            if isinstance(transform, FusedTransform):
-                _, z, log_det, *_ = transform.evaluate(z)
-            else:
-                before, z = z, cast(Tensor, transform(z))
-                log_det = transform.log_abs_det_jacobian(before, z)
-            log_q = log_q - log_det
-        return z, log_q
+        drawn = _drawn(q, noise)
+        return drawn.z, drawn.log_q
 
 
 class _Decode(nn.Module):
@@ -189,11 +179,17 @@ class _Decode(nn.Module):
         return self.vae.decode(z).mean, self.vae.decoder(z)
 
 
-def _moments(base: object) -> tuple[Tensor, Tensor]:
-    if not isinstance(base, Normal | DiagonalNormal):
+def _drawn(q: Distribution, noise: Tensor) -> Draw:
+    """Return the draw of q that comes of this noise."""
+    if is_transformed(q):
+        return carried(q, _drawn(q.base_dist, noise))
+    if isinstance(q, Independent):
+        return of_larger_events(_drawn(q.base_dist, noise), q)
+    if not isinstance(q, Normal | DiagonalNormal):
         expected = "a diagonal Gaussian, carried by transforms or not"
-        raise InvalidInputError(complaint("posterior of an exported VAE", expected, described(base)))
-    return base.loc, base.scale
+        raise InvalidInputError(complaint("posterior of an exported VAE", expected, described(q)))
+    z = q.loc + q.scale * noise
+    return Draw(z, q.log_prob(z))
 
 
 @contextmanager

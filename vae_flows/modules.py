@@ -35,4 +35,5 @@ def placement(module: nn.Module) -> tuple[torch.device, torch.dtype]:
     for tensor in (*module.parameters(), *module.buffers()):
         if tensor.is_floating_point():
             return tensor.device, tensor.dtype
-    return torch.get_default_device(), torch.get_default_dtype()
+    made = torch.empty(0)  # torch.get_default_device of older releases passes over `with torch.device(…)`
+    return made.device, made.dtype

@@ -23,7 +23,7 @@ from vae_flows.transforms.records import Evaluation
 from vae_flows.transforms.scored import evaluate_with_score
 from vae_flows.transforms.scores import gradient_at
 
-__all__ = ["draw_from", "evaluate", "require_reparameterized", "rsample_with_score"]
+__all__ = ["carried", "draw_from", "evaluate", "of_larger_events", "require_reparameterized", "rsample_with_score"]
 
 
 def rsample_with_score(q: Distribution, sample_shape: Sequence[int] = ()) -> ScoredSample:
@@ -77,14 +77,9 @@ def draw_from(q: Distribution, sample_shape: Sequence[int] = (), *, with_score: 
 def _draw(q: Distribution, sample_shape: Sequence[int], *, with_score: bool) -> Draw:
     require_reparameterized(q)
     if is_transformed(q):
-        base = _draw(q.base_dist, sample_shape, with_score=with_score)
-        evaluations, z, score = [], base.z, base.score
-        for transform in q.transforms:
-            evaluations.append(_forward(transform, z, score))
-            z, score = evaluations[-1].y, evaluations[-1].score
-        return _joined(q, z, score, base, evaluations)
+        return carried(q, _draw(q.base_dist, sample_shape, with_score=with_score))
     if isinstance(q, Independent):
-        return _of_larger_events(_draw(q.base_dist, sample_shape, with_score=with_score), q)
+        return of_larger_events(_draw(q.base_dist, sample_shape, with_score=with_score), q)
     z = q.rsample(Size(sample_shape))
     score = None
     if with_score:
@@ -92,6 +87,15 @@ def _draw(q: Distribution, sample_shape: Sequence[int], *, with_score: bool) -> 
             point = z.detach().requires_grad_()
             score = gradient_at(point, q.log_prob(point))
     return Draw(z, q.log_prob(z), score)
+
+
+def carried(q: TorchTransformedDistribution, base: Draw) -> Draw:
+    """Carry a draw of the base of q through its transforms, and return what became of it as a draw of q."""
+    evaluations, z, score = [], base.z, base.score
+    for transform in q.transforms:
+        evaluations.append(_forward(transform, z, score))
+        z, score = evaluations[-1].y, evaluations[-1].score
+    return _joined(q, z, score, base, evaluations)
 
 
 def evaluate(q: Distribution, value: Tensor) -> Draw:
@@ -128,7 +132,7 @@ def _evaluated(q: Distribution, value: Tensor) -> Draw:
             point = evaluations[0].x
         return _joined(q, value, None, _evaluated(q.base_dist, point), evaluations)
     if isinstance(q, Independent):
-        return _of_larger_events(_evaluated(q.base_dist, value), q)
+        return of_larger_events(_evaluated(q.base_dist, value), q)
     return Draw(value, q.log_prob(value))
 
 
@@ -186,7 +190,8 @@ def _joined(
     return Draw(z, log_q, score, regularization, meters)
 
 
-def _of_larger_events(draw: Draw, q: Independent) -> Draw:
+def of_larger_events(draw: Draw, q: Independent) -> Draw:
+    """Return a draw of the base of q as one of q, whose events have dimensions that are of the base's batch."""
     dims = q.reinterpreted_batch_ndims
     regularization = None if draw.regularization is None else sum_rightmost(draw.regularization, dims)
     return draw._replace(log_q=sum_rightmost(draw.log_q, dims), regularization=regularization)

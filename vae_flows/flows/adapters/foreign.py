@@ -188,7 +188,7 @@ class AdaptedFlow(AmortizedFlow):
         except VAEFlowsError:
             raise
         except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            if torch.get_default_device().type == "meta":
+            if torch.empty(0).is_meta:
                 expected = "a device with numbers, as the other library computes while it builds"
                 remedy = "Build it on the CPU, and move it by .to('meta')."
                 raise InvalidInputError(

@@ -1,0 +1,16 @@
+"""Modules that import a package of an extra, which the oldest releases do not have."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+__all__ = ["lacks_its_package"]
+
+PACKAGES = {"ray_engine": "ray", "ray_tasks": "ray", "slurm_engine": "submitit", "slurm_jobs": "submitit"}
+
+
+def lacks_its_package(path: Path) -> bool:
+    """Return whether a module of `vae_flows/benchmark` cannot be imported here."""
+    package = PACKAGES.get(path.stem) if path.parent.parts[-2:] == ("vae_flows", "benchmark") else None
+    return package is not None and find_spec(package) is None
