@@ -1,10 +1,25 @@
-"""How many processes have worked on a run."""
+"""What tests of engines share: a monitor that wants to know nothing, and how many processes have worked on a run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["processes_of_events"]
+from vae_flows.benchmark.grid import GridRun, RunOutcome
+
+__all__ = ["Silent", "processes_of_events"]
+
+
+class Silent:
+    """Wants to know nothing."""
+
+    def started(self, cell: GridRun) -> None: ...
+
+    def ended(self, outcome: RunOutcome) -> None: ...
+
+    def elsewhere(self, cell: GridRun) -> None: ...
+
+    def running(self, cells: Sequence[GridRun]) -> None: ...
 
 
 def processes_of_events(folder: Path) -> set[str]:

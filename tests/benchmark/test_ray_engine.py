@@ -8,14 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.benchmark.attempts import processes_of_events
+from tests.benchmark.attempts import Silent, processes_of_events
 from tests.benchmark.ray_clusters import ancestors, open_cluster, processes_with
 from vae_flows.benchmark.grid import GridRun, RunOutcome, plan_grid, run_grid
 from vae_flows.benchmark.presets import PRESETS
@@ -37,21 +37,6 @@ CHANGES = {
 }
 POSTERIORS = ("none", "planar")
 TIMES = ("seconds", "examples_per_second")
-
-
-class Silent:
-    """Wants to know nothing."""
-
-    def started(self, cell: GridRun) -> None:
-        pass
-
-    def ended(self, outcome: RunOutcome) -> None:
-        pass
-
-    def elsewhere(self, cell: GridRun) -> None: ...
-
-    def running(self, cells: Sequence[GridRun]) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 
-from tests.benchmark.attempts import processes_of_events
+from tests.benchmark.attempts import Silent, processes_of_events
 from tests.benchmark.ray_clusters import ancestors, processes_with
 from tests.benchmark.slurm_commands import end_all, sessions, write_commands
-from vae_flows.benchmark.grid import GridRun, RunOutcome, plan_grid, run_grid
+from vae_flows.benchmark.grid import GridRun, plan_grid, run_grid
 from vae_flows.benchmark.presets import PRESETS
 from vae_flows.errors import InvalidInputError
 from vae_flows.persistence.json_files import read_json
@@ -41,19 +41,11 @@ CHANGES = {
 }
 
 
-class OnceUnderWay:
+class OnceUnderWay(Silent):
     """Calls a function once, when the run has done two epochs."""
 
     def __init__(self, act: Callable[[GridRun], Any]) -> None:
         self.act: Callable[[GridRun], Any] | None = act
-
-    def started(self, cell: GridRun) -> None:
-        pass
-
-    def ended(self, outcome: RunOutcome) -> None:
-        pass
-
-    def elsewhere(self, cell: GridRun) -> None: ...
 
     def running(self, cells: Sequence[GridRun]) -> None:
         for run in cells:

@@ -6,6 +6,7 @@ import io
 import pytest
 
 import vae_flows as vf
+from tests.runs.recorded import TEST
 from vae_flows.benchmark.grid import GridRun
 from vae_flows.benchmark.presets import PRESETS
 from vae_flows.errors import DataError, InvalidInputError
@@ -14,18 +15,6 @@ from vae_flows.runs.settings import with_changes
 
 SMOKE = PRESETS["smoke"]
 HISTORY = {"best_epoch": 2, "stopped_early": False, "training_seconds": 4.0, "posterior_parameters": 10}
-TEST = {
-    "negative_elbo_standard_error": 1.0,
-    "negative_log_likelihood_term": 90.0,
-    "kl": 10.0,
-    "negative_log_likelihood": 95.0,
-    "negative_log_likelihood_standard_error": 1.0,
-    "importance_samples": 4,
-    "num_images": 60,
-    "num_pixels": 784,
-    "evaluations_per_solve": None,
-    "seconds": 1.0,
-}
 
 
 @pytest.fixture

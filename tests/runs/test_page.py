@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tests.runs.recorded import TEST
 from vae_flows.benchmark.grid import GridRun
 from vae_flows.benchmark.presets import PRESETS
 from vae_flows.errors import DataError, InvalidInputError
@@ -11,18 +12,6 @@ from vae_flows.persistence.json_files import write_json
 from vae_flows.runs.folder import FAILURE, METRICS, SETTINGS, prepare
 from vae_flows.runs.page import write_page
 
-TEST = {
-    "negative_elbo_standard_error": 1.0,
-    "negative_log_likelihood_term": 90.0,
-    "kl": 10.0,
-    "negative_log_likelihood": 95.0,
-    "negative_log_likelihood_standard_error": 1.0,
-    "importance_samples": 4,
-    "num_images": 60,
-    "num_pixels": 784,
-    "evaluations_per_solve": None,
-    "seconds": 1.0,
-}
 HOSTILE = "</td><script>alert(1)</script><svg onload=alert(2)>\"'"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.runs.recorded import TEST
 from vae_flows.benchmark.grid import GridRun
 from vae_flows.benchmark.presets import PRESETS
 from vae_flows.persistence.json_files import write_json
@@ -17,18 +18,6 @@ axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright", re
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this system")
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
-TEST = {
-    "negative_elbo_standard_error": 1.0,
-    "negative_log_likelihood_term": 90.0,
-    "kl": 10.0,
-    "negative_log_likelihood": 95.0,
-    "negative_log_likelihood_standard_error": 1.0,
-    "importance_samples": 4,
-    "num_images": 60,
-    "num_pixels": 784,
-    "evaluations_per_solve": None,
-    "seconds": 1.0,
-}
 
 
 @pytest.fixture
