@@ -47,13 +47,13 @@ metrics = {
 class _Deaf:
     """Wants to know nothing."""
 
-    def started(self, cell: GridRun) -> None: ...
+    def started(self, run: GridRun) -> None: ...
 
     def ended(self, outcome: RunOutcome) -> None: ...
 
-    def elsewhere(self, cell: GridRun) -> None: ...
+    def elsewhere(self, run: GridRun) -> None: ...
 
-    def running(self, cells: Sequence[GridRun]) -> None: ...
+    def running(self, runs: Sequence[GridRun]) -> None: ...
 
 
 def measure(nodes: int = 8, runs: int = 1000, bring_back: bool = False) -> None:
@@ -69,17 +69,17 @@ def measure(nodes: int = 8, runs: int = 1000, bring_back: bool = False) -> None:
     with tempfile.TemporaryDirectory(prefix="scaling-") as folder, contextlib.ExitStack() as stack:
         preset, root = PRESETS["smoke"], Path(folder)
         seeds = range(-(-runs // len(preset.posteriors)))
-        cells, figures["seconds_to_plan"] = _timed(lambda: plan_grid(preset, root, seeds=tuple(seeds))[:runs])
+        planned, figures["seconds_to_plan"] = _timed(lambda: plan_grid(preset, root, seeds=tuple(seeds))[:runs])
         engine = stack.enter_context(_opened(nodes, bring_back, figures))
         figures["driver_mb_before"] = _own_mb()
         monitor, cpu = _Deaf(), time.process_time()
-        outcomes, seconds = _timed(lambda: run_grid(cells, engine, monitor))
+        outcomes, seconds = _timed(lambda: run_grid(planned, engine, monitor))
         figures["driver_cpu_ms_per_run"] = 1000 * (time.process_time() - cpu) / runs
         figures["driver_mb_at_most"] = peak_bytes() / 2**20
         figures["seconds"], figures["ms_per_run"] = seconds, 1000 * seconds / runs
         figures["finished"] = sum(outcome.status == "finished" for outcome in outcomes)
         figures["errors"] = sorted({outcome.error for outcome in outcomes if outcome.error})[:3]
-        _, figures["seconds_to_resume"] = _timed(lambda: run_grid(cells, engine, monitor))
+        _, figures["seconds_to_resume"] = _timed(lambda: run_grid(planned, engine, monitor))
         _, figures["seconds_to_report"] = _timed(lambda: write_report(root))
     figures["load_after"] = os.getloadavg()[0]
     print(json.dumps(figures, indent=2))

@@ -56,10 +56,10 @@ def published() -> Iterator[None]:
 
 @pytest.fixture
 def finish() -> Callable[..., None]:
-    """Write into a cell's folder what a finished run leaves there."""
+    """Write into a run's folder what a finished run leaves there."""
 
-    def write(cell: GridRun, negative_elbo: float = 100.0, **changes: Any) -> None:
-        settings = cell.settings
+    def write(run: GridRun, negative_elbo: float = 100.0, **changes: Any) -> None:
+        settings = run.settings
         metrics = {
             "data": settings.data,
             "posterior": settings.posterior,
@@ -80,8 +80,8 @@ def finish() -> Callable[..., None]:
         stream = io.BytesIO()
         black = np.zeros((2, 1, 4, 4), np.uint8)
         np.savez_compressed(stream, originals=black, reconstructions=black, samples=black)
-        write_atomically(cell.folder / IMAGES, stream.getvalue())
-        write_json(cell.folder / METRICS, metrics | changes)
+        write_atomically(run.folder / IMAGES, stream.getvalue())
+        write_json(run.folder / METRICS, metrics | changes)
 
     return write
 

@@ -113,7 +113,7 @@ def test_the_templates_own_tests_pass(template: Path) -> None:
 @pytest.mark.slow
 def test_the_template_is_a_row_of_the_benchmark(template: Path) -> None:
     tiny = {"max_images": 40, "training.batch_size": 20, "training.max_epochs": 1, "compute.accelerator": "cpu"}
-    (cell,) = plan_grid(PRESETS["smoke"], template / "runs", posteriors=["triangular"], changes=tiny)
-    prepare(cell.folder, cell.settings)
-    execute(cell.folder)
-    assert (cell.folder / METRICS).exists()
+    (run,) = plan_grid(PRESETS["smoke"], template / "runs", posteriors=["triangular"], changes=tiny)
+    prepare(run.folder, run.settings)
+    execute(run.folder)
+    assert (run.folder / METRICS).exists()

@@ -65,17 +65,17 @@ class Recorder:
         self.met: list[GridRun] = []
         self.stop_when = stop_when
 
-    def started(self, cell: GridRun) -> None:
-        self.begun.append(cell)
+    def started(self, run: GridRun) -> None:
+        self.begun.append(run)
 
     def ended(self, outcome: RunOutcome) -> None:
         self.outcomes.append(outcome)
 
-    def elsewhere(self, cell: GridRun) -> None:
-        self.met.append(cell)
+    def elsewhere(self, run: GridRun) -> None:
+        self.met.append(run)
 
-    def running(self, cells: Sequence[GridRun]) -> None:
-        if self.stop_when(cells):
+    def running(self, runs: Sequence[GridRun]) -> None:
+        if self.stop_when(runs):
             raise KeyboardInterrupt
 
 
@@ -142,7 +142,7 @@ def test_outcomes_are_the_same(engine, tmp_path):
     runs = make_runs(tmp_path, *EXPECTED)
     recorder = Recorder()
     outcomes = run_grid(runs, engine, recorder)
-    assert {outcome.cell.settings.posterior: (outcome.status, outcome.error) for outcome in outcomes} == EXPECTED
+    assert {outcome.run.settings.posterior: (outcome.status, outcome.error) for outcome in outcomes} == EXPECTED
     # The one that another process was at work on was taken up again when that one had left it.
     met = [run for run in runs if run.settings.posterior == "sylvester-orthogonal"]
     assert recorder.met == met

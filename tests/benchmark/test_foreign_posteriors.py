@@ -21,24 +21,24 @@ ZUKO = pytest.param("zuko:NSF", marks=pytest.mark.skipif(find_spec("zuko") is No
 
 @pytest.mark.parametrize("posterior", ["pyro:spline_autoregressive", ZUKO])
 def test_a_run_goes_from_settings_to_report(posterior: str, tmp_path: Path) -> None:
-    (cell,) = plan_grid(SMOKE, tmp_path, posteriors=[posterior], changes={**TINY, "compute.accelerator": "cpu"})
-    assert cell.folder == tmp_path / "caltech101-silhouettes" / posterior.replace(":", "-") / "seed-0"
-    prepare(cell.folder, cell.settings)
-    assert load_settings(cell.folder).posterior == posterior
-    execute(cell.folder)
-    assert (cell.folder / METRICS).exists()
+    (run,) = plan_grid(SMOKE, tmp_path, posteriors=[posterior], changes={**TINY, "compute.accelerator": "cpu"})
+    assert run.folder == tmp_path / "caltech101-silhouettes" / posterior.replace(":", "-") / "seed-0"
+    prepare(run.folder, run.settings)
+    assert load_settings(run.folder).posterior == posterior
+    execute(run.folder)
+    assert (run.folder / METRICS).exists()
     results, files = write_report(tmp_path)
     assert all(file.exists() for file in files)
     (table,) = render_tables(results)
     assert table.rows[0][0].text == posterior
-    assert collect_results(tmp_path).cells[0]["status"] == "finished"
+    assert collect_results(tmp_path).records[0]["status"] == "finished"
 
 
 def test_options_reach_the_flow(tmp_path: Path) -> None:
-    (cell,) = plan_grid(
+    (run,) = plan_grid(
         SMOKE, tmp_path, posteriors=["pyro:planar"], changes={**TINY, "posterior_options.hidden_dims": (7,)}
     )
-    assert cell.settings.posterior_options == {"hidden_dims": (7,)}
+    assert run.settings.posterior_options == {"hidden_dims": (7,)}
 
 
 def test_names_that_cannot_be_had_are_told_before_anything_runs(

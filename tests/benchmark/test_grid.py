@@ -21,7 +21,7 @@ SECONDS = 60.0  # for a thread to come up or leave on a busy machine
 
 
 class StubHandle:
-    """A cell that ends at its second poll."""
+    """A run that ends at its second poll."""
 
     def __init__(self, folder: Path, end: Callable[[Path], RunExit]) -> None:
         self.folder, self.end, self.polls, self.stopped = folder, end, 0, False
@@ -36,7 +36,7 @@ class StubHandle:
 
 
 class StubRunner:
-    """Runs nothing; remembers what was started, and how many cells were under way at most."""
+    """Runs nothing; remembers what was started, and how many runs were under way at most."""
 
     def __init__(self, end: Callable[[Path], RunExit], workers: int = 2) -> None:
         self.end, self.workers = end, workers
@@ -60,17 +60,17 @@ class RecordingMonitor:
         self.met: list[GridRun] = []
         self.most_at_once = 0
 
-    def started(self, cell: GridRun) -> None:
-        self.begun.append(cell)
+    def started(self, run: GridRun) -> None:
+        self.begun.append(run)
 
     def ended(self, outcome: RunOutcome) -> None:
         self.outcomes.append(outcome)
 
-    def elsewhere(self, cell: GridRun) -> None:
-        self.met.append(cell)
+    def elsewhere(self, run: GridRun) -> None:
+        self.met.append(run)
 
-    def running(self, cells: Sequence[GridRun]) -> None:
-        self.most_at_once = max(self.most_at_once, len(cells))
+    def running(self, runs: Sequence[GridRun]) -> None:
+        self.most_at_once = max(self.most_at_once, len(runs))
 
 
 @pytest.fixture(autouse=True)
@@ -79,13 +79,13 @@ def no_waiting(monkeypatch):
     monkeypatch.setattr(grid, "LOOK_SECONDS", 0.0)
 
 
-def make_cells(root: Path, *posteriors: str) -> tuple[GridRun, ...]:
+def make_runs(root: Path, *posteriors: str) -> tuple[GridRun, ...]:
     return plan_grid(SMOKE, root, posteriors=posteriors)
 
 
 def test_a_plan_is_posteriors_by_data_by_seeds(tmp_path):
-    cells = plan_grid(SMOKE, tmp_path, posteriors=["none", "iaf"], data=["omniglot", "frey-faces"], seeds=[0, 3])
-    assert [str(cell.folder.relative_to(tmp_path)) for cell in cells] == [
+    runs = plan_grid(SMOKE, tmp_path, posteriors=["none", "iaf"], data=["omniglot", "frey-faces"], seeds=[0, 3])
+    assert [str(run.folder.relative_to(tmp_path)) for run in runs] == [
         "omniglot/none/seed-0",
         "omniglot/none/seed-3",
         "omniglot/iaf/seed-0",
@@ -95,13 +95,13 @@ def test_a_plan_is_posteriors_by_data_by_seeds(tmp_path):
         "frey-faces/iaf/seed-0",
         "frey-faces/iaf/seed-3",
     ]
-    assert cells[1].settings.training.seed == 3
-    assert cells[1].label == "omniglot none seed 3"
+    assert runs[1].settings.training.seed == 3
+    assert runs[1].label == "omniglot none seed 3"
 
 
 def test_a_plan_takes_overrides_and_drops_repeats(tmp_path):
-    (cell,) = plan_grid(SMOKE, tmp_path, posteriors=["none", "none"], changes={"training.max_epochs": 9})
-    assert cell.settings == replace(cell.settings, training=replace(SMOKE.training, max_epochs=9))
+    (run,) = plan_grid(SMOKE, tmp_path, posteriors=["none", "none"], changes={"training.max_epochs": 9})
+    assert run.settings == replace(run.settings, training=replace(SMOKE.training, max_epochs=9))
 
 
 @pytest.mark.parametrize(
@@ -117,18 +117,18 @@ def test_unknown_names_are_refused_before_anything_is_written(tmp_path, names, m
     assert list(tmp_path.iterdir()) == []
 
 
-def test_finished_cells_are_skipped_and_the_others_run(tmp_path, finish):
-    cells = make_cells(tmp_path, "none", "planar", "iaf")
-    finish(cells[1])
-    by_folder = {cell.folder: cell for cell in cells}
+def test_finished_runs_are_skipped_and_the_others_run(tmp_path, finish):
+    runs = make_runs(tmp_path, "none", "planar", "iaf")
+    finish(runs[1])
+    by_folder = {run.folder: run for run in runs}
 
     def end(folder: Path) -> RunExit:
         finish(by_folder[folder])
         return RunExit()
 
     runner, monitor = StubRunner(end), RecordingMonitor()
-    outcomes = run_grid(cells, runner, monitor)
-    assert {outcome.cell.settings.posterior: outcome.status for outcome in outcomes} == {
+    outcomes = run_grid(runs, runner, monitor)
+    assert {outcome.run.settings.posterior: outcome.status for outcome in outcomes} == {
         "none": "finished",
         "planar": "skipped",
         "iaf": "finished",
@@ -136,38 +136,38 @@ def test_finished_cells_are_skipped_and_the_others_run(tmp_path, finish):
     assert runner.started == ["none", "iaf"]
     assert tuple(monitor.outcomes) == outcomes
     again = StubRunner(end)
-    assert {outcome.status for outcome in run_grid(cells, again, RecordingMonitor())} == {"skipped"}
+    assert {outcome.status for outcome in run_grid(runs, again, RecordingMonitor())} == {"skipped"}
     assert again.handles == []
 
 
-def test_no_more_cells_are_under_way_than_the_runner_takes(tmp_path, finish):
-    cells = make_cells(tmp_path)
-    by_folder = {cell.folder: cell for cell in cells}
+def test_no_more_runs_are_under_way_than_the_runner_takes(tmp_path, finish):
+    runs = make_runs(tmp_path)
+    by_folder = {run.folder: run for run in runs}
 
     def end(folder: Path) -> RunExit:
         finish(by_folder[folder])
         return RunExit()
 
     monitor = RecordingMonitor()
-    assert len(run_grid(cells, StubRunner(end, workers=3), monitor)) == 7
+    assert len(run_grid(runs, StubRunner(end, workers=3), monitor)) == 7
     assert monitor.most_at_once == 3
 
 
 def test_a_run_that_waits_for_a_place_is_told_of_when_it_begins(tmp_path, finish):
     """An engine takes more than it has places for: those that wait are not shown as running."""
-    cells = make_cells(tmp_path, "none", "planar")
+    runs = make_runs(tmp_path, "none", "planar")
     runner, monitor = StubRunner(lambda _: RunExit("stopped")), RecordingMonitor()
     real = runner.start
 
     def start(folder: Path) -> StubHandle:
         handle = real(folder)
-        handle.begun = folder != cells[1].folder
+        handle.begun = folder != runs[1].folder
         return handle
 
     runner.start = start
-    outcomes = run_grid(cells, runner, monitor)
+    outcomes = run_grid(runs, runner, monitor)
     assert monitor.most_at_once == 1
-    assert monitor.begun == list(cells)  # the second ended without having been seen to run
+    assert monitor.begun == list(runs)  # the second ended without having been seen to run
     assert all(outcome.seconds is not None and outcome.seconds < 60 for outcome in outcomes)
 
 
@@ -192,19 +192,19 @@ class Other:
 
 @pytest.mark.parametrize("finishes", [True, False])
 def test_a_run_that_another_process_works_on_is_waited_for_while_others_run(tmp_path, finish, finishes):
-    cells = make_cells(tmp_path, "none", "planar", "iaf")
-    by_folder = {cell.folder: cell for cell in cells}
-    other = Other(cells[0].folder)
+    runs = make_runs(tmp_path, "none", "planar", "iaf")
+    by_folder = {run.folder: run for run in runs}
+    other = Other(runs[0].folder)
     working = True
 
     def end(folder: Path) -> RunExit:
-        if folder == cells[0].folder and working:
+        if folder == runs[0].folder and working:
             return RunExit(in_use=True)
         finish(by_folder[folder])
         return RunExit()
 
     class Monitor(RecordingMonitor):
-        def running(self, cells: Sequence[GridRun]) -> None:
+        def running(self, runs: Sequence[GridRun]) -> None:
             nonlocal working
             if working and len(self.outcomes) == 2:  # its place was free for the others
                 if finishes:
@@ -212,65 +212,65 @@ def test_a_run_that_another_process_works_on_is_waited_for_while_others_run(tmp_
                 other.leave()
                 working = False
 
-    waited = cells[0]
+    waited = runs[0]
     runner, monitor = StubRunner(end, workers=1), Monitor()
-    outcomes = run_grid(cells, runner, monitor)
+    outcomes = run_grid(runs, runner, monitor)
     assert monitor.met == [waited]
-    assert [outcome.cell for outcome in outcomes] == [*cells[1:], waited]
+    assert [outcome.run for outcome in outcomes] == [*runs[1:], waited]
     assert {outcome.status for outcome in outcomes} == {"finished"}
     # It is not started while the other process works, and never where that one finished it.
     assert runner.started == ["none", "planar", "iaf", *([] if finishes else ["none"])]
     assert (outcomes[-1].seconds is None) == finishes
-    assert not any((cell.folder / FAILURE).exists() for cell in cells)
+    assert not any((run.folder / FAILURE).exists() for run in runs)
 
 
 def test_an_interrupt_ends_the_waiting_for_another_process(tmp_path):
     class Interrupting(RecordingMonitor):
-        def running(self, cells: Sequence[GridRun]) -> None:
+        def running(self, runs: Sequence[GridRun]) -> None:
             if self.met:
                 raise KeyboardInterrupt
 
-    (cell,) = make_cells(tmp_path, "none")
-    other = Other(cell.folder)
+    (run,) = make_runs(tmp_path, "none")
+    other = Other(run.folder)
     with pytest.raises(KeyboardInterrupt):
-        run_grid([cell], StubRunner(lambda _: RunExit(in_use=True)), Interrupting())
+        run_grid([run], StubRunner(lambda _: RunExit(in_use=True)), Interrupting())
     other.leave()
-    assert not (cell.folder / FAILURE).exists()
+    assert not (run.folder / FAILURE).exists()
 
 
 def test_a_run_that_another_process_finished_is_finished(tmp_path, finish):
-    (cell,) = make_cells(tmp_path, "none")
+    (run,) = make_runs(tmp_path, "none")
 
     def end(_folder: Path) -> RunExit:
-        finish(cell)
+        finish(run)
         return RunExit("ended by signal SIGKILL")
 
-    (outcome,) = run_grid([cell], StubRunner(end), RecordingMonitor())
+    (outcome,) = run_grid([run], StubRunner(end), RecordingMonitor())
     assert outcome.status == "finished"
-    assert not (cell.folder / FAILURE).exists()
+    assert not (run.folder / FAILURE).exists()
 
 
 def test_a_run_that_cannot_be_started_does_not_stop_the_others(tmp_path, finish):
-    cells = make_cells(tmp_path, "none", "planar")
+    runs = make_runs(tmp_path, "none", "planar")
 
     def end(_folder: Path) -> RunExit:
-        finish(cells[1])
+        finish(runs[1])
         return RunExit()
 
     class Runner(StubRunner):
         def start(self, folder: Path) -> StubHandle:
-            if folder == cells[0].folder:
+            if folder == runs[0].folder:
                 raise FileError("log.txt: no room")
             return super().start(folder)
 
-    outcomes = run_grid(cells, Runner(end), RecordingMonitor())
+    outcomes = run_grid(runs, Runner(end), RecordingMonitor())
     assert [outcome.status for outcome in outcomes] == ["failed", "finished"]
     assert outcomes[0].error == "could not be started: log.txt: no room"
 
 
-def test_a_failed_cell_is_told_of_and_does_not_stop_the_others(tmp_path, finish):
-    cells = make_cells(tmp_path, "none", "planar")
-    by_folder = {cell.folder: cell for cell in cells}
+def test_a_failed_run_is_told_of_and_does_not_stop_the_others(tmp_path, finish):
+    runs = make_runs(tmp_path, "none", "planar")
+    by_folder = {run.folder: run for run in runs}
 
     def end(folder: Path) -> RunExit:
         if "none" in folder.parts:
@@ -278,45 +278,45 @@ def test_a_failed_cell_is_told_of_and_does_not_stop_the_others(tmp_path, finish)
         finish(by_folder[folder])
         return RunExit()
 
-    outcomes = run_grid(cells, StubRunner(end, workers=1), RecordingMonitor())
+    outcomes = run_grid(runs, StubRunner(end, workers=1), RecordingMonitor())
     assert [outcome.status for outcome in outcomes] == ["failed", "finished"]
     assert outcomes[0].error == "ended with status 1\nerror: no memory"
-    assert "no memory" in read_json(cells[0].folder / FAILURE)["error"]
+    assert "no memory" in read_json(runs[0].folder / FAILURE)["error"]
 
 
-def test_a_cell_that_leaves_no_metrics_has_failed(tmp_path):
-    (outcome,) = run_grid(make_cells(tmp_path, "none"), StubRunner(lambda _: RunExit()), RecordingMonitor())
+def test_a_run_that_leaves_no_metrics_has_failed(tmp_path):
+    (outcome,) = run_grid(make_runs(tmp_path, "none"), StubRunner(lambda _: RunExit()), RecordingMonitor())
     assert (outcome.status, outcome.error) == ("failed", "ended well but left no metrics.json")
 
 
 def test_other_settings_in_a_folder_are_refused_before_anything_starts(tmp_path, finish):
-    cells = make_cells(tmp_path, "none", "planar")
-    run_grid(cells[1:], StubRunner(lambda _: RunExit("stopped")), RecordingMonitor())
+    runs = make_runs(tmp_path, "none", "planar")
+    run_grid(runs[1:], StubRunner(lambda _: RunExit("stopped")), RecordingMonitor())
     changed = plan_grid(SMOKE, tmp_path, posteriors=["none", "planar"], changes={"latent_dim": 7})
     runner = StubRunner(lambda _: RunExit())
     with pytest.raises(InvalidInputError, match=r"planar/seed-0: .*latent_dim = 4 \(asked for: 7\).*--folder"):
         run_grid(changed, runner, RecordingMonitor())
     assert runner.handles == []
-    assert load_settings(cells[1].folder) == cells[1].settings
+    assert load_settings(runs[1].folder) == runs[1].settings
 
 
 def test_damaged_settings_are_not_written_over(tmp_path):
-    (cell,) = make_cells(tmp_path, "none")
-    write_json(cell.folder / SETTINGS, {"data": "omniglot", "surprise": 1})
+    (run,) = make_runs(tmp_path, "none")
+    write_json(run.folder / SETTINGS, {"data": "omniglot", "surprise": 1})
     with pytest.raises(InvalidInputError, match="got surprise"):
-        run_grid([cell], StubRunner(lambda _: RunExit()), RecordingMonitor())
-    assert read_json(cell.folder / SETTINGS)["surprise"] == 1
+        run_grid([run], StubRunner(lambda _: RunExit()), RecordingMonitor())
+    assert read_json(run.folder / SETTINGS)["surprise"] == 1
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, RuntimeError])
-def test_whatever_ends_the_grid_ends_its_cells(tmp_path, interruption):
+def test_whatever_ends_the_grid_ends_its_runs(tmp_path, interruption):
     class Interrupting(RecordingMonitor):
-        def running(self, cells: Sequence[GridRun]) -> None:
+        def running(self, runs: Sequence[GridRun]) -> None:
             raise interruption
 
     runner = StubRunner(lambda _: RunExit())
     with pytest.raises(interruption):
-        run_grid(make_cells(tmp_path, "none", "planar", "iaf"), runner, Interrupting())
+        run_grid(make_runs(tmp_path, "none", "planar", "iaf"), runner, Interrupting())
     assert [handle.stopped for handle in runner.handles] == [True, True]
 
 

@@ -1,4 +1,4 @@
-"""Local cells are processes whose end, however it comes, is told in a few lines."""
+"""Local runs are processes whose end, however it comes, is told in a few lines."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 30.0
 
 
 @pytest.fixture
-def fake_cell(tmp_path):
+def fake_run(tmp_path):
     """Let the engine start a script instead of the command that works on a run."""
 
     def start(script: str, **options: int) -> tuple[RunHandle, Path]:
@@ -41,25 +41,25 @@ def wait(handle: RunHandle) -> RunExit:
     return end
 
 
-def test_a_good_end_has_no_error_and_leaves_a_log(fake_cell):
-    handle, folder = fake_cell("print('hello')")
+def test_a_good_end_has_no_error_and_leaves_a_log(fake_run):
+    handle, folder = fake_run("print('hello')")
     assert wait(handle) == RunExit(None)
     assert (folder / LOG).read_text() == "hello\n"
 
 
-def test_a_bad_end_is_told_with_the_last_lines_of_the_log(fake_cell):
-    handle, _ = fake_cell("import sys\nfor i in range(9): print('line', i, '\\n')\nsys.exit('error: no memory')")
+def test_a_bad_end_is_told_with_the_last_lines_of_the_log(fake_run):
+    handle, _ = fake_run("import sys\nfor i in range(9): print('line', i, '\\n')\nsys.exit('error: no memory')")
     assert wait(handle).error == "ended with status 1\nline 5\nline 6\nline 7\nline 8\nerror: no memory"
 
 
-def test_a_killed_cell_is_told_of_by_the_signal(fake_cell):
-    handle, _ = fake_cell("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+def test_a_killed_run_is_told_of_by_the_signal(fake_run):
+    handle, _ = fake_run("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
     assert wait(handle).error == "ended by signal SIGKILL"
 
 
-def test_stopping_ends_the_cell_and_what_it_started(fake_cell, monkeypatch):
+def test_stopping_ends_the_run_and_what_it_started(fake_run, monkeypatch):
     monkeypatch.setattr(process, "GRACE_SECONDS", 0.2)
-    handle, folder = fake_cell(
+    handle, folder = fake_run(
         "import signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
@@ -82,15 +82,15 @@ def is_alive(process: int) -> bool:
     return state not in ("Z", "X")
 
 
-def test_a_folder_in_use_is_no_failure(fake_cell):
-    handle, _ = fake_cell(f"import sys; sys.exit({IN_USE})")
+def test_a_folder_in_use_is_no_failure(fake_run):
+    handle, _ = fake_run(f"import sys; sys.exit({IN_USE})")
     assert wait(handle) == RunExit(in_use=True)
 
 
-def test_cells_get_their_threads_and_find_the_package_from_anywhere(fake_cell, monkeypatch, tmp_path):
+def test_runs_get_their_threads_and_find_the_package_from_anywhere(fake_run, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     told = "print(os.environ['OMP_NUM_THREADS'], os.environ['MKL_NUM_THREADS'])"
-    handle, folder = fake_cell(f"import os, vae_flows.version\n{told}", threads=3)
+    handle, folder = fake_run(f"import os, vae_flows.version\n{told}", threads=3)
     assert wait(handle) == RunExit(None)
     assert (folder / LOG).read_text() == "3 3\n"
 
@@ -117,7 +117,7 @@ def test_cores_are_shared_among_workers(monkeypatch):
         ("4,6,7,9", {"gpus_each": 0, "workers": 2}, ["4,6,7,9", "4,6,7,9"]),
     ],
 )
-def test_cells_are_spread_over_gpus(monkeypatch, visible, options, expected):
+def test_runs_are_spread_over_gpus(monkeypatch, visible, options, expected):
     monkeypatch.setattr(local.torch.cuda, "device_count", lambda: 4)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     runner = LocalEngine(**options)
@@ -130,8 +130,8 @@ def test_numbers_below_one_are_refused(options):
         LocalEngine(**options)
 
 
-def test_an_interrupt_of_the_terminal_does_not_reach_cells(fake_cell):
-    handle, folder = fake_cell("import os\nprint(os.getpgrp(), flush=True)")
+def test_an_interrupt_of_the_terminal_does_not_reach_runs(fake_run):
+    handle, folder = fake_run("import os\nprint(os.getpgrp(), flush=True)")
     wait(handle)
     assert int((folder / LOG).read_text()) != os.getpgrp()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

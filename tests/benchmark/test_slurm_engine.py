@@ -47,8 +47,8 @@ class OnceUnderWay(Silent):
     def __init__(self, act: Callable[[GridRun], Any]) -> None:
         self.act: Callable[[GridRun], Any] | None = act
 
-    def running(self, cells: Sequence[GridRun]) -> None:
-        for run in cells:
+    def running(self, runs: Sequence[GridRun]) -> None:
+        for run in runs:
             if self.act is not None and epochs(run) > 1:
                 act, self.act = self.act, None
                 act(run)

@@ -113,10 +113,10 @@ def finished(no_colour) -> Path:
         "evaluation.importance_samples": 0,
         "compute.accelerator": "cpu",
     }
-    (cell,) = plan_grid(PRESETS["smoke"], no_colour / "grid", posteriors=["none"], changes=tiny)
-    prepare(cell.folder, cell.settings)
-    execute(cell.folder)
-    return cell.folder
+    (run,) = plan_grid(PRESETS["smoke"], no_colour / "grid", posteriors=["none"], changes=tiny)
+    prepare(run.folder, run.settings)
+    execute(run.folder)
+    return run.folder
 
 
 def test_evaluate_tries_to_write_before_it_computes(finished, capsys, monkeypatch):
@@ -309,7 +309,7 @@ def test_pictures_of_a_run_that_are_damaged_are_told(finished, damage, capsys):
     assert "images.npz" in one_line(capsys)
 
 
-CELL = {"data": "mnist-static", "posterior": "none"}
+RUN = {"data": "mnist-static", "posterior": "none"}
 
 
 @pytest.mark.parametrize(
@@ -321,17 +321,17 @@ CELL = {"data": "mnist-static", "posterior": "none"}
         *((NetworkSettings, {"context_dim": value}) for value in (0, True, "5", 1.5, None)),
         *((NetworkSettings, {"hidden_dims": value}) for value in (5, "5", (0,), (True,), (1.5,), [5])),
         *((NetworkSettings, {"kind": value}) for value in ("mpl", 3, None)),
-        *((RunSettings, {**CELL, "latent_dim": value}) for value in (0, True, "5", 1.5, None)),
-        *((RunSettings, {**CELL, "max_images": value}) for value in (0, True, "5", 1.5)),
-        *((RunSettings, {**CELL, "split_seed": value}) for value in (-1, True, "x", 2**32)),
-        *((RunSettings, {**CELL, "pixels": value}) for value in ("gray", 1)),
-        *((RunSettings, {**CELL, "data": value}) for value in ("", 3, None)),
-        *((RunSettings, {**CELL, "posterior": value}) for value in ("", 3, None)),
-        *((RunSettings, {**CELL, "data_path": value}) for value in (3, True)),
-        *((RunSettings, {**CELL, "posterior_options": value}) for value in (3, "a", [1])),
-        *((RunSettings, {**CELL, "evaluation": value}) for value in ({}, None, 3)),
-        *((RunSettings, {**CELL, "variance_bounds": value}) for value in (3, (1,), (2, 1), (0, 1), ("a", 1))),
-        (RunSettings, {**CELL, "variance_bounds": (0.1, float("nan"))}),
+        *((RunSettings, {**RUN, "latent_dim": value}) for value in (0, True, "5", 1.5, None)),
+        *((RunSettings, {**RUN, "max_images": value}) for value in (0, True, "5", 1.5)),
+        *((RunSettings, {**RUN, "split_seed": value}) for value in (-1, True, "x", 2**32)),
+        *((RunSettings, {**RUN, "pixels": value}) for value in ("gray", 1)),
+        *((RunSettings, {**RUN, "data": value}) for value in ("", 3, None)),
+        *((RunSettings, {**RUN, "posterior": value}) for value in ("", 3, None)),
+        *((RunSettings, {**RUN, "data_path": value}) for value in (3, True)),
+        *((RunSettings, {**RUN, "posterior_options": value}) for value in (3, "a", [1])),
+        *((RunSettings, {**RUN, "evaluation": value}) for value in ({}, None, 3)),
+        *((RunSettings, {**RUN, "variance_bounds": value}) for value in (3, (1,), (2, 1), (0, 1), ("a", 1))),
+        (RunSettings, {**RUN, "variance_bounds": (0.1, float("nan"))}),
     ],
 )
 def test_settings_are_checked_when_they_are_made(kind, wrong):

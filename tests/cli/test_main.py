@@ -38,7 +38,7 @@ TOO_MANY = ["--posteriors", "sylvester-orthogonal", "planar", "--sylvester-ortho
 
 
 class DoneHandle:
-    """A cell that ran while it was started."""
+    """A run that ended while it was started."""
 
     begun = True
 
@@ -53,7 +53,7 @@ class DoneHandle:
 
 
 class InProcessRunner:
-    """Runs cells one after the other in this process."""
+    """Trains runs one after the other in this process."""
 
     workers = 1
 

@@ -54,9 +54,9 @@ def test_the_paper_preset_has_the_published_training():
 
 @pytest.mark.parametrize("preset", [*PRESETS.values(), PAPER])
 def test_frey_faces_have_variance_bounds_and_a_split_for_each_seed(preset):
-    cells = [preset.settings("frey-faces", "none", seed) for seed in range(3)]
-    assert [cell.split_seed for cell in cells] == [123, 321, 231]
-    assert {cell.variance_bounds for cell in cells} == {(0.01, 7.0)}
+    runs = [preset.settings("frey-faces", "none", seed) for seed in range(3)]
+    assert [run.split_seed for run in runs] == [123, 321, 231]
+    assert {run.variance_bounds for run in runs} == {(0.01, 7.0)}
     other = preset.settings("mnist-static", "none", 0)
     assert (other.split_seed, other.variance_bounds) == (None, None)
 

@@ -1,4 +1,4 @@
-"""A cell trains, tests, and leaves a folder that tells everything; interrupted, it goes on."""
+"""A run trains, tests, and leaves a folder that tells everything; interrupted, it goes on."""
 
 import json
 import math
@@ -33,7 +33,7 @@ def make_settings(posterior: str = "planar", data: str = "caltech101-silhouettes
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("cell")
+    folder = tmp_path_factory.mktemp("run")
     prepare(folder, make_settings("ffjord"))
     assert execute(folder) is not None
     return folder
@@ -63,7 +63,7 @@ def test_images_are_grey_levels_of_one_shape(finished):
         assert set(np.unique(images["originals"])) == {0, 255}
 
 
-def test_a_stored_cell_can_be_tested_again(finished):
+def test_a_stored_run_can_be_tested_again(finished):
     metrics = read_json(finished / METRICS)
     again = evaluate_run(finished, EvaluationSettings())
     assert again.negative_elbo == metrics["test"]["negative_elbo"]
@@ -84,7 +84,7 @@ def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
         evaluate_run(tmp_path, EvaluationSettings())
 
 
-def test_a_cell_that_failed_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+def test_a_run_that_failed_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
     prepare(tmp_path, make_settings())
     write_json(tmp_path / FAILURE, {"error": "an earlier one"})
 

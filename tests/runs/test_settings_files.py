@@ -113,8 +113,8 @@ def test_damaged_files_are_told_with_their_names(name, content, error, message, 
 def test_a_grid_from_settings_varies_what_is_named():
     base = SMOKE.settings("caltech101-silhouettes", "ffjord", 4)
     assert grid_settings([base]) == (base,)
-    cells = grid_settings([base], posteriors=["ffjord", "planar"], seeds=[4, 5])
-    assert [(cell.posterior, cell.seed, cell.posterior_options) for cell in cells] == [
+    runs = grid_settings([base], posteriors=["ffjord", "planar"], seeds=[4, 5])
+    assert [(run.posterior, run.seed, run.posterior_options) for run in runs] == [
         ("ffjord", 4, base.posterior_options),
         ("ffjord", 5, base.posterior_options),
         ("planar", 4, {}),

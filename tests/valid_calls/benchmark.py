@@ -44,13 +44,13 @@ class Engine:
 class Monitor:
     """A monitor that tells nothing."""
 
-    def started(self, cell: GridRun) -> None: ...
+    def started(self, run: GridRun) -> None: ...
 
     def ended(self, outcome: RunOutcome) -> None: ...
 
-    def elsewhere(self, cell: GridRun) -> None: ...
+    def elsewhere(self, run: GridRun) -> None: ...
 
-    def running(self, cells: Sequence[GridRun]) -> None: ...
+    def running(self, runs: Sequence[GridRun]) -> None: ...
 
 
 def preset() -> Preset:
@@ -72,7 +72,7 @@ def grid() -> Path:
 
 CALLS: dict[str, Callable[[], ValidCall]] = {
     "benchmark.GridRun": lambda: ValidCall(
-        GridRun, {"folder": folder() / "cell", "settings": settings()}, lambda cell: cell.label
+        GridRun, {"folder": folder() / "run", "settings": settings()}, lambda run: run.label
     ),
     "benchmark.plan_grid": lambda: ValidCall(
         plan_grid,
@@ -90,7 +90,7 @@ CALLS: dict[str, Callable[[], ValidCall]] = {
         grid_settings, {"source": [settings()], "posteriors": ("planar",), "data": ("frey-faces",), "seeds": (1,)}
     ),
     "benchmark.run_grid": lambda: ValidCall(
-        run_grid, {"cells": [GridRun(folder() / "cell", settings())], "runner": Engine(), "monitor": Monitor()}
+        run_grid, {"runs": [GridRun(folder() / "run", settings())], "runner": Engine(), "monitor": Monitor()}
     ),
     "benchmark.LocalEngine": lambda: ValidCall(
         LocalEngine, {"workers": 1, "threads": 1, "gpus_each": 1, "command": ("-m", "vae_flows", "run")}

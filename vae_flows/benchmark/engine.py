@@ -21,7 +21,7 @@ LOG_LINES = 5
 
 @dataclass(frozen=True)
 class RunExit:
-    """How a cell ended.
+    """How a run ended.
 
     Arguments:
         error: What went wrong in a few lines, or `None`.
@@ -33,7 +33,7 @@ class RunExit:
 
 
 class RunHandle(Protocol):
-    """A cell under way."""
+    """A run under way."""
 
     @property
     def begun(self) -> bool:
@@ -50,15 +50,15 @@ class RunHandle(Protocol):
 
 
 class Engine(Protocol):
-    """Starts cells, each of which finds all it needs in its folder and leaves all it makes there."""
+    """Starts runs, each of which finds all it needs in its folder and leaves all it makes there."""
 
     @property
     def workers(self) -> int:
-        """How many cells may be under way at once, those that wait for a place included."""
+        """How many runs may be under way at once, those that wait for a place included."""
         ...
 
     def start(self, folder: Path) -> RunHandle:
-        """Start the cell whose settings are in `folder`."""
+        """Start the run whose settings are in `folder`."""
         ...
 
 

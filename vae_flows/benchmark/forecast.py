@@ -81,19 +81,19 @@ class GridForecast:
     else of the same data, or else all. Runs are dealt out to the workers in their order.
 
     Arguments:
-        cells: All runs of the grid, in the order in which they are started.
+        runs: All runs of the grid, in the order in which they are started.
         workers: Runs at once.
     """
 
-    def __init__(self, cells: Sequence[GridRun], workers: int) -> None:
-        self.cells = tuple(cells)
+    def __init__(self, runs: Sequence[GridRun], workers: int) -> None:
+        self.runs = tuple(runs)
         self.workers = workers
         self.ended: dict[GridRun, RunOutcome] = {}
         self.met_elsewhere: set[GridRun] = set()
 
     def end(self, outcome: RunOutcome) -> None:
         """Take note of a run that ended."""
-        self.ended[outcome.cell] = outcome
+        self.ended[outcome.run] = outcome
 
     def count_elsewhere(self, running: Sequence[GridRun]) -> int:
         """Return how many runs other processes were met at that neither ended nor are under way here."""
@@ -103,11 +103,11 @@ class GridForecast:
         """Return how many runs ended so."""
         return sum(outcome.status in statuses for outcome in self.ended.values())
 
-    def seconds_of(self, cell: GridRun, latest: EpochGlance | None) -> float | None:
+    def seconds_of(self, run: GridRun, latest: EpochGlance | None) -> float | None:
         """Return the seconds that a run under way still takes, `None` where nothing tells."""
         if latest is None or latest.seconds_per_epoch is None:
-            return self._typical(cell, {})
-        epochs = max(0, cell.settings.training.max_epochs - latest.epochs)
+            return self._typical(run, {})
+        epochs = max(0, run.settings.training.max_epochs - latest.epochs)
         pace = latest.seconds_per_epoch
         return max(0.0, epochs * pace - min(latest.age, pace))
 
@@ -117,19 +117,19 @@ class GridForecast:
         Arguments:
             running: The runs under way and where they stand.
         """
-        under_way = {cell for cell, _ in running}
-        waiting = [cell for cell in self.cells if cell not in self.ended and cell not in under_way]
+        under_way = {run for run, _ in running}
+        waiting = [run for run in self.runs if run not in self.ended and run not in under_way]
         paces = {
-            cell: latest.seconds_per_epoch * cell.settings.training.max_epochs
-            for cell, latest in running
+            run: latest.seconds_per_epoch * run.settings.training.max_epochs
+            for run, latest in running
             if latest and latest.seconds_per_epoch is not None
         }
-        remaining = [self.seconds_of(cell, latest) for cell, latest in running]
+        remaining = [self.seconds_of(run, latest) for run, latest in running]
         remaining = [
-            self._typical(cell, paces) if seconds is None else seconds
-            for (cell, _), seconds in zip(running, remaining, strict=True)
+            self._typical(run, paces) if seconds is None else seconds
+            for (run, _), seconds in zip(running, remaining, strict=True)
         ]
-        further = [self._typical(cell, paces) for cell in waiting]
+        further = [self._typical(run, paces) for run in waiting]
         known = [seconds for seconds in remaining if seconds is not None]
         if len(known) < len(remaining) or None in further:
             return None
@@ -139,7 +139,7 @@ class GridForecast:
             heapq.heappush(free, heapq.heappop(free) + (seconds or 0.0))
         return max(free, default=0.0)
 
-    def _typical(self, cell: GridRun, paces: dict[GridRun, float]) -> float | None:
+    def _typical(self, run: GridRun, paces: dict[GridRun, float]) -> float | None:
         """Return the mean duration of the runs most like this one, of those that ended before those under way."""
         ended = {
             other: outcome.seconds
@@ -151,7 +151,7 @@ class GridForecast:
                 like = [
                     seconds
                     for other, seconds in durations.items()
-                    if all(getattr(other.settings, name) == getattr(cell.settings, name) for name in same)
+                    if all(getattr(other.settings, name) == getattr(run.settings, name) for name in same)
                 ]
                 if like:
                     return statistics.fmean(like)

@@ -1,4 +1,4 @@
-"""The grid: plan its cells, run those that are not finished, and go on when one fails."""
+"""The grid: plan its runs, run those that are not finished, and go on when one fails."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ class GridRun:
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What became of a cell in this pass over the grid.
+    """What became of a run in this pass over the grid.
 
     Arguments:
-        cell: The run.
+        run: The run.
         status: Finished in this pass, by whichever process; skipped, as finished before; or failed.
         seconds: How long it was under way here; `None` where it was not.
         error: What went wrong.
     """
 
-    cell: GridRun
+    run: GridRun
     status: Literal["finished", "skipped", "failed"]
     seconds: float | None = None
     error: str | None = None
@@ -71,20 +71,20 @@ class _UnderWay:
 class GridMonitor(Protocol):
     """What is told of a grid's progress."""
 
-    def started(self, cell: GridRun) -> None:
-        """A cell has begun."""
+    def started(self, run: GridRun) -> None:
+        """A run has begun."""
         ...
 
     def ended(self, outcome: RunOutcome) -> None:
-        """A cell finished, failed, or was skipped because it is finished."""
+        """A run finished, failed, or was skipped because it is finished."""
         ...
 
-    def elsewhere(self, cell: GridRun) -> None:
-        """A cell waits, because another process works on it."""
+    def elsewhere(self, run: GridRun) -> None:
+        """A run waits, because another process works on it."""
         ...
 
-    def running(self, cells: Sequence[GridRun]) -> None:
-        """These cells run; told again and again."""
+    def running(self, runs: Sequence[GridRun]) -> None:
+        """These runs run; told again and again."""
         ...
 
 
@@ -99,7 +99,7 @@ def plan_grid(
     changes: Mapping[str, Any] | None = None,
     flow_options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[GridRun, ...]:
-    """Return the cells of a grid, those of one data set together, the seeds of one posterior together.
+    """Return the runs of a grid, those of one data set together, the seeds of one posterior together.
 
     Arguments:
         source: Where settings come from: a preset, or settings of runs.
@@ -107,7 +107,7 @@ def plan_grid(
         posteriors: Instead of the source's.
         data: Instead of the source's: names, or paths of files and folders.
         seeds: Instead of the source's.
-        changes: Settings to change in every cell, by dotted name.
+        changes: Settings to change in every run, by dotted name.
         flow_options: Options to change by posterior, by dotted name.
 
     Raises:
@@ -116,18 +116,18 @@ def plan_grid(
 
     Example:
         >>> from vae_flows.benchmark.presets import PRESETS
-        >>> (cell,) = plan_grid(PRESETS["smoke"], Path("runs"), posteriors=["planar"], changes={"latent_dim": 3})
-        >>> cell.label, cell.settings.latent_dim
+        >>> (run,) = plan_grid(PRESETS["smoke"], Path("runs"), posteriors=["planar"], changes={"latent_dim": 3})
+        >>> run.label, run.settings.latent_dim
         ('caltech101-silhouettes planar seed 0', 3)
     """
-    cells: dict[Path, GridRun] = {}
+    runs: dict[Path, GridRun] = {}
     for settings in grid_settings(source, posteriors=posteriors, data=data, seeds=seeds):
         changed = with_changes(settings, changes or {}, flow_options)
-        cell = GridRun(folder_of(root, changed), changed)
-        if cells.setdefault(cell.folder, cell).settings != changed:
+        run = GridRun(folder_of(root, changed), changed)
+        if runs.setdefault(run.folder, run).settings != changed:
             expected, remedy = "one run for each data set, posterior and seed", "Compare them in folders of their own."
-            raise InvalidInputError(complaint(f"settings for {cell.label}", expected, "two that differ", remedy))
-    return tuple(cells.values())
+            raise InvalidInputError(complaint(f"settings for {run.label}", expected, "two that differ", remedy))
+    return tuple(runs.values())
 
 
 @checked
@@ -138,22 +138,22 @@ def grid_settings(
     data: Sequence[str] = (),
     seeds: Sequence[int] = (),
 ) -> tuple[RunSettings, ...]:
-    """Return the settings of each cell of a grid before any changes; the arguments are those of `plan_grid`."""
+    """Return the settings of each run of a grid before any changes; the arguments are those of `plan_grid`."""
     if isinstance(source, Preset):
         chosen = (data or source.data, posteriors or source.posteriors, seeds or source.seeds)
-        cells = [source.settings(*names) for names in itertools.product(*chosen)]
+        runs = [source.settings(*names) for names in itertools.product(*chosen)]
     else:
         axes = {"data": data, "posterior": posteriors, "training.seed": seeds}
         given = {name: values for name, values in axes.items() if values}
-        cells = [
+        runs = [
             with_changes(settings, dict(zip(given, values, strict=True)))
             for settings in source
             for values in itertools.product(*given.values())
         ]
-    _check_data([settings.data for settings in cells])
-    for posterior in dict.fromkeys(settings.posterior for settings in cells):
+    _check_data([settings.data for settings in runs])
+    for posterior in dict.fromkeys(settings.posterior for settings in runs):
         find_flow(posterior)
-    return tuple(cells)
+    return tuple(runs)
 
 
 def _check_data(names: Sequence[str]) -> None:
@@ -171,22 +171,22 @@ def _check_data(names: Sequence[str]) -> None:
 
 
 @checked
-def run_grid(cells: Sequence[GridRun], runner: Engine, monitor: GridMonitor) -> tuple[RunOutcome, ...]:
-    """Run the cells that are not finished, as many at once as the runner takes.
+def run_grid(runs: Sequence[GridRun], runner: Engine, monitor: GridMonitor) -> tuple[RunOutcome, ...]:
+    """Run the runs that are not finished, as many at once as the runner takes.
 
-    A cell that another process works on is waited for while others run: it counts as finished when that process
+    A run that another process works on is waited for while others run: it counts as finished when that process
     finishes it, and is taken over from its last checkpoint when that process ends without.
 
-    Whatever ends this function, an interrupt too, ends the cells under way; a later call takes their checkpoints up.
+    Whatever ends this function, an interrupt too, ends the runs under way; a later call takes their checkpoints up.
 
     Raises:
-        InvalidInputError: A cell's folder holds a run with other settings. Nothing was started then.
-        FileError: A cell's folder cannot be made or written to; likewise.
+        InvalidInputError: A run's folder holds a run with other settings. Nothing was started then.
+        FileError: A run's folder cannot be made or written to; likewise.
     """
-    for cell in cells:
-        prepare(cell.folder, cell.settings)
+    for run in runs:
+        prepare(run.folder, run.settings)
     outcomes: list[RunOutcome] = []
-    waiting = deque(cells)
+    waiting = deque(runs)
     under_way: dict[GridRun, _UnderWay] = {}
     elsewhere: dict[GridRun, float] = {}  # and when to look at them again
 
@@ -196,35 +196,35 @@ def run_grid(cells: Sequence[GridRun], runner: Engine, monitor: GridMonitor) -> 
 
     try:
         while waiting or under_way or elsewhere:
-            for cell in _take_left(elsewhere):
-                if (cell.folder / METRICS).exists():
-                    end(RunOutcome(cell, "finished"))
+            for run in _take_left(elsewhere):
+                if (run.folder / METRICS).exists():
+                    end(RunOutcome(run, "finished"))
                 else:
-                    waiting.append(cell)
+                    waiting.append(run)
             while waiting and len(under_way) < runner.workers:
-                cell = waiting.popleft()
-                if (cell.folder / METRICS).exists():
-                    end(RunOutcome(cell, "skipped"))
+                run = waiting.popleft()
+                if (run.folder / METRICS).exists():
+                    end(RunOutcome(run, "skipped"))
                     continue
                 try:
-                    handle = runner.start(cell.folder)
+                    handle = runner.start(run.folder)
                 except FileError as error:
-                    end(_conclude(cell, RunExit(f"could not be started: {error}"), 0.0))
+                    end(_conclude(run, RunExit(f"could not be started: {error}"), 0.0))
                     continue
-                under_way[cell] = _UnderWay(handle)
-            for cell, job in list(under_way.items()):
+                under_way[run] = _UnderWay(handle)
+            for run, job in list(under_way.items()):
                 exited = job.handle.poll()
                 if job.start is None and (job.handle.begun or exited is not None):
                     job.start = time.monotonic()
-                    monitor.started(cell)
+                    monitor.started(run)
                 if exited is not None:
-                    del under_way[cell]
-                    if exited.in_use and not (cell.folder / METRICS).exists():
-                        elsewhere[cell] = time.monotonic() + LOOK_SECONDS
-                        monitor.elsewhere(cell)
+                    del under_way[run]
+                    if exited.in_use and not (run.folder / METRICS).exists():
+                        elsewhere[run] = time.monotonic() + LOOK_SECONDS
+                        monitor.elsewhere(run)
                         continue
-                    end(_conclude(cell, exited, time.monotonic() - (job.start or 0.0)))
-            monitor.running([cell for cell, job in under_way.items() if job.start is not None])
+                    end(_conclude(run, exited, time.monotonic() - (job.start or 0.0)))
+            monitor.running([run for run, job in under_way.items() if job.start is not None])
             if under_way or elsewhere:
                 time.sleep(POLL_SECONDS)
     finally:
@@ -235,14 +235,14 @@ def run_grid(cells: Sequence[GridRun], runner: Engine, monitor: GridMonitor) -> 
 
 
 def _take_left(elsewhere: dict[GridRun, float]) -> list[GridRun]:
-    """Take out the cells that other processes have finished or left, of those that are to be looked at now."""
+    """Take out the runs that other processes have finished or left, of those that are to be looked at now."""
     left = []
-    for cell in [cell for cell, due in elsewhere.items() if time.monotonic() >= due]:
-        if (cell.folder / METRICS).exists() or _is_free(cell.folder):
-            del elsewhere[cell]
-            left.append(cell)
+    for run in [run for run, due in elsewhere.items() if time.monotonic() >= due]:
+        if (run.folder / METRICS).exists() or _is_free(run.folder):
+            del elsewhere[run]
+            left.append(run)
         else:
-            elsewhere[cell] = time.monotonic() + LOOK_SECONDS
+            elsewhere[run] = time.monotonic() + LOOK_SECONDS
     return left
 
 
@@ -257,13 +257,13 @@ def _is_free(folder: Path) -> bool:
         return True
 
 
-def _conclude(cell: GridRun, exited: RunExit, seconds: float) -> RunOutcome:
-    """Tell what became of a cell; a run that has its results is finished, whichever process made them."""
-    if (cell.folder / METRICS).exists():
-        return RunOutcome(cell, "finished", seconds)
+def _conclude(run: GridRun, exited: RunExit, seconds: float) -> RunOutcome:
+    """Tell what became of a run; a run that has its results is finished, whichever process made them."""
+    if (run.folder / METRICS).exists():
+        return RunOutcome(run, "finished", seconds)
     error = exited.error or f"ended well but left no {METRICS}"
     try:
-        write_json(cell.folder / FAILURE, {"error": error})
+        write_json(run.folder / FAILURE, {"error": error})
     except FileError as also:
         error = f"{error}\n{also}"
-    return RunOutcome(cell, "failed", seconds, error)
+    return RunOutcome(run, "failed", seconds, error)

@@ -22,12 +22,12 @@ __all__ = ["LocalEngine"]
 
 
 class LocalEngine:
-    """Runs every cell in a process of its own on this machine, what it prints going to `log.txt` in its folder.
+    """Trains every run in a process of its own on this machine, what it prints going to `log.txt` in its folder.
 
     Arguments:
-        workers: Cells at once; `None` for as many as there are GPUs for, or without a GPU as the cores allow.
-        threads: Threads of each cell; `None` to share the cores among the workers.
-        gpus_each: GPUs that a cell uses where there are any; 0 for cells that use none.
+        workers: Runs at once; `None` for as many as there are GPUs for, or without a GPU as the cores allow.
+        threads: Threads of each run; `None` to share the cores among the workers.
+        gpus_each: GPUs that a run uses where there are any; 0 for runs that use none.
         command: Arguments of Python that, with a folder after them, work on the run there.
 
     Raises:
@@ -55,10 +55,10 @@ class LocalEngine:
 
     @checked
     def start(self, folder: Path) -> RunHandle:
-        """Start a process for the cell, on GPUs that no other cell uses if there are enough of them."""
+        """Start a process for the run, on GPUs that no other run uses if there are enough of them."""
         slot = next((slot for slot in self._slots if slot.process is None or slot.process.poll() is not None), None)
         if slot is None:
-            raise InvalidInputError(complaint("cells at once", f"at most {self.workers}", self.workers + 1))
+            raise InvalidInputError(complaint("runs at once", f"at most {self.workers}", self.workers + 1))
         with file_errors(folder / LOG, "a file that can be written"):
             environment = self._environment(slot.gpus)
             command = [sys.executable, *self._command, str(folder)]

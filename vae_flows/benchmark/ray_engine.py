@@ -34,28 +34,28 @@ KEEPER_THREADS = 16
 
 
 class RayEngine:
-    """Runs every cell as a task of a Ray cluster, within a block.
+    """Trains every run as a task of a Ray cluster, within a block.
 
-    A cell works in its own folder where its node shares that with this machine. Where it does not, it works in one of
+    A run works in its own folder where its node shares that with this machine. Where it does not, it works in one of
     the node's, and its files come back through Ray's object store whenever a checkpoint is new, so that the folder here
-    is the same in both cases. A cell whose node or worker dies goes on elsewhere from its last checkpoint.
+    is the same in both cases. A run whose node or worker dies goes on elsewhere from its last checkpoint.
 
     Arguments:
         address: Of the cluster, such as `"10.0.0.1:6379"` or `"auto"`; `None` for the one that `RAY_ADDRESS` names, or
             else for one of this machine alone that ends with the block.
-        workers: Cells at once; `None` to give Ray all of them, which begins as many as there is room for.
-        threads: Threads of each cell; `None` for as many as it has CPUs.
-        cpus_per_run: CPUs that a cell takes of its node.
+        workers: Runs at once; `None` to give Ray all of them, which begins as many as there is room for.
+        threads: Threads of each run; `None` for as many as it has CPUs.
+        cpus_per_run: CPUs that a run takes of its node.
         gpus_per_run: GPUs that it takes, a part of one to share it; `None` for `gpus_each` where nodes have GPUs.
-        gpus_each: GPUs that a cell uses where there are any; 0 for cells that use none.
-        retries: How often a cell goes on after its node or worker died.
+        gpus_each: GPUs that a run uses where there are any; 0 for runs that use none.
+        retries: How often a run goes on after its node or worker died.
         shared: `False` to have files brought back even from nodes that share the folder, which spares slow storage.
         command: Arguments of Python that, with a folder after them, work on the run there.
 
     Raises:
         MissingPackageError: Ray is not installed.
         InvalidInputError: A number is out of range; there is no cluster at the address, or no node of it has what a
-            cell takes.
+            run takes.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class RayEngine:
                 cloudpickle.unregister_pickle_by_value(module)
 
     def start(self, folder: Path) -> RunHandle:
-        """Give Ray the cell as a task."""
+        """Give Ray the run as a task."""
         place = folder.resolve()
         task = RunTask(
             folder=str(place),
@@ -143,7 +143,7 @@ class RayEngine:
         return _RayRun(self, place, named.remote(task, self._keeper))
 
     def has_begun(self, place: Path) -> bool:
-        """Tell whether a node has taken the cell up, as far as is known without waiting."""
+        """Tell whether a node has taken the run up, as far as is known without waiting."""
         if self._asked is not None and self._asked.done():
             with suppress(RayError):
                 self._begun.update(self._asked.result())
@@ -153,12 +153,12 @@ class RayEngine:
         return str(place) in self._begun
 
     def release(self, place: Path) -> None:
-        """Let others work in the cell's folder."""
+        """Let others work in the run's folder."""
         with suppress(RayError):
             ray.get(self._keeper.release.remote(str(place)), timeout=STOP_SECONDS)
 
     def _find_room(self, gpus: float | None) -> float:
-        """Return how many GPUs a cell takes, having seen that a node has what it takes: else it would never begin."""
+        """Return how many GPUs a run takes, having seen that a node has what it takes: else it would never begin."""
         nodes = [(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in _living_nodes()]
         if gpus is None:
             gpus = float(self._gpus_each) if any(has > 0 for _, has in nodes) else 0.0

@@ -36,6 +36,8 @@ from vae_flows.runs.settings import RunSettings
 __all__ = ["REPORT_FILES", "Results", "collect_results", "render_tables", "write_report"]
 
 REPORT_FILES = RESULTS, TABLE_MARKDOWN, TABLE_CSV = "results.json", "table.md", "table.csv"
+RECORDS, FORMER_RECORDS = "runs", "cells"
+"""Entry of `results.json` that holds the records, and its name before."""
 MAX_VALUES = 2**24
 """Of the pictures that a run leaves: more would not be seen."""
 NOT_COMPARED = ("posterior", "training.seed", "split_seed", "data_path", "compute.", "evaluation.")
@@ -44,12 +46,13 @@ NOT_COMPARED = ("posterior", "training.seed", "split_seed", "data_path", "comput
 
 @dataclass(frozen=True)
 class Results:
-    """What a grid's cells reported: one record each, in the order of the grid.
+    """What the runs of a grid reported, in its order.
 
-    A record of a finished cell is its `metrics.json`; of another it is data, posterior, seed and status.
+    Arguments:
+        records: Of each finished run its `metrics.json`; of another data, posterior, seed and status.
     """
 
-    cells: tuple[dict[str, Any], ...]
+    records: tuple[dict[str, Any], ...]
 
     @classmethod
     @checked
@@ -60,35 +63,34 @@ class Results:
             DataError: The file is missing or damaged.
         """
         plain = read_json(path)
-        if not isinstance(plain, dict) or not isinstance(plain.get("cells"), list):
+        records = plain.get(RECORDS, plain.get(FORMER_RECORDS)) if isinstance(plain, dict) else None
+        if not isinstance(records, list):
             raise DataError(complaint(str(path), "results of a benchmark", "other JSON"))
-        return cls(tuple(plain["cells"]))
+        return cls(tuple(records))
 
     def to_json(self) -> str:
-        """Return JSON with one line per cell."""
-        return to_lines("cells", self.cells)
+        """Return JSON with one line per run."""
+        return to_lines(RECORDS, self.records)
 
     def runs(self) -> tuple[RunResult, ...]:
         """Return what tables and plots are made of."""
-        return tuple(map(_to_run, self.cells))
+        return tuple(map(_to_run, self.records))
 
 
 @checked
 def collect_results(root: Path) -> Results:
-    """Gather the cells below `root`.
+    """Gather the runs below `root`.
 
     Raises:
-        DataError: There is no cell.
+        DataError: There is no run.
     """
     folders = [path.parent for path in root.glob(f"*/*/*/{SETTINGS}")]
     if not folders:
-        raise DataError(complaint(str(root), "the folder of a benchmark", "one without a cell"))
-    cells = [_record(folder) for folder in folders]
+        raise DataError(complaint(str(root), "the folder of a benchmark", "one without a run"))
+    records = [_record(folder) for folder in folders]
     order = {name: place for place, name in enumerate(POSTERIORS)}
-    cells.sort(
-        key=lambda cell: (cell["data"], order.get(cell["posterior"], len(order)), cell["posterior"], cell["seed"])
-    )
-    return Results(tuple(cells))
+    records.sort(key=lambda of: (of["data"], order.get(of["posterior"], len(order)), of["posterior"], of["seed"]))
+    return Results(tuple(records))
 
 
 @checked
@@ -96,9 +98,13 @@ def render_tables(results: Results) -> tuple[Table, ...]:
     """Return one table per data set, beside the paper's numbers, with notes on what differs from the paper."""
     references = _references()
     return tuple(
-        results_table(summaries, references.get(data), _notes([c for c in results.cells if c["data"] == data]))
+        results_table(summaries, references.get(data), _notes(_records_of(data, results)))
         for data, summaries in summarize(results.runs()).items()
     )
+
+
+def _records_of(data: str, results: Results) -> list[dict[str, Any]]:
+    return [record for record in results.records if record["data"] == data]
 
 
 def _references() -> dict[str, Reference]:
@@ -131,7 +137,7 @@ def write_report(root: Path, destination: Path | None = None) -> tuple[Results, 
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    """Read what a cell's folder tells, which is taken for what anyone may have written.
+    """Read what a run's folder tells, which is taken for what anyone may have written.
 
     Raises:
         DataError: It is not what a run writes, or of another run than the folder's.
@@ -171,36 +177,37 @@ def _check_identity(path: Path, record: Mapping[str, Any]) -> None:
         raise DataError(complaint(str(path), "the run that its folder is named after", got, "Remove this folder."))
 
 
-def _to_run(cell: Mapping[str, Any]) -> RunResult:
-    identity = {"data": cell["data"], "posterior": cell["posterior"], "seed": cell["seed"]}
-    if cell["status"] != "finished":
-        return RunResult(**identity, status=cell["status"])
-    scale, test, history = cell["nats_per_unit"], cell["test"], cell["history"]
+def _to_run(record: Mapping[str, Any]) -> RunResult:
+    identity = {"data": record["data"], "posterior": record["posterior"], "seed": record["seed"]}
+    if record["status"] != "finished":
+        return RunResult(**identity, status=record["status"])
+    scale, test, history = record["nats_per_unit"], record["test"], record["history"]
     likelihood, seconds = test["negative_log_likelihood"], history["seconds"]
     return RunResult(
         **identity,
-        unit=cell["unit"],
+        unit=record["unit"],
         negative_elbo=test["negative_elbo"] / scale,
         negative_log_likelihood=None if likelihood is None else likelihood / scale,
         evaluations_per_solve=test["evaluations_per_solve"],
         seconds_per_epoch=sum(seconds) / len(seconds) if seconds else None,
-        parameters=cell["parameters"],
+        parameters=record["parameters"],
         curve=tuple(bound / scale for bound in history["validation_negative_elbo"]),
         epoch_seconds=tuple(seconds),
         epoch_evaluations=tuple(count for count in history.get("evaluations_per_solve", ()) if count is not None),
     )
 
 
-def _notes(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+def _notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say what a reader must know to compare these runs of one data set with the paper's and among themselves."""
-    finished = [cell for cell in cells if cell["status"] == "finished"]
-    unfinished = sum(cell["status"] == "unfinished" for cell in cells)
-    failed = len(cells) - len(finished) - unfinished
-    notes = [f"{failed} of {len(cells)} runs failed."] if failed else []
-    notes += [f"{unfinished} of {len(cells)} runs are not finished."] if unfinished else []
-    if len({(cell["commit"], cell["dirty"]) for cell in finished}) > 1:
+    finished = [record for record in records if record["status"] == "finished"]
+    unfinished = sum(record["status"] == "unfinished" for record in records)
+    failed = len(records) - len(finished) - unfinished
+    notes = [f"{failed} of {len(records)} runs failed."] if failed else []
+    notes += [f"{unfinished} of {len(records)} runs are not finished."] if unfinished else []
+    if len({(record["commit"], record["dirty"]) for record in finished}) > 1:
         notes.append("The runs come from different versions of the code.")
-    told = dict.fromkeys(note for cell in finished for note in _deviations(from_plain(RunSettings, cell["settings"])))
+    settings = [from_plain(RunSettings, record["settings"]) for record in finished]
+    told = dict.fromkeys(note for each in settings for note in _deviations(each))
     if told:
         notes.append(f"Settings that differ from the paper's, in brackets: {'; '.join(told)}.")
     return notes
@@ -252,9 +259,9 @@ def _draw(root: Path, data: str, results: Results) -> dict[str, bytes]:
         figures["costs"] = plot_costs([run for run in runs if run.status == "finished"], title=data)
     # Runs on other data than images leave none; those of before the entry were all on images.
     drawn = {
-        (cell["data"], cell["posterior"], cell["seed"])
-        for cell in results.cells
-        if cell["status"] == "finished" and cell.get("has_images", True)
+        (record["data"], record["posterior"], record["seed"])
+        for record in results.records
+        if record["status"] == "finished" and record.get("has_images", True)
     }
     images = {
         run.posterior: _read_images(root, run) for run in reversed(runs) if (run.data, run.posterior, run.seed) in drawn

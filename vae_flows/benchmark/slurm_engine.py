@@ -37,19 +37,19 @@ STOP_SECONDS = 5.0
 
 
 class SlurmEngine:
-    """Submits every cell as a job, within a block; the nodes share the folder of the benchmark.
+    """Submits every run as a job, within a block; the nodes share the folder of the benchmark.
 
     A job whose node dies, or whose time is over, goes on from its last checkpoint. Jobs outlive a driver that is
     killed: the next one goes on with them. An interrupt cancels them.
 
     Arguments:
-        workers: Cells at once; `None` to submit all of them.
-        threads: Threads of each cell; `None` for as many as it has CPUs.
+        workers: Runs at once; `None` to submit all of them.
+        threads: Threads of each run; `None` for as many as it has CPUs.
         cpus_per_run: CPUs of each job, rounded up.
         gpus_per_run: GPUs of each job, whole ones; `None` for `gpus_each`.
-        gpus_each: GPUs that a cell uses.
+        gpus_each: GPUs that a run uses.
         minutes: Time limit of a job, after which it is queued again.
-        retries: How often a cell goes on after its job died or its time was over.
+        retries: How often a run goes on after its job died or its time was over.
         options: Further options of `sbatch` by name, such as `{"partition": "gpu"}`.
         cluster: `"local"` for processes of this machine instead of SLURM.
         command: Arguments of Python that, with a folder after them, work on the run there.
@@ -106,7 +106,7 @@ class SlurmEngine:
                 cloudpickle.unregister_pickle_by_value(module)
 
     def start(self, folder: Path) -> RunHandle:
-        """Submit a job for the cell, or go on with the one that an earlier driver submitted."""
+        """Submit a job for the run, or go on with the one that an earlier driver submitted."""
         return _SlurmRun(self, folder.resolve())
 
     def submit(self, place: Path) -> Any:

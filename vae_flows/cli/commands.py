@@ -174,26 +174,26 @@ def benchmark(
     folder = folder or RUNS / (settings.stem if settings else preset or PRESET)
     source = _grid_source(preset, settings, posteriors, data)
     common, flow_options = changes
-    cells = plan_grid(
+    runs = plan_grid(
         source, folder, posteriors=posteriors, data=data, seeds=seeds, changes=common, flow_options=flow_options
     )
     if print_settings:
-        print(settings_text([cell.settings for cell in cells]), end="")
+        print(settings_text([run.settings for run in runs]), end="")
         return 0
     check_destination(folder, *REPORT_FILES, *PAGE_FILES)
-    for chosen in {cell.settings.data: cell.settings for cell in cells}.values():
+    for chosen in {run.settings.data: run.settings for run in runs}.values():
         if chosen.data not in available_data_sets():  # what is wrong with them shows before anything is trained
             build_vae(chosen, build_data(chosen))
     console = open_console()
     with (
-        open_engine(engine, cells[0].settings.compute) as runner,
-        open_monitor(console, cells, runner.workers) as monitor,
+        open_engine(engine, runs[0].settings.compute) as runner,
+        open_monitor(console, runs, runner.workers) as monitor,
     ):
-        outcomes = run_grid(cells, runner, monitor)
+        outcomes = run_grid(runs, runner, monitor)
     _report(console, folder, None)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     for outcome in failed:
-        print(f"failed: {outcome.cell.label} ({outcome.cell.folder}): {outcome.error}", file=sys.stderr)
+        print(f"failed: {outcome.run.label} ({outcome.run.folder}): {outcome.error}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -87,7 +87,7 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """One cell of the grid: what to train, on what, how, and how to test it.
+    """One run: what to train, on what, how, and how to test it.
 
     Arguments:
         data: Name of the data set.
