@@ -19,7 +19,7 @@ from vae_flows.cli.main import OUTPUT_CLOSED
 from vae_flows.errors import FileError, InvalidInputError, VAEFlowsError
 from vae_flows.persistence import json_files
 from vae_flows.persistence.json_files import read_json, write_json
-from vae_flows.runs import execution
+from vae_flows.runs import evaluations, execution
 from vae_flows.runs.execution import execute
 from vae_flows.runs.folder import FAILURE, METRICS, SETTINGS, load_settings, prepare
 from vae_flows.runs.page import PAGE_FILES
@@ -121,22 +121,21 @@ def finished(no_colour) -> Path:
 
 def test_evaluate_tries_to_write_before_it_computes(finished, capsys, monkeypatch):
     (finished / "evaluation-7-samples.json").mkdir()
-    monkeypatch.setattr(commands, "evaluate_run", lambda *_: pytest.fail("computed first"))
+    monkeypatch.setattr(commands, "evaluate_run", lambda *_, **__: pytest.fail("computed first"))
     assert main(["evaluate", str(finished), "--importance-samples", "7"]) == 1
     assert "evaluation-7-samples.json" in one_line(capsys)
 
 
 @pytest.mark.parametrize("samples", [0, 3])
 def test_weights_that_are_not_finite_are_an_error_of_the_test(finished, capsys, monkeypatch, samples):
-
-    real = execution.evaluate
+    real = evaluations.estimate_likelihood
 
     def spoiled(vae, *arguments, **options):
         for parameter in vae.decoder.parameters():
             parameter.data.fill_(float("nan"))
         return real(vae, *arguments, **options)
 
-    monkeypatch.setattr(execution, "evaluate", spoiled)
+    monkeypatch.setattr(evaluations, "estimate_likelihood", spoiled)
     assert main(["evaluate", str(finished), "--importance-samples", str(samples), "--device", "cpu"]) == 1
     assert "nan" in one_line(capsys)
     assert not list(finished.glob("evaluation-*"))
@@ -215,13 +214,13 @@ def test_temporary_files_of_killed_runs_are_swept(finished):
 def test_a_folder_that_is_removed_during_a_run_is_an_error(finished, monkeypatch):
     import shutil
 
-    real = execution.evaluate
+    real = execution.evaluate_each
 
     def removed(*arguments, **options):
         shutil.rmtree(finished)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(execution, "evaluate", removed)
+    monkeypatch.setattr(execution, "evaluate_each", removed)
     with pytest.raises(FileError, match="removed or replaced"):
         execute(finished)
     assert main(["run", str(finished)]) == 1

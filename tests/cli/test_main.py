@@ -110,7 +110,7 @@ def test_wrong_names_are_one_line_and_write_nothing(arguments, message, capsys, 
         (["density"], "run_density", "the same command keeps finished densities and begins the last one anew"),
         (["regularizers"], "run_trials", "the same command keeps finished runs and begins the last one anew"),
         (["run", "folder"], "execute", "the same command goes on from the last checkpoint"),
-        (["evaluate", "folder"], "load_settings", "the same command begins anew"),
+        (["evaluate", "folder"], "load_settings", "the same command goes on from what is finished"),
         (["report", "folder"], "write_page", "the same command begins anew"),
         (["speed"], "compare", "the same command begins anew"),
     ],
@@ -150,7 +150,8 @@ def test_train_then_evaluate(no_colour, capsys):
     assert main(["evaluate", "run", "--importance-samples", "3"]) == 0
     assert "3 importance samples" in capsys.readouterr().out
     stored = json.loads((folder / "evaluation-3-samples.json").read_text())
-    assert stored["negative_elbo"] == json.loads((folder / METRICS).read_text())["test"]["negative_elbo"]
+    tested = json.loads((folder / METRICS).read_text())["test"]
+    assert abs(stored["negative_elbo"] - tested["negative_elbo"]) < 5 * tested["negative_elbo_standard_error"]
     assert main(["train", "--posterior", "planar", "--folder", "run", *SMOKE]) == 1
     assert "a finished one. Choose another --folder." in capsys.readouterr().err
 
@@ -162,7 +163,7 @@ def test_train_goes_on_only_when_told_to(no_colour, capsys, monkeypatch):
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("vae_flows.runs.execution.evaluate", no_memory)
+        patch.setattr("vae_flows.runs.execution.evaluate_each", no_memory)
         with pytest.raises(MemoryError):
             main(arguments)
     assert main(arguments) == 1

@@ -20,9 +20,10 @@ from vae_flows.persistence.json_files import read_json, write_json
 from vae_flows.persistence.records import from_plain
 from vae_flows.runs import execution
 from vae_flows.runs.build import build_data, build_vae
-from vae_flows.runs.execution import evaluate_run, execute
+from vae_flows.runs.evaluations import evaluate_run
+from vae_flows.runs.execution import execute
 from vae_flows.runs.folder import FAILURE, IMAGES, METRICS, SETTINGS, load_settings, prepare
-from vae_flows.runs.settings import EvaluationSettings, RunSettings, with_changes
+from vae_flows.runs.settings import RunSettings, with_changes
 
 TINY = {"max_images": 60, "training.batch_size": 30, "evaluation.importance_samples": 2, "compute.accelerator": "cpu"}
 
@@ -65,15 +66,16 @@ def test_images_are_grey_levels_of_one_shape(finished):
 
 def test_a_stored_run_can_be_tested_again(finished):
     metrics = read_json(finished / METRICS)
-    again = evaluate_run(finished, EvaluationSettings())
-    assert again.negative_elbo == metrics["test"]["negative_elbo"]
+    again = evaluate_run(finished, 0)
+    error = metrics["test"]["negative_elbo_standard_error"]
+    assert abs(again.negative_elbo - metrics["test"]["negative_elbo"]) < 5 * error  # other draws, of the same images
     assert again.negative_log_likelihood is None
 
 
 @pytest.mark.parametrize("device", ["toaster", "cuda:77"])
 def test_a_device_that_is_not_there_is_told(finished, device):
     with pytest.raises(InvalidInputError, match="device: expected a device of this machine"):
-        evaluate_run(finished, EvaluationSettings(), device)
+        evaluate_run(finished, 0, device=device)
 
 
 def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
@@ -81,7 +83,7 @@ def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
     for name in ("config.json", "model.safetensors"):
         shutil.copy(finished / name, tmp_path / name)
     with pytest.raises(CheckpointError, match="unexpected"):
-        evaluate_run(tmp_path, EvaluationSettings())
+        evaluate_run(tmp_path, 0)
 
 
 def test_a_run_that_failed_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
@@ -92,7 +94,7 @@ def test_a_run_that_failed_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(execution, "evaluate", no_memory)
+        patch.setattr(execution, "evaluate_each", no_memory)
         with pytest.raises(MemoryError):
             execute(tmp_path)
     assert not (tmp_path / METRICS).exists()

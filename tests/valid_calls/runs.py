@@ -41,6 +41,10 @@ def trained() -> Path:
     return place
 
 
+def evaluation() -> runs.RunEvaluation:
+    return runs.RunEvaluation(2, 9.0, 0.1, 8.0, 0.1, (1, 2), (9.0, 8.0), 7.0, 2.0, 1.5, 0.1, 0.1, 4, 16, 1.0, 8.0)
+
+
 CALLS: dict[str, Callable[[], ValidCall]] = {
     "runs.NetworkSettings": lambda: ValidCall(
         runs.NetworkSettings, {"kind": "mlp", "hidden_dims": (4,), "context_dim": 4, "max_parameters": 1000}
@@ -68,6 +72,9 @@ CALLS: dict[str, Callable[[], ValidCall]] = {
     "runs.Run": lambda: ValidCall(runs.Run, {"folder": trained()}, lambda run: (repr(run), run.history, run.metrics)),
     "runs.Run.load_data": lambda: ValidCall(runs.Run(trained()).load_data),
     "runs.Run.load_model": lambda: ValidCall(runs.Run(trained()).load_model, {"which": "last"}),
+    "runs.Run.evaluation_scores": lambda: ValidCall(
+        runs.Run(trained()).evaluation_scores, {"evaluation": evaluation()}
+    ),
     "runs.compare": lambda: ValidCall(runs.compare, {"runs": [trained()]}, lambda table: table.to_markdown()),
     "runs.RunFigure": lambda: ValidCall(
         runs.RunFigure,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +14,7 @@ from vae_flows.benchmark.monitor import open_monitor
 from vae_flows.benchmark.presets import Preset, find_preset
 from vae_flows.benchmark.report import REPORT_FILES, render_tables, write_report
 from vae_flows.cli.console import open_console
+from vae_flows.cli.evaluation import evaluation_progress, evaluation_table
 from vae_flows.cli.flags import Alias, Group
 from vae_flows.cli.run_flags import NO_CHANGES, Changes, changes_flags
 from vae_flows.data import DataSet, available_data_sets, load
@@ -23,10 +23,11 @@ from vae_flows.evaluation import EvaluationResult
 from vae_flows.extras import needing
 from vae_flows.flows import available_flows
 from vae_flows.persistence.files import file_errors
-from vae_flows.persistence.json_files import check_destination, write_json
+from vae_flows.persistence.json_files import check_destination
 from vae_flows.runs.build import build_data, build_vae
 from vae_flows.runs.comparison import compare as compare_runs
-from vae_flows.runs.execution import evaluate_run, execute, is_main_process
+from vae_flows.runs.evaluations import evaluate_run, evaluation_name
+from vae_flows.runs.execution import execute, is_main_process
 from vae_flows.runs.folder import METRICS, SETTINGS, folder_of, load_settings, prepare
 from vae_flows.runs.page import PAGE_FILES, write_page
 from vae_flows.runs.settings import RunSettings, with_changes
@@ -116,29 +117,36 @@ def train(
 def evaluate(
     folder: Folder,
     importance_samples: int = 1000,
-    chunk_size: int | None = 50,
-    batch_size: int = 100,
+    chunk_size: int | None = None,
+    batch_size: int | None = None,
     device: str = "auto",
 ) -> int:
-    """Test a trained VAE again: −ELBO and, by importance sampling, −log p(x).
+    """Test a trained VAE again: −ELBO and, by importance sampling, bounds up to −log p(x), with the time left.
+
+    What is finished is kept, and the same command goes on from it after a kill.
 
     Arguments:
         folder: Folder of the run.
         importance_samples: Samples per image; 0 leaves −log p(x) out. The literature uses 5000.
-        chunk_size: Samples at once; fewer need less memory.
-        batch_size: Images at once.
+        chunk_size: Samples of all images of a batch at once, by default what is fast; fewer need less memory.
+        batch_size: Images at once, by default what is fast.
         device: cpu, cuda, cuda:1, mps, …; auto takes a GPU if there is one.
     """
     settings = load_settings(folder)
-    chosen = replace(
-        settings.evaluation, importance_samples=importance_samples, chunk_size=chunk_size, batch_size=batch_size
-    )
-    path = folder / f"evaluation-{importance_samples}-samples.json"
-    check_destination(folder, path.name)
-    result = evaluate_run(folder, chosen, device)
-    write_json(path, asdict(result))
-    _print_test(settings, result)
-    print(f"Written to {path}.")
+    name = evaluation_name(importance_samples)
+    check_destination(folder, f"{name}.json", f"{name}.npz")
+    console = open_console()
+    with evaluation_progress(console) as progress:
+        found = evaluate_run(
+            folder,
+            importance_samples,
+            batch_size=batch_size,
+            chunk_size=chunk_size,
+            device=device,
+            progress=progress,
+        )
+    console.print(evaluation_table(f"{settings.posterior} on {settings.data}: test", found))
+    print(f"Written to {folder / name}.json; scores of each image are beside it.")
     return 0
 
 

@@ -53,7 +53,7 @@ class Command(NamedTuple):
 
 COMMANDS: Mapping[str, Command] = {
     "train": Command(train, train_flags, "the same command with --resume goes on from the last checkpoint"),
-    "evaluate": Command(evaluate),
+    "evaluate": Command(evaluate, None, "the same command goes on from what is finished"),
     "benchmark": Command(benchmark, benchmark_flags, "the same command goes on from the last checkpoints"),
     "report": Command(report),
     "compare": Command(compare),

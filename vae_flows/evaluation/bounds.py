@@ -25,7 +25,7 @@ from vae_flows.modules import in_mode, placement
 from vae_flows.randomness import seeded
 from vae_flows.vae import VAE
 
-__all__ = ["EvaluationResult", "Scores", "evaluate", "score"]
+__all__ = ["EvaluationResult", "Scores", "evaluate", "evaluate_each", "score"]
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,20 @@ def evaluate(
         >>> result.negative_log_likelihood <= result.negative_elbo + 3 * result.negative_elbo_standard_error
         True
     """
+    return evaluate_each(
+        vae,
+        data,
+        batch_size=batch_size,
+        importance_samples=importance_samples,
+        chunk_size=chunk_size,
+        seed=seed,
+    )[0]
+
+
+def evaluate_each(
+    vae: VAE, data: Any, *, batch_size: int, importance_samples: int, chunk_size: int | None, seed: int
+) -> tuple[EvaluationResult, Scores]:
+    """Return what `evaluate` does, and what it averages: the scores of each example."""
     for name, value, least in (("batch_size", batch_size, 1), ("importance_samples", importance_samples, 0)):
         if not isinstance(value, int) or value < least:
             raise InvalidInputError(complaint(f"evaluate {name}", f"an integer of at least {least}", repr(value)))
@@ -132,10 +146,10 @@ def evaluate(
             importance_samples=importance_samples,
             chunk_size=chunk_size,
         )
-    negative_elbo, standard_error = _mean(scores.kl - scores.log_likelihood)
+    negative_elbo, standard_error = _mean(scores.negative_elbo)
     bound, bound_error = (None, None) if scores.bound is None else _mean(-scores.bound)
     solves = scores.evaluations
-    return EvaluationResult(
+    result = EvaluationResult(
         negative_elbo=negative_elbo,
         negative_elbo_standard_error=standard_error,
         negative_log_likelihood_term=-scores.log_likelihood.mean().item(),
@@ -148,6 +162,7 @@ def evaluate(
         evaluations_per_solve=sum(solves) / len(solves) if solves else None,
         seconds=perf_counter() - started,
     )
+    return result, scores
 
 
 class Scores(NamedTuple):
@@ -157,6 +172,11 @@ class Scores(NamedTuple):
     kl: Tensor
     bound: Tensor | None
     evaluations: list[int]
+
+    @property
+    def negative_elbo(self) -> Tensor:
+        """The sum of both parts, `(N,)`, from the one sample of each example."""
+        return self.kl - self.log_likelihood
 
 
 @torch.no_grad()

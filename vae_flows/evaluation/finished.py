@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vae_flows.errors import CheckpointError, complaint
 from vae_flows.persistence.files import exclusive, read_file, sweep, written_whole
 
-__all__ = ["FinishedValues", "digest_of_examples", "digest_of_model", "finished_values"]
+__all__ = ["FinishedValues", "count_finished", "digest_of_examples", "digest_of_model", "finished_values"]
 
 SECONDS_BETWEEN_WRITES = 5.0
 REMEDY = "Give another folder, or delete the file to begin anew."
@@ -122,6 +122,20 @@ def finished_values(
             yield values
         finally:
             values.write()
+
+
+def count_finished(path: Path) -> tuple[int, int]:
+    """Return how many examples of an evaluation that was left are finished, and of how many.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
+    try:
+        done = safetensors.torch.load(read_file(path))["done"].bool()
+        return int(done.sum()), len(done)
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        got = f"damage ({type(error).__name__})"
+        raise CheckpointError(complaint(f"{path}", "values of an evaluation", got, REMEDY)) from error
 
 
 def digest_of_model(model: nn.Module, *settings: object) -> str:

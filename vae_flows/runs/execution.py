@@ -17,22 +17,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vae_flows.data import DataSet
-from vae_flows.errors import InvalidInputError, NonFiniteLossError, complaint
-from vae_flows.evaluation import EvaluationResult, evaluate
+from vae_flows.errors import NonFiniteLossError, complaint
+from vae_flows.evaluation import EvaluationResult
+from vae_flows.evaluation.bounds import evaluate_each
 from vae_flows.networks import count_parameters
 from vae_flows.persistence.batches import complete_batch
 from vae_flows.persistence.files import exclusive, sweep
 from vae_flows.persistence.json_files import write_atomically, write_json
 from vae_flows.persistence.records import to_plain
 from vae_flows.runs.build import build_data, build_vae
-from vae_flows.runs.folder import FAILURE, IMAGES, LAST, LOCK_SECONDS, METRICS, data_name, load_settings
+from vae_flows.runs.folder import FAILURE, IMAGES, LAST, LOCK_SECONDS, METRICS, SCORES, data_name, load_settings
 from vae_flows.runs.provenance import describe_commit, describe_hardware, describe_versions
-from vae_flows.runs.settings import EvaluationSettings, RunSettings
-from vae_flows.training import TrainingResult, load_weights, train
+from vae_flows.runs.scores import RunScores, digests_of, write_scores
+from vae_flows.runs.settings import RunSettings
+from vae_flows.training import TrainingResult, train
 from vae_flows.training.logs import RunLogs
 from vae_flows.vae import VAE
 
-__all__ = ["evaluate_run", "execute", "is_main_process"]
+__all__ = ["execute", "is_main_process"]
 
 IMAGE_COUNT = 12
 
@@ -63,8 +65,9 @@ def execute(folder: Path, *, progress: bool = False) -> dict[str, Any] | None:
         start = time.perf_counter()
         data, vae, trained = _train(folder, settings, progress=progress)
         lock.require()
-        tested = _test(vae, data, settings)
+        tested, scores = _test(vae, data, settings)
         lock.require()
+        write_scores(folder / SCORES, scores)
         images = {} if data.pixels is None else _draw_images(vae, data, settings.seed)
         if images:
             write_atomically(folder / IMAGES, _compressed(images))
@@ -75,26 +78,6 @@ def execute(folder: Path, *, progress: bool = False) -> dict[str, Any] | None:
         write_json(folder / METRICS, metrics)
         (folder / FAILURE).unlink(missing_ok=True)
     return metrics
-
-
-def evaluate_run(folder: Path, evaluation: EvaluationSettings, device: str = "cpu") -> EvaluationResult:
-    """Test the best weights of the run in `folder`, with other settings of the test if wanted.
-
-    Arguments:
-        folder: The run's folder.
-        evaluation: Settings of the test.
-        device: Name of a device, or `"auto"` for a GPU if there is one.
-
-    Raises:
-        CheckpointError: There is no checkpoint, it is damaged, or it belongs to another model.
-        InvalidInputError: There is no such device.
-        NonFiniteLossError: A number of the test is NaN or infinite.
-    """
-    settings = dataclasses.replace(load_settings(folder), evaluation=evaluation)
-    data = build_data(settings)
-    vae = build_vae(settings, data)
-    load_weights(vae, folder)
-    return _test(_move(vae, device), data, settings)
 
 
 def is_main_process() -> bool:
@@ -118,9 +101,9 @@ def _train(folder: Path, settings: RunSettings, *, progress: bool) -> tuple[Data
     return data, vae, trained
 
 
-def _test(vae: VAE, data: DataSet, settings: RunSettings) -> EvaluationResult:
+def _test(vae: VAE, data: DataSet, settings: RunSettings) -> tuple[EvaluationResult, RunScores]:
     options = settings.evaluation
-    result = evaluate(
+    result, scores = evaluate_each(
         vae,
         data.test,
         batch_size=options.batch_size,
@@ -134,16 +117,9 @@ def _test(vae: VAE, data: DataSet, settings: RunSettings) -> EvaluationResult:
             subject = f"test of {settings.posterior} on {settings.data}, {name}"
             remedy = "Are the weights finite? A checkpoint of an earlier epoch, or a smaller learning rate, may help."
             raise NonFiniteLossError(complaint(subject, "a finite number", value, remedy))
-    return result
-
-
-def _move(vae: VAE, device: str) -> VAE:
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    try:
-        return vae.to(name)
-    except (RuntimeError, AssertionError) as error:
-        expected = "a device of this machine, such as cpu or cuda"
-        raise InvalidInputError(complaint("device", expected, repr(device), str(error).splitlines()[0])) from None
+    likelihoods = None if scores.bound is None else -scores.bound.numpy()
+    bounds = scores.negative_elbo.numpy()
+    return result, RunScores(digests_of(data.test), bounds, likelihoods, options.importance_samples)
 
 
 def _draw_images(vae: VAE, data: DataSet, seed: int) -> dict[str, NDArray[np.uint8]]:

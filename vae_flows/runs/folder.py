@@ -2,7 +2,9 @@
 
 `settings.json` defines the run, `last.ckpt` is where it stands, `config.json` and `model.safetensors` are its best
 weights as a saved model, `metrics.csv` has a row for each epoch, `log.txt` is what it printed, `images.npz` a few
-reconstructions and samples, `failure.json` why it failed. `metrics.json` comes last: with it the run is finished.
+reconstructions and samples, `scores.npz` what each test image scored, `failure.json` why it failed. `metrics.json`
+comes last: with it the run is finished. `vae-flows evaluate` adds `evaluation-*-samples.json`, with scores beside it.
+Folders of earlier releases have no scores; they are read all the same.
 
 `format` in `settings.json` says how a folder is laid out, `version` which release wrote it. Folders of format 1, which
 do not say so, hold the best weights in `best.ckpt`; they are read, and continued. A later format is refused.
@@ -28,6 +30,7 @@ __all__ = [
     "LOCK_SECONDS",
     "LOG",
     "METRICS",
+    "SCORES",
     "SETTINGS",
     "data_name",
     "folder_of",
@@ -37,7 +40,7 @@ __all__ = [
 ]
 
 METRICS, FAILURE, LOG, IMAGES = "metrics.json", "failure.json", "log.txt", "images.npz"
-LAST, EPOCHS = "last.ckpt", "metrics.csv"
+LAST, EPOCHS, SCORES = "last.ckpt", "metrics.csv", "scores.npz"
 LOCK_SECONDS = 2.0
 """How long a folder is waited for: a run whose parent was killed is about to end, too."""
 

@@ -22,7 +22,9 @@ from vae_flows.persistence.json_files import read_json
 from vae_flows.persistence.saved_models import CONFIG_FILE
 from vae_flows.reporting.summaries import RunResult
 from vae_flows.runs.build import build_data, build_vae
-from vae_flows.runs.folder import EPOCHS, FAILURE, LAST, METRICS, SETTINGS, data_name, load_settings
+from vae_flows.runs.evaluations import RunEvaluation, evaluation_name, find_evaluations
+from vae_flows.runs.folder import EPOCHS, FAILURE, LAST, METRICS, SCORES, SETTINGS, data_name, load_settings
+from vae_flows.runs.scores import RunScores, read_scores
 from vae_flows.runs.settings import RunSettings
 from vae_flows.training import EpochRecord, load_weights
 from vae_flows.training.checkpoint import EARLIER_BEST
@@ -37,6 +39,8 @@ __all__ = ["Run", "RunHistory", "RunMetrics", "is_run"]
 MAX_LOG_BYTES = 2**26
 Which = Literal["best", "last"]
 WEIGHTS = ("best", "last")
+AVERAGING_ERROR = 1e-6
+"""Relative, of an average in another order than that of the metrics."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,42 @@ class Run:
         except (KeyError, TypeError) as error:
             got = f"others ({type(error).__name__}: {error})"
             raise DataError(complaint(str(path), "the metrics of a finished run", got)) from None
+
+    @property
+    def scores(self) -> RunScores | None:
+        """What each test image scored, `None` before the run is finished and of runs of earlier releases.
+
+        Raises:
+            DataError: The scores are damaged, or are not those that the metrics average.
+        """
+        metrics, path = self.metrics, self.folder / SCORES
+        if metrics is None or not path.exists():
+            return None
+        found = read_scores(path)
+        mean, told = float(found.negative_elbo.mean()), metrics.test.negative_elbo
+        if not math.isclose(mean, told, rel_tol=AVERAGING_ERROR):
+            expected, remedy = f"scores whose average is that of {METRICS}, {told}", "Remove it."
+            raise DataError(complaint(str(path), expected, mean, remedy))
+        return found
+
+    @property
+    def evaluations(self) -> tuple[RunEvaluation, ...]:
+        """What `vae-flows evaluate` found later, by rising numbers of draws.
+
+        Raises:
+            DataError: One is damaged.
+        """
+        return find_evaluations(self.folder)
+
+    def evaluation_scores(self, evaluation: RunEvaluation) -> RunScores | None:
+        """Return what each test image scored in a later test, `None` where it was not kept.
+
+        Raises:
+            DataError: The scores are damaged.
+        """
+        check_argument("Run.evaluation_scores evaluation", evaluation, RunEvaluation)
+        path = self.folder / f"{evaluation_name(evaluation.importance_samples)}.npz"
+        return read_scores(path) if path.exists() else None
 
     def to_record(self) -> RunResult:
         """Return the numbers of which tables and figures are made, an unfinished run's curve in nats.

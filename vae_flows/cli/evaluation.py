@@ -1,0 +1,55 @@
+"""What `vae-flows evaluate` shows: a bar with the time left, and a table of what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from vae_flows.evaluation import LikelihoodProgress
+from vae_flows.extras import needing
+from vae_flows.runs import RunEvaluation
+
+with needing("cli"):
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.table import Table
+    from rich.text import Text
+
+__all__ = ["evaluation_progress", "evaluation_table"]
+
+
+@contextmanager
+def evaluation_progress(console: Console) -> Iterator[Callable[[LikelihoodProgress], None]]:
+    """Show a bar of the images done, the draws per second and the time left, where there is a terminal."""
+    columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("images", total=None, note="")
+
+        def tell(step: LikelihoodProgress) -> None:
+            minutes, seconds = divmod(round(step.seconds_left), 60)
+            note = f"{step.samples_per_second:,.0f} draws/s · {minutes}:{seconds:02} left"
+            bar.update(task, total=step.num_images, completed=step.images_done, note=note)
+
+        yield tell
+
+
+def evaluation_table(title: str, found: RunEvaluation) -> Table:
+    """Tabulate a test: its bounds in nats and bits, the parts of the ELBO, and how far to trust it."""
+    table = Table(title=Text(title), title_justify="left", show_header=False)
+    for size, nats in zip(found.particles, found.bounds, strict=True):
+        name = "−ELBO" if size == 1 else f"bound of {size:,} draws"
+        if size > 1 and size == found.importance_samples:
+            name = "−log p(x)"
+        table.add_row(name, f"{nats:.2f} nats = {found.bits_per_dim(nats):.4f} bits/dim")
+    errors = (found.negative_elbo_standard_error, found.negative_log_likelihood_standard_error)
+    told = " and ".join(f"{error:.2f}" for error in errors if error is not None)
+    if told:
+        table.add_row("standard errors", f"{told} nats over {found.num_images} examples")
+    table.add_row("distortion, rate", f"{found.distortion:.2f} and {found.rate:.2f} nats")
+    if found.importance_samples:
+        table.add_row("draws", f"{found.importance_samples} importance samples per example")
+        table.add_row("effective draws", f"{found.effective_sample_size:.1f} of the weights on average")
+        if found.monte_carlo_bias is not None:
+            table.add_row("bias left", f"about {found.monte_carlo_bias:.2f} nats too high, which more draws take away")
+    table.add_row("speed", f"{found.samples_per_second:,.0f} draws/s, {found.seconds:.0f} s")
+    return table
