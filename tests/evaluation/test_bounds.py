@@ -75,6 +75,7 @@ class Table(VAE):
         nn.Module.__init__(self)
         self.weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
         self.posterior = AmortizedPosterior(2, 6, flow="none")
+        self.likelihood = BernoulliLikelihood()
         self.samples: list[tuple[int, int | None]] = []
 
     def elbo(self, x: Tensor) -> ELBO:

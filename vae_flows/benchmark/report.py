@@ -17,6 +17,7 @@ from vae_flows.benchmark.published import PUBLISHED
 from vae_flows.checks import checked
 from vae_flows.data.images import is_integer
 from vae_flows.errors import DataError, complaint
+from vae_flows.evaluation.units import Unit
 from vae_flows.flows import find_flow
 from vae_flows.persistence.archives import read_npz
 from vae_flows.persistence.json_files import read_json, to_lines, write_files
@@ -181,17 +182,18 @@ def _to_run(record: Mapping[str, Any]) -> RunResult:
     identity = {"data": record["data"], "posterior": record["posterior"], "seed": record["seed"]}
     if record["status"] != "finished":
         return RunResult(**identity, status=record["status"])
-    scale, test, history = record["nats_per_unit"], record["test"], record["history"]
+    unit = Unit(record["unit"], record["nats_per_unit"], record.get("nats_at_zero", 0.0))
+    test, history = record["test"], record["history"]
     likelihood, seconds = test["negative_log_likelihood"], history["seconds"]
     return RunResult(
         **identity,
-        unit=record["unit"],
-        negative_elbo=test["negative_elbo"] / scale,
-        negative_log_likelihood=None if likelihood is None else likelihood / scale,
+        unit=unit.name,
+        negative_elbo=unit.of(test["negative_elbo"]),
+        negative_log_likelihood=None if likelihood is None else unit.of(likelihood),
         evaluations_per_solve=test["evaluations_per_solve"],
         seconds_per_epoch=sum(seconds) / len(seconds) if seconds else None,
         parameters=record["parameters"],
-        curve=tuple(bound / scale for bound in history["validation_negative_elbo"]),
+        curve=tuple(map(unit.of, history["validation_negative_elbo"])),
         epoch_seconds=tuple(seconds),
         epoch_evaluations=tuple(count for count in history.get("evaluations_per_solve", ()) if count is not None),
     )

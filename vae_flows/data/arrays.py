@@ -80,14 +80,14 @@ def from_arrays(
     if image_shape is not None:
         image_shape = require_image_shape(name, image_shape)
     subjects = [f"{name} {split} images" for split in SPLITS]
-    levels, shape = _as_levels(subjects, (train, validation, test), image_shape, white)
+    levels, shape, counts = _as_levels(subjects, (train, validation, test), image_shape, white)
     _warn_of_dark(subjects, levels)
     chosen: Pixels = pixels or ("binary" if all(_is_binary(split) for split in levels) else "grey")
     if chosen == "binary":
         levels[1:] = _binarize_grey(levels[1:])
     splits = [
-        _images(split, shape, chosen, as_label_tensor(subject, label))
-        for subject, split, label in zip(subjects, levels, labels, strict=True)
+        _images(split, shape, chosen, as_label_tensor(subject, label), count)
+        for subject, split, label, count in zip(subjects, levels, labels, counts, strict=True)
     ]
     return DataSet(name, *splits, pixels=chosen, description=description)
 
@@ -116,8 +116,12 @@ def _as_levels(
     splits: Sequence[ArrayLike | Tensor],
     image_shape: ImageShape | None,
     white: float | None,
-) -> tuple[list[np.ndarray], ImageShape]:
-    """Turn splits of any layout and dtype into levels 0 … 255, `(N, P)` each, and tell their image shape."""
+) -> tuple[list[np.ndarray], ImageShape, list[int]]:
+    """Turn splits of any layout and dtype into levels 0 … 255, `(N, P)` each.
+
+    Returns:
+        The levels, the shape of an image, and how many levels each split had before.
+    """
     arrays = [
         channels_first(subject, _as_array(subject, split), image_shape)
         for subject, split in zip(subjects, splits, strict=True)
@@ -132,7 +136,19 @@ def _as_levels(
     for subject, array, top in zip(subjects, arrays, whites, strict=True):
         _check_values(subject, array, top)
         levels.append(_scaled(array, top).reshape(len(array), -1))
-    return levels, (channels, height, width)
+    counts = [levels_of(array, top) for array, top in zip(arrays, whites, strict=True)]
+    return levels, (channels, height, width), counts
+
+
+def levels_of(array: np.ndarray, white: float) -> int:
+    """Return of how many levels from black to white an array's values are, at most the 256 that images have.
+
+    Example:
+        >>> levels_of(np.array([0, 3, 16]), 16), levels_of(np.array([0.1]), 1)
+        (17, 256)
+    """
+    steps = int(white) if array.dtype.kind in "bui" and float(white).is_integer() else TOP_LEVEL
+    return min(steps, TOP_LEVEL) + 1
 
 
 def _whites(subjects: Sequence[str], arrays: Sequence[np.ndarray], guess: bool) -> list[int]:
@@ -247,7 +263,7 @@ def _binarize_grey(splits: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [_scaled(bits[index], 1) if index in bits else levels for index, levels in enumerate(splits)]
 
 
-def _images(levels: np.ndarray, image_shape: ImageShape, pixels: Pixels, labels: Tensor | None) -> Images:
+def _images(levels: np.ndarray, image_shape: ImageShape, pixels: Pixels, labels: Tensor | None, count: int) -> Images:
     packed = pixels == "binary" and _is_binary(levels)
     return Images(
         torch.from_numpy(np.packbits(levels != 0, axis=1) if packed else levels),
@@ -255,4 +271,5 @@ def _images(levels: np.ndarray, image_shape: ImageShape, pixels: Pixels, labels:
         packed=packed,
         dynamic_binarization=pixels == "binary" and not packed,
         labels=labels,
+        levels=count if pixels == "grey" else None,
     )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vae_flows.data.array_rows import ArrayFile
-from vae_flows.data.arrays import CHANNELS, from_arrays
+from vae_flows.data.arrays import CHANNELS, from_arrays, levels_of
 from vae_flows.data.data_set import DataSet
 from vae_flows.data.examples import Examples, TensorExamples
 from vae_flows.data.images import TOP_LEVEL, ImageShape, Pixels
@@ -137,7 +137,8 @@ def npy_file(
     images = kind == "images" or (kind is None and (_any(options) or (known and _has_image_layout(array))))
     top = (white or (TOP_LEVEL if array.dtype.kind in "ui" else 1)) if images else None
     source = ArrayFile(path, white=top, image_shape=image_shape)
-    return _streamed(path, {"train": StreamedExamples(source, num_workers)}, pixels, sizes, images=images)
+    examples = StreamedExamples(source, num_workers, levels=None if top is None else levels_of(array, top))
+    return _streamed(path, {"train": examples}, pixels, sizes, images=images)
 
 
 def table_file(
@@ -217,7 +218,8 @@ def image_folder(
     deep = first.dtype == np.uint16
     if stream or (stream is None and not fits_in_memory(first.nbytes * len(everything))):
         sources = {split: PictureFiles(group, image_size, channels) for split, group in files.items()}
-        examples = {split: StreamedExamples(source, num_workers) for split, source in sources.items()}
+        levels = white_of(first) + 1
+        examples = {split: StreamedExamples(source, num_workers, levels=levels) for split, source in sources.items()}
         return _streamed(path, _whole_or_splits(path, examples), pixels, sizes, images=not deep or pixels is not None)
     _require_no_workers(path, num_workers)
     pixel_array = decode(opened(everything), len(everything), image_size=image_size, channels=channels)
@@ -225,7 +227,8 @@ def image_folder(
     parts = dict(zip(files, np.split(pixel_array, ends), strict=True))
     if deep and pixels is None:
         scaled = {split: part.astype(np.float32) / np.float32(white_of(part)) for split, part in parts.items()}
-        given = {split: TensorExamples(as_tensor(str(path), part)) for split, part in scaled.items()}
+        levels = white_of(pixel_array) + 1
+        given = {split: TensorExamples(as_tensor(str(path), part), levels=levels) for split, part in scaled.items()}
         return _values(path, _whole_or_splits(path, given), {}, sizes)
     given = _whole_or_splits(path, {split: Rows(values) for split, values in parts.items()})
     return _images(path, given, {"pixels": pixels, "white": white_of(pixel_array) if deep else None}, sizes)

@@ -20,6 +20,7 @@ from vae_flows.data.inputs import (
     require_finite_examples,
     require_floating_point,
     require_labels,
+    require_levels,
 )
 from vae_flows.errors import IndexOutOfRangeError, InvalidInputError, complaint
 from vae_flows.tensors.checksum import checksum
@@ -36,6 +37,8 @@ class Examples(Dataset[Any], ABC):
 
     labels: Tensor | None
     """Integers `(N,)`, where there are any. Training and evaluation leave them alone."""
+    levels: int | None = None
+    """Of how many equidistant values from 0 to 1 each value is one; `None` where that is not known."""
 
     @property
     @abstractmethod
@@ -168,9 +171,10 @@ class TensorExamples(StoredExamples):
     Arguments:
         storage: `(N, *event)`, floating point, integers or booleans, on any device.
         labels: Class of each example, integers `(N,)`, where there are any.
+        levels: L, where each value is one of 0, 1 / (L − 1), …, 1; bits per dimension need it.
 
     Raises:
-        InvalidInputError: There are no examples, values are NaN or infinite, or the labels do not fit.
+        InvalidInputError: There are no examples, values are NaN or infinite, or labels or levels do not fit.
 
     Example:
         >>> counts = TensorExamples(torch.tensor([[3, 0], [1, 4]]), labels=torch.tensor([0, 1]))
@@ -182,6 +186,7 @@ class TensorExamples(StoredExamples):
 
     storage: Tensor
     labels: Tensor | None = None
+    levels: int | None = None
 
     def __post_init__(self) -> None:
         values = self.storage
@@ -196,6 +201,7 @@ class TensorExamples(StoredExamples):
             object.__setattr__(self, "storage", values.detach())
         require_finite_examples("TensorExamples storage", values)
         require_labels("TensorExamples labels", self.labels, len(self))
+        require_levels("TensorExamples levels", self.levels)
 
     def __repr__(self) -> str:
         return f"TensorExamples({len(self)} of shape {self.event_shape}, {self.storage.dtype}, {self.storage.device})"

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vae_flows.data.examples import StoredExamples
-from vae_flows.data.inputs import Indices, is_integer, require_floating_point, require_labels
+from vae_flows.data.inputs import Indices, is_integer, require_floating_point, require_labels, require_levels
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.tensors.checksum import checksum
 
@@ -38,6 +38,8 @@ class Images(StoredExamples):
         packed: Whether a byte of `storage` holds eight binary pixels or one grey level.
         dynamic_binarization: Draw binary images from the grey levels anew for each batch.
         labels: Class of each image, integers `(N,)`, where the data set has them.
+        levels: How many levels there were before they became 0 … 255, such as 17 of 0 … 16; bits per dimension of
+            densities need it. By default 2 of binary images and 256 of others.
 
     Raises:
         InvalidInputError: There are no images, or the arguments do not fit each other.
@@ -57,6 +59,7 @@ class Images(StoredExamples):
     packed: bool = False
     dynamic_binarization: bool = False
     labels: Tensor | None = None
+    levels: int | None = None
 
     def __post_init__(self) -> None:
         shape = require_image_shape("Images", self.image_shape)
@@ -85,6 +88,9 @@ class Images(StoredExamples):
         if self.packed and self.dynamic_binarization:
             raise InvalidInputError(complaint("Images", "grey levels for dynamic binarisation", "packed bits"))
         require_labels("Images labels", self.labels, len(self))
+        require_levels("Images levels", self.levels)
+        if self.levels is None:
+            object.__setattr__(self, "levels", 2 if self.packed or self.dynamic_binarization else TOP_LEVEL + 1)
 
     def __repr__(self) -> str:
         kind = "packed bits" if self.packed else "grey levels"

@@ -22,6 +22,7 @@ __all__ = [
     "require_finite_examples",
     "require_floating_point",
     "require_labels",
+    "require_levels",
 ]
 
 INTEGER_TYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -61,6 +62,16 @@ def require_labels(subject: str, labels: object, count: int) -> None:
         raise InvalidInputError(complaint(subject, "a tensor of integers", got))
     if labels.shape != (count,):
         raise InvalidInputError(complaint(subject, f"shape ({count},)", tuple(labels.shape)))
+
+
+def require_levels(subject: str, levels: object) -> None:
+    """Check that a number of levels is `None` or an integer above 1.
+
+    Raises:
+        InvalidInputError: It is something else.
+    """
+    if levels is not None and (not is_integer(levels) or levels < 2):
+        raise InvalidInputError(complaint(subject, "an integer above 1, or None", repr(levels)))
 
 
 def as_tensor(subject: str, values: Tensor | np.ndarray) -> Tensor:

@@ -23,6 +23,7 @@ from vae_flows.data.inputs import (
     is_integer,
     require_finite_examples,
     require_floating_point,
+    require_levels,
 )
 from vae_flows.errors import DataError, InvalidInputError, VAEFlowsError, complaint
 from vae_flows.randomness import derive_seed, seeded
@@ -50,6 +51,7 @@ class StreamedExamples(Examples):
             source is pickled for them.
         positions: Which of its items are meant, integers `(N,)`; `None` for all.
         device: Where batches are; memory is pinned for a CUDA device.
+        levels: L, where each value is one of 0, 1 / (L − 1), …, 1; bits per dimension need it.
 
     Raises:
         InvalidInputError: The source has no items, or the first one is no example.
@@ -66,6 +68,7 @@ class StreamedExamples(Examples):
     num_workers: int = 0
     positions: Tensor | None = None
     device: torch.device = CPU
+    levels: int | None = None
     labels: Tensor | None = field(init=False)
     _event_shape: tuple[int, ...] = field(init=False)
 
@@ -86,6 +89,7 @@ class StreamedExamples(Examples):
             if len(positions) and not (int(positions.min()) >= 0 and int(positions.max()) < count):
                 raise InvalidInputError(complaint(f"{name} positions", f"values from 0 to {count - 1}", "others"))
             object.__setattr__(self, "positions", positions)
+        require_levels(f"{name} levels", self.levels)
         if len(self) == 0:
             raise InvalidInputError(complaint(f"{name} source", "at least one example", "none"))
         object.__setattr__(self, "labels", self._known_labels(count))

@@ -21,6 +21,7 @@ from vae_flows.checks import checked
 from vae_flows.data import Examples
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.evaluation.batches import examples_for
+from vae_flows.evaluation.units import bits_per_dim, log_bin_size_of
 from vae_flows.modules import in_mode, placement
 from vae_flows.randomness import seeded
 from vae_flows.vae import VAE
@@ -44,6 +45,8 @@ class EvaluationResult:
         num_pixels: Values of an example, C·H·W of an image.
         evaluations_per_solve: Evaluations of a flow's dynamics for one ELBO of a batch, `None` for discrete flows.
         seconds: Wall-clock time.
+        log_bin_size: log of the bin of a value, in nats, where values are levels and the likelihood is a density of
+            them; else 0.
     """
 
     negative_elbo: float
@@ -57,17 +60,18 @@ class EvaluationResult:
     num_pixels: int
     evaluations_per_solve: float | None
     seconds: float
+    log_bin_size: float = 0.0
 
     @property
     def bits_per_dim_elbo(self) -> float:
         """The negative ELBO in bits per value, such as a pixel, which is the unit for Frey Faces."""
-        return self.negative_elbo / (self.num_pixels * math.log(2))
+        return bits_per_dim(self.num_pixels, self.log_bin_size).of(self.negative_elbo)
 
     @property
     def bits_per_dim(self) -> float | None:
         """The negative log-likelihood in bits per value."""
         value = self.negative_log_likelihood
-        return None if value is None else value / (self.num_pixels * math.log(2))
+        return None if value is None else bits_per_dim(self.num_pixels, self.log_bin_size).of(value)
 
 
 @checked
@@ -161,6 +165,7 @@ def evaluate_each(
         num_pixels=math.prod(examples.event_shape),
         evaluations_per_solve=sum(solves) / len(solves) if solves else None,
         seconds=perf_counter() - started,
+        log_bin_size=log_bin_size_of(vae.likelihood, examples),
     )
     return result, scores
 

@@ -24,6 +24,7 @@ from vae_flows.evaluation.batches import examples_for
 from vae_flows.evaluation.estimates import MeanEstimate
 from vae_flows.evaluation.finished import FinishedValues, digest_of_examples, digest_of_model, finished_values
 from vae_flows.evaluation.importance import BoundSums, bound_sizes
+from vae_flows.evaluation.units import bits_per_dim, log_bin_size_of
 from vae_flows.modules import in_mode, placement
 from vae_flows.objectives import for_nonlinear_bound
 from vae_flows.persistence.files import checked_path
@@ -51,22 +52,25 @@ class Bound(NamedTuple):
         nats: −L_K, nats per image.
         standard_error: Its standard error over images, Monte-Carlo error included; NaN for a single image.
         num_dimensions: Values of an image.
+        log_bin_size: log of the bin of a value, in nats, where values are levels and the likelihood is a density of
+            them; else 0.
     """
 
     particles: int
     nats: float
     standard_error: float
     num_dimensions: int
+    log_bin_size: float = 0.0
 
     @property
     def bits_per_dim(self) -> float:
         """The bound in bits per value of an image."""
-        return self.nats / (self.num_dimensions * math.log(2))
+        return bits_per_dim(self.num_dimensions, self.log_bin_size).of(self.nats)
 
     @property
     def bits_per_dim_standard_error(self) -> float:
         """Its standard error."""
-        return self.standard_error / (self.num_dimensions * math.log(2))
+        return self.standard_error / bits_per_dim(self.num_dimensions).nats
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +86,7 @@ class LikelihoodResult:
         importance_samples: Draws per image.
         num_dimensions: Values of an image.
         seconds: Wall-clock time.
+        log_bin_size: As of `Bound`.
     """
 
     particles: tuple[int, ...]
@@ -92,12 +97,13 @@ class LikelihoodResult:
     importance_samples: int
     num_dimensions: int
     seconds: float
+    log_bin_size: float = 0.0
 
     @property
     def bounds(self) -> tuple[Bound, ...]:
         """The bounds averaged over images, from the negative ELBO to −log p(x)."""
         return tuple(
-            Bound(size, *MeanEstimate.of(-values), self.num_dimensions)
+            Bound(size, *MeanEstimate.of(-values), self.num_dimensions, self.log_bin_size)
             for size, values in zip(self.particles, self.log_bounds.T, strict=True)
         )
 
@@ -236,6 +242,7 @@ def estimate_likelihood(
         importance_samples=importance_samples,
         num_dimensions=math.prod(examples.event_shape),
         seconds=finished.seconds,
+        log_bin_size=log_bin_size_of(vae.likelihood, examples),
     )
 
 

@@ -123,9 +123,8 @@ class Likelihood(nn.Module):
         """Return log of the size of the bin of a value that is one of `levels` equidistant ones in [0, 1].
 
         Where data are such levels k / (levels - 1), as those of `vae_flows.data.Images` are, the density of a value
-        times the bin 1 / (levels - 1) stands for its probability: bits per dimension are
-        (−log p(x) / D − log_bin_size) / log 2, for D values. A likelihood that `is_discrete` has probabilities already,
-        and the bin counts nothing.
+        times the bin 1 / (levels - 1) stands for its probability. A likelihood that `is_discrete` has probabilities
+        already, and the bin counts nothing. Evaluation tells bits per dimension by it.
 
         Arguments:
             levels: Number of levels; 256 for 8-bit images.

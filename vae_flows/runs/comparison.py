@@ -79,7 +79,7 @@ def compare(runs: Iterable[Run | Path | str]) -> Table:
 
 def _tabulate(runs: Sequence[Run]) -> Table:
     rows = group_runs(runs)
-    means = [_estimate([metrics.test.negative_elbo / metrics.nats_per_unit for metrics in row.metrics]) for row in rows]
+    means = [_estimate([metrics.in_unit(metrics.test.negative_elbo) for metrics in row.metrics]) for row in rows]
     entries = []
     for row, mean in zip(rows, means, strict=True):
         rivals = [m.mean for r, m in zip(rows, means, strict=True) if m is not None and r.data == row.data]
@@ -130,7 +130,7 @@ def group_runs(runs: Sequence[Run]) -> list[RunGroup]:
 
 def _entries(row: RunGroup, bound: Estimate | None, *, best: bool) -> tuple[Entry, ...]:
     likelihoods = [
-        metrics.test.negative_log_likelihood / metrics.nats_per_unit
+        metrics.in_unit(metrics.test.negative_log_likelihood)
         for metrics in row.metrics
         if metrics.test.negative_log_likelihood is not None
     ]

@@ -20,6 +20,7 @@ from vae_flows.data import DataSet
 from vae_flows.errors import NonFiniteLossError, complaint
 from vae_flows.evaluation import EvaluationResult
 from vae_flows.evaluation.bounds import evaluate_each
+from vae_flows.evaluation.units import NATS, Unit, bits_per_dim
 from vae_flows.networks import count_parameters
 from vae_flows.persistence.batches import complete_batch
 from vae_flows.persistence.files import exclusive, sweep
@@ -148,15 +149,16 @@ def _metrics(
     settings: RunSettings, data: DataSet, vae: VAE, trained: TrainingResult, tested: EvaluationResult
 ) -> dict[str, Any]:
     history = [dataclasses.asdict(epoch) for epoch in trained.history]
-    unit, scale = _unit(data)
+    unit = _unit(data, tested)
     return {
         "data": data_name(settings),
         "data_description": data.description,
         "has_images": data.pixels is not None,
         "posterior": settings.posterior,
         "seed": settings.seed,
-        "unit": unit,
-        "nats_per_unit": scale,
+        "unit": unit.name,
+        "nats_per_unit": unit.nats,
+        "nats_at_zero": unit.zero,
         "test": dataclasses.asdict(tested),
         "best_epoch": trained.best_epoch,
         "best_validation_negative_elbo": trained.best_validation_negative_elbo,
@@ -173,6 +175,7 @@ def _metrics(
     }
 
 
-def _unit(data: DataSet) -> tuple[str, float]:
-    """Return the unit in which the literature reports this kind of data, and how many nats it is."""
-    return ("bits/dim", math.prod(data.event_shape) * math.log(2.0)) if data.pixels == "grey" else ("nats", 1.0)
+def _unit(data: DataSet, tested: EvaluationResult) -> Unit:
+    """Return the unit in which the literature reports this kind of data: bits per dimension of levels."""
+    are_levels = data.pixels == "grey" or (data.test.levels or 0) > 2
+    return bits_per_dim(tested.num_pixels, tested.log_bin_size) if are_levels else NATS

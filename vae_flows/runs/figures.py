@@ -72,7 +72,7 @@ class RunSource:
             for run in group.runs:
                 record = replace(run.to_record(), posterior=group.label)
                 if record.status != "finished" and metrics is not None:
-                    curve = tuple(bound / metrics.nats_per_unit for bound in record.curve)
+                    curve = tuple(map(metrics.in_unit, record.curve))
                     record = replace(record, unit=metrics.unit, curve=curve)
                 found.append(record)
         return tuple(found)

@@ -145,7 +145,8 @@ def _check(run: Run) -> None:
     for name in ("versions", "hardware"):
         check_argument(f"{name} of {run.folder}", getattr(metrics, name), Mapping)
     likelihood = metrics.test.negative_log_likelihood
-    numbers = [metrics.test.negative_elbo, metrics.nats_per_unit, metrics.training_seconds, metrics.best_epoch]
+    numbers = [metrics.test.negative_elbo, metrics.nats_per_unit, metrics.nats_at_zero]
+    numbers += [metrics.training_seconds, metrics.best_epoch]
     numbers += [metrics.parameters] if likelihood is None else [metrics.parameters, likelihood]
     if not np.isfinite(np.array(numbers, dtype=float)).all():
         raise DataError(complaint(str(run.folder), "finite numbers", repr(numbers)))
@@ -189,7 +190,7 @@ def _differences(groups: Sequence[RunGroup]) -> Table:
 
 
 def _difference(a: RunGroup, b: RunGroup, level: float) -> tuple[Entry, ...]:
-    first, second = ([m.test.negative_elbo / m.nats_per_unit for m in g.metrics] for g in (a, b))
+    first, second = ([m.in_unit(m.test.negative_elbo) for m in g.metrics] for g in (a, b))
     value = float(np.mean(first) - np.mean(second))
     interval, real = MISSING, False
     if min(len(first), len(second)) > 1 and np.var(first) + np.var(second) > 0:

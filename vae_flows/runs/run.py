@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vae_flows.checks import check_argument
 from vae_flows.errors import CheckpointError, DataError, FileError, InvalidInputError, complaint, unknown_name
 from vae_flows.evaluation import EvaluationResult
+from vae_flows.evaluation.units import NATS, Unit
 from vae_flows.persistence.files import checked_path, read_file
 from vae_flows.persistence.json_files import read_json
 from vae_flows.persistence.saved_models import CONFIG_FILE
@@ -87,6 +88,7 @@ class RunMetrics:
         test: Bounds of the test examples, in nats per example.
         unit: Unit in which the literature reports this kind of data, `"nats"` or `"bits/dim"`.
         nats_per_unit: How many nats that is.
+        nats_at_zero: The bound in nats that is 0 in that unit.
         best_epoch: The epoch whose weights were tested.
         stopped_early: Whether patience ran out.
         training_seconds: Wall-clock time of all epochs.
@@ -108,6 +110,11 @@ class RunMetrics:
     versions: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     hardware: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     commit: str | None = None
+    nats_at_zero: float = 0.0
+
+    def in_unit(self, nats: float) -> float:
+        """Return a bound in `unit`, from nats per example."""
+        return Unit(self.unit, self.nats_per_unit, self.nats_at_zero).of(nats)
 
 
 class Run:
@@ -192,6 +199,7 @@ class Run:
             return None
         plain = read_json(path)
         try:
+            plain = {"nats_at_zero": 0.0, **plain}  # which earlier releases do not write
             own = {entry.name: plain[entry.name] for entry in fields(RunMetrics) if entry.name != "test"}
             return RunMetrics(EvaluationResult(**plain["test"]), **own)
         except (KeyError, TypeError) as error:
@@ -250,7 +258,7 @@ class Run:
     def _record(
         self, settings: RunSettings | TrainingDescription, metrics: RunMetrics | None, history: RunHistory
     ) -> RunResult:
-        scale = metrics.nats_per_unit if metrics else 1.0
+        in_unit = metrics.in_unit if metrics else NATS.of
         test = metrics.test if metrics else None
         likelihood = test.negative_log_likelihood if test else None
         return RunResult(
@@ -259,12 +267,12 @@ class Run:
             seed=settings.seed,
             status=self.status,
             unit=metrics.unit if metrics else "nats",
-            negative_elbo=test.negative_elbo / scale if test else None,
-            negative_log_likelihood=None if likelihood is None else likelihood / scale,
+            negative_elbo=in_unit(test.negative_elbo) if test else None,
+            negative_log_likelihood=None if likelihood is None else in_unit(likelihood),
             evaluations_per_solve=test.evaluations_per_solve if test else None,
             seconds_per_epoch=sum(epoch.seconds for epoch in history) / len(history) if history else None,
             parameters=metrics.parameters if metrics else None,
-            curve=tuple(epoch.validation_negative_elbo / scale for epoch in history),
+            curve=tuple(in_unit(epoch.validation_negative_elbo) for epoch in history),
             epoch_seconds=tuple(epoch.seconds for epoch in history),
             epoch_evaluations=tuple(
                 epoch.evaluations_per_solve for epoch in history if epoch.evaluations_per_solve is not None
