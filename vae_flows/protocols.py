@@ -68,7 +68,7 @@ def size_of(part: object) -> int | None:
 
     Example:
         >>> from vae_flows.posterior import AmortizedPosterior
-        >>> size_of(AmortizedPosterior(3, 8, flow="none")), size_of(print)
+        >>> size_of(AmortizedPosterior(3, 8, flow="none")), size_of(len)
         (3, None)
     """
     if isinstance(part, Distribution):
@@ -80,7 +80,7 @@ def context_size_of(posterior: object) -> int | None:
     """Return the `context_dim` of a posterior, `None` where it does not tell.
 
     Example:
-        >>> context_size_of(print) is None
+        >>> context_size_of(len) is None
         True
     """
     return _integer(posterior, "context_dim")
@@ -91,8 +91,8 @@ def name_of(posterior: object) -> str:
 
     Example:
         >>> from vae_flows.posterior import AmortizedPosterior
-        >>> name_of(AmortizedPosterior(3, 8, flow="planar")), name_of(print)
-        ('planar', 'print')
+        >>> name_of(AmortizedPosterior(3, 8, flow="planar")), name_of(len)
+        ('planar', 'len')
     """
     for offer in ("flow_name", "name", "__name__"):
         name = getattr(posterior, offer, None)
@@ -105,7 +105,7 @@ def work_of(posterior: object) -> WorkCount | None:
     """Return the work of the latest solve of a posterior or flow, `None` where it makes none.
 
     Example:
-        >>> work_of(print) is None
+        >>> work_of(len) is None
         True
     """
     work = getattr(posterior, "last_solve", None)

@@ -84,7 +84,7 @@ def registered_name(flow: object) -> str | None:
 
     Example:
         >>> from vae_flows.flows import PlanarFlow
-        >>> registered_name(PlanarFlow(4, 8)), registered_name(print)
+        >>> registered_name(PlanarFlow(4, 8)), registered_name(len)
         ('planar', None)
     """
     if not isinstance(flow, AmortizedFlow):

@@ -64,10 +64,10 @@ def check_callbacks(callbacks: object) -> tuple[Callback, ...]:
         InvalidInputError: It is no sequence of callbacks.
 
     Example:
-        >>> check_callbacks([print])
+        >>> check_callbacks([len])
         Traceback (most recent call last):
         vae_flows.errors.InvalidInputError: callback 1 of train: expected an object with a method on_epoch_end(state), \
-got <built-in function print>.
+got <built-in function len>.
     """
     if not isinstance(callbacks, Sequence) or isinstance(callbacks, str | bytes):
         raise InvalidInputError(complaint("callbacks of train", "a sequence of callbacks", described(callbacks)))
