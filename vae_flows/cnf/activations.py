@@ -76,10 +76,9 @@ def _softplus_quick(x: Tensor, out: Tensor) -> Tensor:
     log(1 + eˣ) has the absolute accuracy of its result's type, not the relative one for negative x. Where eˣ would
     overflow it is held, and x is the larger of the two.
     """
-    exponential = x.clamp(max=_LARGEST_EXPONENT).exp_()
-    total = exponential + 1
-    slope = exponential.div_(total)
-    torch.maximum(x, total.log_(), out=out)
+    exponential = torch.clamp(x, max=_LARGEST_EXPONENT, out=out).exp()
+    slope = exponential.div_(torch.add(exponential, 1, out=out))  # `out` is in the cache: no third tensor is made
+    torch.maximum(x, out.log_(), out=out)
     return slope
 
 

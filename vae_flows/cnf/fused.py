@@ -192,7 +192,10 @@ class FusedField(TapedField):
         return pushed @ self._terms.inner if index == 0 and self._terms.inner is not None else None
 
     def _trace(self, pushed: Tensor) -> Tensor:
-        weighted = pushed if self._terms.end is None else pushed * self._terms.end
+        end = self._terms.end
+        if end is not None and end.shape[-2] == 1:  # the closed form: one product with a vector
+            return pushed @ end.mT
+        weighted = pushed if end is None else pushed * end
         return self._terms.gather(weighted.sum(-1, keepdim=True))
 
     def pull_back(self, tape: object, value: Tensor, integrals: Tensor, *, of_tensors: bool = True) -> Tensor:
