@@ -6,23 +6,19 @@ changes on the machine meets both alike. Run it with the threads that the machin
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+import tyro
 from torch import Tensor
 
 import vae_flows as vf
 from vae_flows.data import Examples
 from vae_flows.evaluation import estimate_likelihood
 from vae_flows.modules import in_mode
-from vae_flows.runs.build import build_data, build_vae
-from vae_flows.runs.folder import load_settings
-from vae_flows.training import load_weights
 
 __all__ = ["LikelihoodRates", "Rate", "measure_rates", "published_log_likelihood"]
 
@@ -38,17 +34,11 @@ class Rate(NamedTuple):
 
 
 class LikelihoodRates(NamedTuple):
-    """Both rates, and by how much the two estimates of −log p(x) differ.
+    """Both rates, and by how much the two estimates of −log p(x) differ."""
 
-    Arguments:
-        library: `estimate_likelihood`.
-        published: One image at a time.
-        difference: Average over images, nats: Monte-Carlo error alone.
-    """
-
-    library: Rate
-    published: Rate
-    difference: float
+    library: Rate  # `estimate_likelihood`
+    published: Rate  # one image at a time
+    difference: float  # average over images, nats: Monte-Carlo error alone
 
 
 @torch.no_grad()
@@ -68,50 +58,50 @@ def measure_rates(
     vae: vf.VAE, examples: Examples, *, importance_samples: int = 2000, images: int = 20, rounds: int = 3
 ) -> LikelihoodRates:
     """Score images by both schemes, in turn and each with the first place as often."""
-    spent = {name: [0.0, 0.0] for name in ("library", "published")}
-    found: dict[str, list[Tensor]] = {name: [] for name in spent}
 
-    def score(name: str, batch: Examples) -> Tensor:
-        if name == "library":
-            return estimate_likelihood(vae, batch, importance_samples=importance_samples).log_bounds[:, -1]
+    def library(batch: Examples) -> Tensor:
+        return estimate_likelihood(vae, batch, importance_samples=importance_samples).log_bounds[:, -1]
+
+    def published(batch: Examples) -> Tensor:
         return torch.stack([published_log_likelihood(vae, image, importance_samples) for image in batch.batch()])
 
+    schemes = {library: [0.0, 0.0], published: [0.0, 0.0]}
+    found: dict[object, list[Tensor]] = {scheme: [] for scheme in schemes}
     with in_mode(vae, training=False):
         for number in range(rounds):
             batch = examples.select(slice(number * images, (number + 1) * images))
-            for name in sorted(spent, reverse=bool(number % 2)):
+            for score in list(schemes)[:: -1 if number % 2 else 1]:
                 clock, processor = time.perf_counter(), time.process_time()
-                found[name].append(score(name, batch))
-                spent[name][0] += time.perf_counter() - clock
-                spent[name][1] += time.process_time() - processor
-    count = sum(len(values) for values in found["library"]) * importance_samples
-    library, published = (Rate(*(count / seconds for seconds in spent[name])) for name in ("library", "published"))
-    difference = torch.cat(found["published"]) - torch.cat(found["library"])
-    return LikelihoodRates(library, published, float(difference.mean()))
+                found[score].append(score(batch))
+                schemes[score][0] += time.perf_counter() - clock
+                schemes[score][1] += time.process_time() - processor
+    ours, theirs = torch.cat(found[library]), torch.cat(found[published])
+    rates = {name: Rate(*(len(ours) * importance_samples / spent for spent in schemes[name])) for name in schemes}
+    return LikelihoodRates(rates[library], rates[published], float((theirs - ours).mean()))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure the rates of a run's model and print them, with what the whole test set would take."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of a run")
-    parser.add_argument("--importance-samples", type=int, default=2000)
-    parser.add_argument("--images", type=int, default=20, help="images of a round")
-    parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args(arguments)
-    settings = load_settings(given.run)
-    data = build_data(settings)
-    vae = build_vae(settings, data)
-    load_weights(vae, given.run)
+def main(
+    run: Annotated[Path, tyro.conf.Positional], importance_samples: int = 2000, images: int = 20, rounds: int = 3
+) -> None:
+    """Measure the rates of a run's model and print them, with what the whole test set would take.
+
+    Arguments:
+        run: Folder of a run.
+        importance_samples: Draws for each image.
+        images: Images of a round.
+        rounds: Rounds.
+    """
+    opened = vf.Run(run)
+    test = opened.load_data().test
     rates = measure_rates(
-        vae, data.test, importance_samples=given.importance_samples, images=given.images, rounds=given.rounds
+        opened.load_model(), test, importance_samples=importance_samples, images=images, rounds=rounds
     )
-    draws = len(data.test) * given.importance_samples
     for name, rate in (("library", rates.library), ("one image at a time", rates.published)):
-        whole = (draws / value / 60 for value in rate)
+        whole = (len(test) * importance_samples / value / 60 for value in rate)
         print("{:>19}: {:8,.0f} draws/s, {:8,.0f} a processor second".format(name, *rate), end=" · ")
         print("the test set takes {:.1f} min, {:.1f} min of a processor".format(*whole))
     print(f"{torch.get_num_threads()} threads; the estimates differ by {rates.difference:.3f} nats per image")
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

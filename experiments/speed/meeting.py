@@ -11,13 +11,13 @@ from typing import Any
 import torch
 
 from experiments.speed.competitors.competitor import Competitor, Entrant, Outcome
-from experiments.speed.competitors.roster import BASELINE, entrants_at
+from experiments.speed.competitors.roster import BASELINE, entrants_at, modes_over
 from experiments.speed.competitors.this_library import ThisLibrary, reference
 from experiments.speed.measuring import Peak, interleave, peak_of_steps
 from experiments.speed.problems import Size, make_problem
 from experiments.speed.speed_records import Measurement, SizeResult
 
-__all__ = ["Meeting", "errors_between", "first_step", "measure_memory", "meeting_at", "time_meeting"]
+__all__ = ["Meeting", "errors_between", "first_step", "measure_memory", "meeting_at", "modes_at", "time_meeting"]
 
 _MATMUL_WIDTH = 2048
 
@@ -42,6 +42,13 @@ class Meeting:
 def meeting_at(size: Size) -> Meeting:
     """Return the meeting in the problem of a size."""
     return Meeting(size.name, partial(make_problem, size), partial(entrants_at, size), reference)
+
+
+def modes_at(size: Size, steps: int) -> Meeting:
+    """Return the meeting of this library's gradient modes over a number of fixed steps."""
+    return Meeting(
+        f"gradient modes over {steps} steps", partial(make_problem, size), partial(modes_over, steps), reference
+    )
 
 
 def time_meeting(meeting: Meeting, rounds: int) -> SizeResult:

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from experiments.speed.competitors.roster import BASELINE, PEER_PACKAGES, PUBLISHED
-from experiments.speed.gradient_modes import METHOD, MODES, measure_mode_memory, time_modes
-from experiments.speed.meeting import Meeting, measure_memory, meeting_at, time_meeting
+from experiments.speed.competitors.roster import BASELINE, METHOD, PEER_PACKAGES, PUBLISHED
+from experiments.speed.meeting import Meeting, measure_memory, meeting_at, modes_at, time_meeting
 from experiments.speed.one_evaluation import SCALING_THREADS, time_dimension, time_products
 from experiments.speed.problems import BIAS, INTEGRATION_TIME, SIZES, TINY_CONCAT, TINY_LOW_RANK, TOLERANCE, Size
 from experiments.speed.speed_records import Comparison, Measurement, SizeResult, StepsPoint
@@ -24,7 +23,6 @@ __all__ = ["FULL", "QUICK", "Plan", "compare"]
 
 _CALL_SECONDS = 900.0
 
-Result = TypeVar("Result")
 Run = Callable[..., Any]
 """`call_apart` with its settings."""
 
@@ -74,31 +72,32 @@ def compare(plan: Plan, *, threads: int | None = None, say: Callable[[str], None
     """
     threads = threads or os.cpu_count() or 1
     scaling: dict[str, Any] = {"hidden_dims": plan.hidden_dims, "batch": plan.batch, "rounds": plan.scaling_rounds}
-    failures: list[str] = []
-
-    def attempt(what: str, measure: Callable[[], Result], otherwise: Result) -> Result:
-        say(what)
-        try:
-            return measure()
-        except WorkerError as error:
-            failures.append(f"{what}: {error}")
-            say(failures[-1])
-            return otherwise
+    steps, failures = [], []
 
     with tempfile.TemporaryDirectory() as cache:
         run = partial(call_apart, threads=threads, seconds=_CALL_SECONDS, cache=Path(cache))
-        sizes = [_measure_meeting(plan, meeting, run, say) for meeting in plan.meetings]
-        steps = [
-            attempt(f"gradient modes over {count} steps", partial(_measure_modes, plan, count, run), [])
-            for count in plan.steps
-        ]
+
+        def attempt(what: str, call: Callable[[], Any], **options: Any) -> Any:
+            say(what)
+            try:
+                return run(call, **options)
+            except WorkerError as error:
+                failures.append(f"{what}: {error}")
+                say(failures[-1])
+
+        sizes = [_measure(meeting, plan.rounds, plan.memory_of, run, say) for meeting in plan.meetings]
+        for count in plan.steps:
+            result = _measure(modes_at(plan.steps_size, count), plan.steps_rounds, None, run, say)
+            for entry in result.measurements:
+                if entry.median is None or entry.step_bytes is None:
+                    failures.append(f"{result.size}: {entry.competitor} {entry.absent}")
+                else:
+                    steps.append(StepsPoint(entry.competitor, count, entry.median, entry.step_bytes))
         calls = {dim: partial(time_dimension, dim, **scaling) for dim in plan.dims}
-        points = [
-            attempt(f"cost at D = {dim}", partial(run, call, threads=SCALING_THREADS), [])
-            for dim, call in calls.items()
-        ]
-        call = partial(time_products, plan.products_size, plan.products_rounds)
-        products = attempt("products with the Jacobian", partial(run, call), None)
+        points = [attempt(f"cost at D = {dim}", call, threads=SCALING_THREADS) for dim, call in calls.items()]
+        products = attempt(
+            "products with the Jacobian", partial(time_products, plan.products_size, plan.products_rounds)
+        )
     return Comparison(
         settings={
             "tolerance": TOLERANCE,
@@ -113,41 +112,32 @@ def compare(plan: Plan, *, threads: int | None = None, say: Callable[[str], None
         hardware=describe_hardware(),
         commit=describe_commit(),
         sizes=tuple(sizes),
-        steps=tuple(itertools.chain(*steps)),
-        scaling=tuple(itertools.chain(*points)),
+        steps=tuple(steps),
+        scaling=tuple(itertools.chain(*filter(None, points))),
         products=products,
         failures=tuple(failures),
     )
 
 
-def _measure_meeting(plan: Plan, meeting: Meeting, run: Run, say: Callable[[str], None]) -> SizeResult:
+def _measure(
+    meeting: Meeting, rounds: int, memory_of: tuple[str, ...] | None, run: Run, say: Callable[[str], None]
+) -> SizeResult:
     """Measure the time of all competitors together, and the memory of each alone."""
     names = list(meeting.make_entrants())
     say(f"{meeting.name}: time of {', '.join(names)}")
     try:
-        result = run(partial(time_meeting, meeting, plan.rounds))
+        result = run(partial(time_meeting, meeting, rounds))
     except WorkerError as error:
-        result = SizeResult(meeting.name, tuple(Measurement(name, f"failed: {error}") for name in names))
+        return SizeResult(meeting.name, tuple(Measurement(name, f"failed: {error}") for name in names))
     say(f"{meeting.name}: memory")
-    shown = names if plan.memory_of is None else plan.memory_of
-    measurements = tuple(
-        entry if entry.absent or entry.competitor not in shown else _with_memory(entry, meeting, run)
-        for entry in result.measurements
-    )
-    return replace(result, measurements=measurements)
 
+    def with_memory(entry: Measurement) -> Measurement:
+        if entry.absent or (memory_of is not None and entry.competitor not in memory_of):
+            return entry
+        try:
+            peak = run(partial(measure_memory, meeting, entry.competitor), keep_freed_memory=False)
+        except WorkerError as error:
+            return replace(entry, absent=f"memory failed: {error}")
+        return replace(entry, **peak._asdict())
 
-def _with_memory(entry: Measurement, meeting: Meeting, run: Run) -> Measurement:
-    try:
-        peak = run(partial(measure_memory, meeting, entry.competitor), keep_freed_memory=False)
-    except WorkerError as error:
-        return replace(entry, absent=f"memory failed: {error}")
-    return replace(entry, **peak._asdict())
-
-
-def _measure_modes(plan: Plan, count: int, run: Run) -> list[StepsPoint]:
-    """Measure all gradient modes over `count` steps."""
-    seconds = run(partial(time_modes, plan.steps_size, count, plan.steps_rounds))
-    calls = {mode: partial(measure_mode_memory, plan.steps_size, mode, count) for mode in MODES}
-    memory = {mode: run(call, keep_freed_memory=False).step_bytes for mode, call in calls.items()}
-    return [StepsPoint(mode, count, seconds[mode], memory[mode]) for mode in MODES]
+    return replace(result, measurements=tuple(map(with_memory, result.measurements)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log
 from statistics import linear_regression, median
@@ -12,6 +12,8 @@ __all__ = ["ASYMPTOTIC", "Comparison", "Measurement", "Products", "ScalingPoint"
 
 ASYMPTOTIC = 128
 """Dimensions from which on exponents are fitted: below, the hidden layers are most of the cost."""
+
+_VALUES = {"end", "log_det"}
 
 
 @dataclass(frozen=True)
@@ -32,17 +34,17 @@ class Measurement:
     @property
     def median(self) -> float | None:
         """Median time of a step."""
-        return median(self.seconds) if self.seconds else None
+        return _median(self.seconds)
 
     @property
     def value_error(self) -> float | None:
         """Largest relative error of a value."""
-        return max((error for name, error in self.errors.items() if name in ("end", "log_det")), default=None)
+        return max((self.errors[name] for name in self.errors.keys() & _VALUES), default=None)
 
     @property
     def gradient_error(self) -> float | None:
         """Largest relative error of a gradient."""
-        return max((error for name, error in self.errors.items() if name not in ("end", "log_det")), default=None)
+        return max((self.errors[name] for name in self.errors.keys() - _VALUES), default=None)
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,7 @@ class SizeResult:
     def ratio(self, competitor: str, baseline: str) -> float | None:
         """Return how many times longer a step of `competitor` takes: the median of the rounds' ratios."""
         pairs = zip(self.find(competitor).seconds, self.find(baseline).seconds, strict=False)
-        ratios = [theirs / ours for theirs, ours in pairs]
-        return median(ratios) if ratios else None
+        return _median([theirs / ours for theirs, ours in pairs])
 
     def memory_ratio(self, competitor: str, baseline: str) -> float | None:
         """Return the memory of a step of `competitor` over that of `baseline`."""
@@ -72,10 +73,10 @@ class SizeResult:
 
     def floor_ratio(self, competitor: str) -> float | None:
         """Return how many times longer a step takes than its matrix products alone, in the median of the rounds."""
-        seconds = self.find(competitor).seconds
-        if not seconds or self.multiply_adds is None:
+        if self.multiply_adds is None:
             return None
-        return median(taken * rate / self.multiply_adds for taken, rate in zip(seconds, self.rates, strict=True))
+        pairs = zip(self.find(competitor).seconds, self.rates, strict=False)
+        return _median([taken * rate / self.multiply_adds for taken, rate in pairs])
 
     @property
     def floor_seconds(self) -> float | None:
@@ -135,7 +136,7 @@ class Comparison:
         fitted = [point for point in self.scaling if point.method == method and point.dim >= ASYMPTOTIC]
         if len(fitted) < 2:
             return None
-        return linear_regression([log(point.dim) for point in fitted], [log(point.seconds) for point in fitted]).slope
+        return linear_regression(*zip(*((log(point.dim), log(point.seconds)) for point in fitted), strict=True)).slope
 
     def growth(self, mode: str) -> float | None:
         """Return the bytes that each further step takes, between the fewest and the most steps."""
@@ -144,3 +145,7 @@ class Comparison:
             return None
         (fewest, least), (most, largest) = known[0], known[-1]
         return (largest - least) / (most - fewest)
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return median(values) if values else None

@@ -3,53 +3,44 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
-from experiments.speed.competitors.roster import BASELINE, ZUKO
-from experiments.speed.gradient_modes import MODES
+from experiments.speed.competitors.roster import BASELINE, MODES, ZUKO
 from experiments.speed.speed_plot import plot_comparison
 from experiments.speed.speed_records import ASYMPTOTIC, Comparison, Measurement, SizeResult
 from experiments.speed.targets import GIGABYTE, judge
 from vae_flows.persistence.json_files import to_json, write_files
 from vae_flows.persistence.records import to_plain
 from vae_flows.reporting.plots import to_png
-from vae_flows.reporting.tables import Entry, Table, tables_to_markdown
+from vae_flows.reporting.tables import MISSING, Entry, Table, tables_to_markdown
 
 __all__ = ["make_tables", "write_comparison"]
 
 _MEGABYTE = 1e6
-_NONE = "–"
 _COLUMNS = (
-    "competitor",
-    "s / step",
-    f"× {BASELINE}",
-    "evaluations",
-    "step, GB",
-    "process, GB",
-    "error of values",
-    "of gradients",
+    *("competitor", "s / step", f"× {BASELINE}", "evaluations", "step, GB", "process, GB"),
+    *("error of values", "of gradients"),
 )
 _LITERATURE = {
     "log-determinant": "O(DH + D³)",
     "brute force": "O(DH + D²)",
     "Hutchinson": "O(DH + D)",
-    "closed form": _NONE,
+    "closed form": MISSING,
 }
 
 
 def make_tables(comparison: Comparison) -> list[Table]:
     """Return what the terminal and the Markdown file show: targets first, then what they come from."""
-    sizes = [_size_table(result) for result in comparison.sizes]
-    others = [_steps_table(comparison), _scaling_table(comparison), _products_table(comparison)]
+    sizes = map(_size_table, comparison.sizes)
+    others = _steps_table(comparison), _scaling_table(comparison), _products_table(comparison)
     return [_targets_table(comparison), *sizes, *others]
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> tuple[list[Table], tuple[Path, ...]]:
     """Write `speed.json`, `speed.md` and `speed.png` into a folder, and return the tables and the paths."""
     tables = make_tables(comparison)
-    targets = [asdict(target) | {"verdict": target.verdict} for target in judge(comparison)]
+    targets = [target._asdict() | {"verdict": target.verdict} for target in judge(comparison)]
     files: dict[str, bytes | str] = {
         "speed.json": to_json(to_plain(comparison) | {"targets": targets}),
         "speed.md": tables_to_markdown(tables),
@@ -59,10 +50,10 @@ def write_comparison(comparison: Comparison, folder: Path) -> tuple[list[Table],
 
 
 def _targets_table(comparison: Comparison) -> Table:
-    rows = [
-        _row(target.text, target.wanted, _number(target.measured), target.verdict, bold=target.verdict == "short")
-        for target in judge(comparison)
-    ]
+    rows = []
+    for target in judge(comparison):
+        wanted = f"{'at least' if target.at_least else 'at most'} {target.limit:g}"
+        rows.append(_row(target.text, wanted, target.measured, target.verdict, bold=target.verdict == "short"))
     hardware, settings = comparison.hardware, comparison.settings
     note = (
         f"{hardware['processor']}, {settings['threads']} threads, float32, forward and backward of the posterior "
@@ -73,26 +64,6 @@ def _targets_table(comparison: Comparison) -> Table:
 
 
 def _size_table(result: SizeResult) -> Table:
-    rows = [_measurement_row(entry, result) for entry in result.measurements]
-    return Table(result.size, _COLUMNS, tuple(rows), _size_notes(result))
-
-
-def _measurement_row(entry: Measurement, result: SizeResult) -> tuple[Entry, ...]:
-    if entry.absent:
-        return _row(entry.competitor, entry.absent.partition(":")[0], *[_NONE] * (len(_COLUMNS) - 2))
-    counts = entry.forward_evaluations, entry.backward_evaluations
-    memory = entry.step_bytes, entry.process_bytes
-    return _row(
-        entry.competitor,
-        *map(_number, (entry.median, result.ratio(entry.competitor, BASELINE))),
-        " + ".join("?" if count is None else str(count) for count in counts),
-        *(_NONE if count is None else f"{count / GIGABYTE:.2f}" for count in memory),
-        *(_NONE if error is None else f"{error:.1e}" for error in (entry.value_error, entry.gradient_error)),
-        bold=entry.competitor == BASELINE,
-    )
-
-
-def _size_notes(result: SizeResult) -> tuple[str, ...]:
     notes = [f"{entry.competitor} {entry.absent}" for entry in result.measurements if entry.absent]
     if result.floor_seconds is not None:
         notes.append(
@@ -102,7 +73,24 @@ def _size_notes(result: SizeResult) -> tuple[str, ...]:
         )
     if result.find(ZUKO).seconds:
         notes.append(f"{ZUKO}: equal widths and tolerance, dynamics of its own.")
-    return tuple(notes)
+    rows = tuple(_measurement_row(entry, result) for entry in result.measurements)
+    return Table(result.size, _COLUMNS, rows, tuple(notes))
+
+
+def _measurement_row(entry: Measurement, result: SizeResult) -> tuple[Entry, ...]:
+    if entry.absent:
+        return _row(entry.competitor, entry.absent.partition(":")[0], *[None] * (len(_COLUMNS) - 2))
+    counts = entry.forward_evaluations, entry.backward_evaluations
+    memory = entry.step_bytes, entry.process_bytes
+    return _row(
+        entry.competitor,
+        entry.median,
+        result.ratio(entry.competitor, BASELINE),
+        " + ".join("?" if count is None else str(count) for count in counts),
+        *(None if count is None else f"{count / GIGABYTE:.2f}" for count in memory),
+        *(None if error is None else f"{error:.1e}" for error in (entry.value_error, entry.gradient_error)),
+        bold=entry.competitor == BASELINE,
+    )
 
 
 def _steps_table(comparison: Comparison) -> Table:
@@ -110,11 +98,10 @@ def _steps_table(comparison: Comparison) -> Table:
     known = {(point.mode, point.steps): point for point in comparison.steps}
     rows = []
     for mode in MODES:
-        points = [known[mode, count] for count in counts]
-        seconds, memory = [1e3 * point.seconds for point in points], [point.step_bytes / _MEGABYTE for point in points]
-        increase = comparison.growth(mode)
-        numbers = (*seconds, *memory, None if increase is None else increase / _MEGABYTE)
-        rows.append(_row(mode, *map(_number, numbers)))
+        points = [known.get((mode, count)) for count in counts]
+        memory = [*(point and point.step_bytes for point in points), comparison.growth(mode)]
+        milliseconds = (point and 1e3 * point.seconds for point in points)
+        rows.append(_row(mode, *milliseconds, *(None if size is None else size / _MEGABYTE for size in memory)))
     settings = comparison.settings["steps"]
     note = f"{settings['size']}, fixed steps of {settings['method']}, each of which makes four evaluations."
     columns = ("", *(f"{unit}, {count} steps" for unit in ("ms", "MB") for count in counts), "MB a further step")
@@ -125,7 +112,7 @@ def _scaling_table(comparison: Comparison) -> Table:
     dims = sorted({point.dim for point in comparison.scaling})
     known = {(point.method, point.dim): 1e3 * point.seconds for point in comparison.scaling}
     rows = [
-        _row(method, *(_number(known.get((method, dim))) for dim in dims), _number(comparison.exponent(method)), bound)
+        _row(method, *(known.get((method, dim)) for dim in dims), comparison.exponent(method), bound)
         for method, bound in _LITERATURE.items()
     ]
     scaling = comparison.settings["scaling"]
@@ -143,13 +130,13 @@ def _products_table(comparison: Comparison) -> Table:
     title, columns = "Products with the Jacobian of f, over f alone", ("", "× f")
     if products is None:
         return Table(title, columns, (), comparison.failures)
-    rows = [_row(name, f"{ratio:.2f}") for name, ratio in products.ratios.items()]
+    rows = tuple(_row(name, f"{ratio:.2f}") for name, ratio in products.ratios.items())
     note = f"f takes {_number(1000 * products.value_seconds)} ms at {products.size}. The literature bounds both by 4."
-    return Table(title, columns, tuple(rows), (note, *comparison.failures))
+    return Table(title, columns, rows, (note, *comparison.failures))
 
 
-def _row(*texts: str, bold: bool = False) -> tuple[Entry, ...]:
-    return tuple(Entry(text, bold) for text in texts)
+def _row(*fields: str | float | None, bold: bool = False) -> tuple[Entry, ...]:
+    return tuple(Entry(field if isinstance(field, str) else _number(field), bold) for field in fields)
 
 
 def _number(value: float | None) -> str:
@@ -160,6 +147,6 @@ def _number(value: float | None) -> str:
         ('0.123', '42.4', '1234')
     """
     if value is None:
-        return _NONE
+        return MISSING
     digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
     return f"{value:.{digits}f}"

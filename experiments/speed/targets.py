@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from experiments.speed.competitors.roster import BASELINE, DIFFRAX, EXACT, PUBLISHED, ZUKO
 from experiments.speed.problems import BIAS, CONCAT, LARGE, LOW_RANK, WIDE_BIAS
@@ -13,19 +13,13 @@ __all__ = ["GIGABYTE", "Target", "judge"]
 GIGABYTE = 1e9
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """A number that is wanted, beside the one that was measured."""
 
     text: str
     limit: float
     at_least: bool  # or at most
     measured: float | None
-
-    @property
-    def wanted(self) -> str:
-        """The limit in words."""
-        return f"{'at least' if self.at_least else 'at most'} {self.limit:g}"
 
     @property
     def verdict(self) -> str:
@@ -44,12 +38,14 @@ def judge(comparison: Comparison) -> list[Target]:
     process = large.find(BASELINE).process_bytes
     errors = [entry.gradient_error for result in comparison.sizes for entry in result.measurements]
     worst = max((error for error in errors if error is not None), default=None)
+    faster = ((low_rank, DIFFRAX, 1.5), (bias, DIFFRAX, 1.15), (concat, ZUKO, 2.5))
     return [
         Target(f"times faster than the {PUBLISHED}, {low_rank.size}", 45, True, low_rank.ratio(PUBLISHED, BASELINE)),
         Target(f"share of its memory, {low_rank.size}", 0.25, False, low_rank.memory_ratio(BASELINE, PUBLISHED)),
-        Target(f"times faster than {DIFFRAX}, {low_rank.size}", 1.5, True, low_rank.ratio(DIFFRAX, BASELINE)),
-        Target(f"times faster than {DIFFRAX}, {bias.size}", 1.15, True, bias.ratio(DIFFRAX, BASELINE)),
-        Target(f"times faster than {ZUKO}, {concat.size}", 2.5, True, concat.ratio(ZUKO, BASELINE)),
+        *(
+            Target(f"times faster than {peer}, {result.size}", limit, True, result.ratio(peer, BASELINE))
+            for result, peer, limit in faster
+        ),
         *(
             Target(f"time over the matrix products alone, {result.size}", 1.6, False, result.floor_ratio(BASELINE))
             for result in (low_rank, bias)

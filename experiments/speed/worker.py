@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import pickle
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar
+from unittest.mock import patch
 
 import torch
 
@@ -43,31 +42,39 @@ def call_apart(
         keep_freed_memory: Whether what a step frees stays with the process; not where memory is measured.
 
     Raises:
-        WorkerError: The process failed or took too long; the message has the last line that it wrote.
+        WorkerError: The process failed or took too long; the message has its error.
     """
     environment = {
-        **os.environ,
         **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
         **(_KEEP_FREED_MEMORY if keep_freed_memory else {}),
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "call.pickle"
-        path.write_bytes(pickle.dumps(call))
-        command = [sys.executable, "-m", "experiments.speed.worker", str(path), str(threads)]
-        try:
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds)
-        except subprocess.TimeoutExpired:
-            raise WorkerError(f"took more than {seconds:.0f} s") from None
-        if done.returncode != 0:
-            lines = done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"]
-            raise WorkerError(lines[-1])
-        return pickle.loads(path.read_bytes())
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(call, threads, sender))
+    with patch.dict(os.environ, environment):
+        process.start()
+    sender.close()
+    try:
+        if not receiver.poll(seconds):
+            raise WorkerError(f"took more than {seconds:.0f} s")
+        result = receiver.recv()
+    except EOFError:
+        process.join()
+        raise WorkerError(f"ended with status {process.exitcode}") from None
+    finally:
+        process.kill()
+        process.join()
+    if isinstance(result, WorkerError):
+        raise result
+    return result
 
 
-if __name__ == "__main__":
-    file = Path(sys.argv[1])
-    torch.set_num_threads(int(sys.argv[2]))
-    file.write_bytes(pickle.dumps(pickle.loads(file.read_bytes())()))
+def _answer(call: Callable[[], object], threads: int, sender: Connection) -> None:
+    torch.set_num_threads(threads)
+    try:
+        sender.send(call())
+    except Exception as error:
+        sender.send(WorkerError(f"{type(error).__name__}: {error}"))

@@ -2,8 +2,7 @@
 
 import pytest
 
-from experiments.speed.competitors.roster import BASELINE, DIFFRAX, EXACT, PUBLISHED, ZUKO
-from experiments.speed.gradient_modes import MODES
+from experiments.speed.competitors.roster import BASELINE, DIFFRAX, EXACT, MODES, PUBLISHED, ZUKO
 from experiments.speed.one_evaluation import METHODS
 from experiments.speed.problems import SIZES
 from experiments.speed.speed_records import Comparison, Measurement, Products, ScalingPoint, SizeResult, StepsPoint

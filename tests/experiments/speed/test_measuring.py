@@ -6,10 +6,9 @@ import time
 import numpy as np
 import pytest
 
-from experiments.speed.competitors.roster import BASELINE
-from experiments.speed.gradient_modes import MODES, measure_mode_memory, time_modes
+from experiments.speed.competitors.roster import BASELINE, MODES
 from experiments.speed.measuring import interleave, medians, peak_bytes
-from experiments.speed.meeting import measure_memory, meeting_at
+from experiments.speed.meeting import measure_memory, meeting_at, modes_at, time_meeting
 from experiments.speed.problems import TINY_CONCAT, TINY_LOW_RANK
 
 MEGABYTES = 1 << 20
@@ -43,7 +42,9 @@ def test_memory_of_a_competitor():
 
 
 def test_every_gradient_mode_is_measured_over_steps():
-    seconds = time_modes(TINY_CONCAT, 3, rounds=2)
-    assert list(seconds) == list(MODES)
-    assert all(taken > 0 for taken in seconds.values())
-    assert measure_mode_memory(TINY_CONCAT, "recompute", 3).step_bytes >= 0
+    meeting = modes_at(TINY_CONCAT, 3)
+    measured = time_meeting(meeting, rounds=2).measurements
+    assert [entry.competitor for entry in measured] == list(MODES)
+    assert {len(entry.seconds) for entry in measured} == {2}
+    assert {entry.forward_evaluations for entry in measured} == {3 * 4}
+    assert measure_memory(meeting, "recompute").step_bytes >= 0
