@@ -22,6 +22,7 @@ __all__ = ["TensorBoardLogger", "open_logger"]
 
 PROJECT = "vae-flows"
 KEPT = "loggers.json"
+STEP = "trainer/global_step"  # of Lightning's logger of Weights & Biases
 SHOWN_FIRST = {"validation/negative_elbo": 0.0, "test/negative_elbo": 0.0}
 
 
@@ -83,21 +84,49 @@ def open_logger(name: str, folder: Path | None, epochs_done: int) -> ClosingLogg
     if name == "tensorboard":
         return None if folder is None else TensorBoardLogger(folder, epochs_done)
     identities = _identities(folder)
-    identity = identities.get(name)
-    with needing(name):
-        __import__(name)  # first, as Lightning words its absence in its own way
-        from pytorch_lightning import loggers  # pyright: ignore[reportMissingImports]
-    if name == "wandb":
-        identity = identity or uuid.uuid4().hex
-        logger = loggers.WandbLogger(project=PROJECT, save_dir=str(folder or "."), id=identity, resume="allow")
-    else:
-        database = f"sqlite:///{(folder or Path()).absolute() / 'mlflow.db'}"
-        uri = os.environ.get("MLFLOW_TRACKING_URI", database)
-        logger = loggers.MLFlowLogger(PROJECT, tracking_uri=uri, run_id=identity)
-        identity = logger.run_id
+    opened = _open_wandb if name == "wandb" else _open_mlflow
+    logger, identity = opened((folder or Path()).absolute(), identities.get(name))
     if folder is not None and identities.get(name) != identity:
         write_json(folder / KEPT, {**identities, name: identity})
     return logger
+
+
+def _open_wandb(folder: Path, identity: str | None) -> tuple[ClosingLogger, str]:
+    """Open a run of Weights & Biases, beside any that the caller has."""
+    with needing("wandb"):
+        import wandb  # pyright: ignore[reportMissingImports]
+        from pytorch_lightning.loggers import WandbLogger  # pyright: ignore[reportMissingImports]
+
+    class FinishedLogger(WandbLogger):
+        """Ends its run: Lightning's leaves it open, and what is logged next in this process would be added to it."""
+
+        def finalize(self, status: str) -> None:
+            self.experiment.finish(exit_code=0 if status == "success" else 1)
+
+    identity = identity or uuid.uuid4().hex
+    run = wandb.init(project=PROJECT, dir=str(folder), id=identity, resume="allow", reinit="create_new")
+    run.define_metric(STEP)
+    run.define_metric("*", step_metric=STEP, step_sync=True)
+    return FinishedLogger(experiment=run), identity
+
+
+def _open_mlflow(folder: Path, identity: str | None) -> tuple[ClosingLogger, str | None]:
+    """Open a run of MLflow: of the server that the environment names, or in a database in the folder."""
+    with needing("mlflow"):
+        import mlflow  # pyright: ignore[reportMissingImports] -- first, as Lightning words its absence in its own way
+        from pytorch_lightning.loggers import MLFlowLogger  # pyright: ignore[reportMissingImports]
+
+    server = os.environ.get("MLFLOW_TRACKING_URI")
+    logger = MLFlowLogger(
+        PROJECT,
+        tracking_uri=server or f"sqlite:///{folder / 'mlflow.db'}",
+        artifact_location=None if server else (folder / "mlflow").as_uri(),
+        run_id=identity,
+    )
+    identity = logger.run_id
+    # Lightning has made this place that of the whole process, and of the next run.
+    mlflow.set_tracking_uri(server)  # pyright: ignore[reportArgumentType]
+    return logger, identity
 
 
 def _identities(folder: Path | None) -> Mapping[str, Any]:
