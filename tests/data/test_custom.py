@@ -55,10 +55,14 @@ def test_an_npz_file_without_validation_has_it_held_out_of_training(tmp_path):
             r"expected an .npz file of plain arrays, got Object arrays cannot be loaded",
         ),
         ({"train": LEVELS}, r"expected train, validation and test; or .*, got train\."),
-        ({"faces": LEVELS}, r"arrays: expected train, .*'images' or 'x'\), got faces\. Name them so"),
+        (
+            {"faces": LEVELS},
+            r"arrays: expected names among train, .*, images, .*, labels, got faces\..* Name arrays so",
+        ),
+        ({"labels": np.arange(3)}, r"arrays: expected train, .*'images' or 'x'\), got labels\. Name them so"),
         ({"images": LEVELS, "test": LEVELS}, r"got test, whole"),
     ],
-    ids=["pickle", "train only", "other names", "whole and test"],
+    ids=["pickle", "train only", "other names", "labels alone", "whole and test"],
 )
 def test_npz_files_without_the_arrays_are_refused(tmp_path, arrays, message):
     path = tmp_path / "mine.npz"

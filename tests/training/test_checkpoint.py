@@ -118,5 +118,10 @@ def test_archives_larger_inside_than_outside_are_not_unpacked(make_vae: MakeVAE,
             again = copy.copy(first)
             again.filename = f"best/data/{number}"
             archive.filelist.append(again)
+    with pytest.raises(CheckpointError, match=r"got damage \(File name in directory"):
+        load_weights(make_vae(), path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("best/data/0", bytes(10**6))
+        archive.infolist()[0].file_size *= 50
     with pytest.raises(CheckpointError, match=r"got damage \(its parts are larger than the whole"):
         load_weights(make_vae(), path)

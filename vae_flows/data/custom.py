@@ -52,7 +52,8 @@ def npz_file(
 ) -> DataSet:
     """Load an `.npz` file: arrays `train`, `validation` (or `val`) and `test`, or one array `images`, `data` or `x`.
 
-    Integer `train_labels`, …, or `labels` go with them, if any. Splits that are missing are held out of the training
+    Integer `train_labels`, …, or `labels` go with them, if any; other arrays are refused, lest a misspelt name gives
+    another split. Splits that are missing are held out of the training
     examples or of the one array, by default a tenth each.
 
     Arguments:
@@ -68,12 +69,12 @@ def npz_file(
         white: The value of white, as in `from_arrays`.
 
     Raises:
-        DataError: The file is damaged, encrypted, too large once unpacked, holds objects (pickles), or lacks the
-            arrays.
+        DataError: The file is damaged, encrypted, too large once unpacked, holds objects (pickles), lacks the arrays,
+            or has others.
         InvalidInputError: The arrays are not examples, labels are of another length, or the options do not fit.
     """
     names = [name for group in (*SPLIT_NAMES.values(), WHOLE_NAMES) for name in group]
-    arrays = read_npz(path, [*names, *(f"{name}_labels" for name in names), "labels"], all_needed=False)
+    arrays = read_npz(path, (), optional=[*names, *(f"{name}_labels" for name in names), "labels"])
     given = {}
     for split, names in {**SPLIT_NAMES, "whole": WHOLE_NAMES}.items():
         for name in names:
@@ -81,8 +82,7 @@ def npz_file(
                 labels = arrays.get("labels" if split == "whole" else f"{name}_labels")
                 given[split] = Rows(arrays[name], labels, f"{path} {name}")
     if not given:
-        with np.load(path) as archive:
-            found = ", ".join(archive.files[:10]) or "none"
+        found = ", ".join(arrays) or "none"
         remedy = "Name them so: numpy.savez(path, images=…)."
         raise DataError(complaint(f"{path} arrays", WHOLE_OR_SPLITS, found, remedy))
     given = _whole_or_splits(path, given)

@@ -85,6 +85,7 @@ class FinishedValues:
             "seconds": torch.tensor([self.seconds], dtype=torch.float64),
             "key": torch.tensor(list(self._key.encode()), dtype=torch.uint8),
         }
+        content["checksum"] = _checksum(content)  # the format has none, and another number would pass unnoticed
         with written_whole(self._path) as file:
             file.write(safetensors.torch.save(content))
         self._written = perf_counter()
@@ -130,12 +131,8 @@ def count_finished(path: Path) -> tuple[int, int]:
     Raises:
         CheckpointError: The file is damaged.
     """
-    try:
-        done = safetensors.torch.load(read_file(path))["done"].bool()
-        return int(done.sum()), len(done)
-    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        got = f"damage ({type(error).__name__})"
-        raise CheckpointError(complaint(f"{path}", "values of an evaluation", got, REMEDY)) from error
+    done = _load(path, "done")["done"].bool()
+    return int(done.sum()), len(done)
 
 
 def digest_of_model(model: nn.Module, *settings: object) -> str:
@@ -152,10 +149,7 @@ def digest_of_model(model: nn.Module, *settings: object) -> str:
     """
     described = re.sub(r" at 0x[0-9a-f]+", "", repr(model))  # a place in memory is another in each process
     found = hashlib.blake2b(repr((described, *settings)).encode(), digest_size=16)
-    for name, tensor in sorted(model.state_dict().items()):
-        if isinstance(tensor, Tensor):  # modules may keep other state
-            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            found.update(_bytes_of(tensor))
+    _update(found, {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)})
     return found.hexdigest()
 
 
@@ -176,17 +170,43 @@ def _bytes_of(tensor: Tensor) -> bytes:
 
 
 def _read(path: Path, count: int, shapes: Mapping[str, tuple[int, ...]], key: str) -> FinishedValues:
-    try:
-        content = safetensors.torch.load(read_file(path))
-        kept = bytes(content["key"].tolist()).decode()
-        values = {name: content[f"values.{name}"] for name in shapes}
-        digests, done = content["digests"], content["done"].bool()
-        seconds = content["seconds"].item()
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        got = f"damage ({type(error).__name__})"
-        raise CheckpointError(complaint(f"{path}", "values of an evaluation", got, REMEDY)) from error
+    names = {f"values.{name}" for name in shapes}
+    content = _load(path, *names, "key", "digests", "done", "seconds")
+    values = {name: content[f"values.{name}"] for name in shapes}
+    digests, done = content["digests"], content["done"].bool()
     fits = all(values[name].shape == (count, *shape) for name, shape in shapes.items())
-    if kept != key or not fits or digests.shape != (count,) or done.shape != (count,):
+    same = bytes(content["key"].tolist()) == key.encode()
+    if not (same and fits and digests.shape == done.shape == (count,)):
         expected, got = "values of the same model, examples and settings", "those of others"
         raise CheckpointError(complaint(f"{path}", expected, got, REMEDY))
-    return FinishedValues(values, digests, done, float(seconds), key, path)
+    return FinishedValues(values, digests, done, content["seconds"].item(), key, path)
+
+
+def _load(path: Path, *names: str) -> dict[str, Tensor]:
+    """Return what `FinishedValues.write` wrote, with these names among the others."""
+    try:
+        content = safetensors.torch.load(read_file(path))
+        written = content.pop("checksum")
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise _damage(path, type(error).__name__) from error
+    if not torch.equal(written, _checksum(content)):
+        raise _damage(path, "another checksum")
+    if not content.keys() >= set(names):
+        raise _damage(path, f"{', '.join(content)} alone")
+    return content
+
+
+def _checksum(content: Mapping[str, Tensor]) -> Tensor:
+    found = hashlib.blake2b(digest_size=16)
+    _update(found, content)
+    return torch.frombuffer(bytearray(found.digest()), dtype=torch.uint8)
+
+
+def _update(found: hashlib.blake2b, tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(_bytes_of(tensor))
+
+
+def _damage(path: Path, got: str) -> CheckpointError:
+    return CheckpointError(complaint(f"{path}", "values of an evaluation", f"damage ({got})", REMEDY))

@@ -1,4 +1,9 @@
-"""Arrays in `.npz` and `.npy` files, which anyone may have sent: what they declare is checked before it is read."""
+"""Zip archives and arrays in `.npz` and `.npy` files, which anyone may have sent: what they declare is checked first.
+
+An entry has a checksum of its content, but its name has none, nor has the directory that lists the entries. What an
+archive holds can therefore decide nothing unless the directory is whole, the name of each entry stands before its
+content too, and each is one that the reader knows.
+"""
 
 from __future__ import annotations
 
@@ -6,57 +11,93 @@ import math
 import os
 import stat
 import zipfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 
-from vae_flows.errors import DataError, complaint
+from vae_flows.errors import DataError, complaint, did_you_mean
 
-__all__ = ["fits_in_memory", "map_npy", "read_npz", "require_memory"]
+__all__ = ["checked_entries", "fits_in_memory", "map_npy", "read_npz", "require_memory"]
 
 MAX_BYTES = 16 * 2**30
 """Bytes that one source of data may take, or half of the machine's memory where that is less."""
 MAX_EXPANSION, SMALL_BYTES = 500, 64 * 2**20
 """How many times its packed size an array may take, where it takes more than `SMALL_BYTES`: pictures pack ten-fold."""
 CHUNK_BYTES = 2**24
+SHOWN = 10
+END_BYTES, COUNT = 22, slice(10, 12)
+"""Of the record at the end of an archive, and where in it the number of entries stands."""
+FOLDER = 0x10
+"""The attribute of an entry that is a folder."""
 REMEDY = "Write it anew with numpy.savez_compressed from arrays of numbers."
 
 
+def checked_entries(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """Return the entries of an archive, having checked that no bit of damage has lost, renamed or repeated one.
+
+    Content is read by nobody here, so that its checksum is still to be compared.
+
+    Raises:
+        BadZipFile: The directory lists another number of entries than it declares, one of them twice, a folder,
+            or one by another name than it has where it is stored.
+    """
+    stream, entries = cast(IO[bytes], archive.fp), archive.infolist()
+    stream.seek(-END_BYTES - len(archive.comment), os.SEEK_END)
+    declared = int.from_bytes(stream.read(END_BYTES)[COUNT], "little")
+    if len(entries) != declared:
+        raise zipfile.BadZipFile(f"a directory of {len(entries)} entries that declares {declared}")
+    if repeated := _repeated(entry.filename for entry in entries):
+        raise zipfile.BadZipFile(f"{repeated} twice")
+    for entry in entries:
+        if entry.is_dir() or entry.external_attr & FOLDER:  # of which some readers return nothing
+            raise zipfile.BadZipFile(f"{entry.filename}, a folder")
+        with archive.open(entry):  # compares both names
+            pass
+    return entries
+
+
 def read_npz(
-    path: Path, names: Collection[str] | None = None, *, all_needed: bool = True, content: IO[bytes] | None = None
+    path: Path,
+    names: Collection[str] | None = None,
+    *,
+    optional: Collection[str] = (),
+    content: IO[bytes] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Read arrays of numbers from an `.npz` file, and nothing else: no pickles, no pipes, no more than fits in memory.
+    """Read arrays of numbers from an `.npz` file: no pickles, no pipes, no more than fits in memory.
+
+    An array of another name is an error, since it may be a wanted one whose name is misspelt or damaged.
 
     Arguments:
         path: The file.
-        names: The arrays wanted, by default all; others are not read.
-        all_needed: Whether each of them must be there.
+        names: The arrays that must be there; by default all that are.
+        optional: Others that may be there.
         content: What the file holds, where it has been read already; then `path` is for messages.
 
     Raises:
-        DataError: The file is missing, damaged, encrypted, no archive, too large once unpacked, or lacks an array.
+        DataError: The file is missing, damaged, encrypted, no archive, too large once unpacked, lacks an array, or
+            has one that is not named here.
 
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "a.npz"
-        >>> np.savez(path, images=np.arange(3), notes="one")
-        >>> read_npz(path, ["images"])
+        >>> np.savez(path, images=np.arange(3))
+        >>> read_npz(path, ["images"], optional=["labels"])
         {'images': array([0, 1, 2])}
     """
     try:
         if content is None and not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
             raise ValueError("a folder, a device, a pipe or a socket")
         with zipfile.ZipFile(content or path) as archive:
-            members = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
-            names = list(members) if names is None else names
-            missing = [name for name in names if name not in members]
-            if missing and all_needed:
-                raise ValueError(f"no array {', '.join(missing)}")
-            chosen = {name: members[name] for name in names if name in members}
-            _check_sizes(str(path), list(chosen.values()))
-            return {name: _read_array(archive, member) for name, member in chosen.items()}
+            entries = checked_entries(archive)
+            found = [entry.filename.removesuffix(".npy") for entry in entries]
+            if repeated := _repeated(found):
+                raise ValueError(f"{repeated} twice")
+            if names is not None:
+                _check_names(path, found, names, optional)
+            _check_sizes(str(path), entries)
+            return {name: _read_array(archive, entry) for name, entry in zip(found, entries, strict=True)}
     except DataError:
         raise
     except Exception as error:  # each way to be damaged, encrypted or unreadable has an exception of its own
@@ -124,6 +165,26 @@ def _physical_memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # not every system tells
         return 2 * MAX_BYTES
+
+
+def _repeated(names: Iterable[str]) -> str | None:
+    seen = set[str]()
+    return next((name for name in names if name in seen or seen.add(name)), None)
+
+
+def _check_names(path: Path, found: Sequence[str], needed: Collection[str], optional: Collection[str]) -> None:
+    if missing := [name for name in needed if name not in found]:
+        raise ValueError(f"no array {', '.join(missing)}")
+    known = [*needed, *optional]
+    if unknown := [name for name in found if name not in known]:
+        hint = did_you_mean(unknown[0], [name for name in known if name not in found])
+        remedy = f"{hint} Name arrays so, and leave out others: numpy.savez(path, {known[0]}=…).".lstrip()
+        raise DataError(complaint(f"{path} arrays", f"names among {', '.join(known)}", _shortened(unknown), remedy))
+
+
+def _shortened(names: Sequence[str]) -> str:
+    rest = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _check_sizes(subject: str, members: Sequence[zipfile.ZipInfo]) -> None:

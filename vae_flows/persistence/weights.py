@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_flows.errors import CheckpointError, complaint
+from vae_flows.persistence.archives import checked_entries
 
 __all__ = ["check_weights", "kind_of", "read_torch_file", "take_weights", "unsound_weights"]
 
@@ -129,7 +130,7 @@ def _take_dtypes(module: nn.Module, dtypes: Mapping[str, torch.dtype], prefix: s
 def _check_archive(path: Path) -> None:
     """Refuse archives that are damaged or not as `torch.save` makes them, before anything is unpacked."""
     with ZipFile(path) as archive:  # torch.load compares no checksums
-        members = archive.infolist()
+        members = checked_entries(archive)
         if any(member.compress_type != ZIP_STORED or member.flag_bits & 1 for member in members):
             raise BadZipFile("it is compressed or encrypted, which torch.save does not do")
         if sum(member.file_size for member in members) > path.stat().st_size:

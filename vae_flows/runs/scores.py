@@ -79,17 +79,12 @@ def read_scores(path: Path) -> RunScores:
     Raises:
         DataError: The file is missing, damaged, or holds other arrays or numbers that are not finite.
     """
-    names = ("images", "negative_elbo", "negative_log_likelihood", "importance_samples")
-    stored = read_npz(path, names, all_needed=False)
-    images, bounds = stored.get("images"), stored.get("negative_elbo")
-    likelihoods, samples = (
-        stored.get("negative_log_likelihood"),
-        stored.get("importance_samples", np.zeros((), np.int64)),
-    )
+    stored = read_npz(path, ("images", "negative_elbo"), optional=("negative_log_likelihood", "importance_samples"))
+    images, bounds, likelihoods = stored["images"], stored["negative_elbo"], stored.get("negative_log_likelihood")
+    samples = stored.get("importance_samples", np.zeros((), np.int64))
     scores = [values for values in (bounds, likelihoods) if values is not None]
     fits = (
-        images is not None
-        and bounds is not None
+        ("importance_samples" in stored) == (likelihoods is not None)
         and images.dtype == np.int64
         and images.ndim == 1
         and len(images) > 0
@@ -98,8 +93,8 @@ def read_scores(path: Path) -> RunScores:
         and samples.dtype == np.int64
         and samples.shape == ()
     )
-    if not fits or images is None or bounds is None:
+    if not fits:
         got = ", ".join(f"{name} {values.dtype}{values.shape}" for name, values in stored.items())
         expected = "digests and finite scores of images, (N,) each"
-        raise DataError(complaint(str(path), expected, got or "none", REMEDY))
+        raise DataError(complaint(str(path), expected, got, REMEDY))
     return RunScores(images, bounds, likelihoods, int(samples))
