@@ -128,7 +128,7 @@ def test_arrays_that_look_like_no_images_are_taken_as_they_are(tmp_path, key):
         (LEVELS[..., None], True),
         (LEVELS.reshape(20, -1), False),
         (LEVELS / 255 - 0.5, False),
-        (LEVELS.astype(np.int64) + 1, False),
+        (LEVELS.astype(np.int64) + 256 - int(LEVELS.max()), False),
         (LEVELS.reshape(20, 5, 2, 3), True),
         (LEVELS.reshape(20, 5, 3, 2), False),
     ],
