@@ -23,6 +23,8 @@ __all__ = [
     "complaint",
     "did_you_mean",
     "refuse_unused",
+    "require_fraction",
+    "require_number",
     "require_positive",
     "unknown_name",
 ]
@@ -210,3 +212,19 @@ def require_number(owner: str, name: str, value: object, *, above: float = -math
     ):
         bound = f"above {above:g}" if above > -math.inf else f"of at least {least:g}"
         raise InvalidInputError(complaint(f"{owner} {name}", f"a finite number {bound}", repr(value)))
+
+
+def require_fraction(owner: str, **numbers: float) -> None:
+    """Check that the named numbers are above 0 and below 1.
+
+    Raises:
+        InvalidInputError: One is not; the message names it.
+
+    Example:
+        >>> require_fraction("histogram", probability=1.0)
+        Traceback (most recent call last):
+        vae_flows.errors.InvalidInputError: histogram probability: expected a number above 0 and below 1, got 1.0.
+    """
+    for argument, number in numbers.items():
+        if not 0 < number < 1:
+            raise InvalidInputError(complaint(f"{owner} {argument}", "a number above 0 and below 1", number))

@@ -85,10 +85,7 @@ class StreamedExamples(Examples):
         object.__setattr__(self, "device", require_device(f"{name} device", self.device))
         count = len(source)  # pyright: ignore[reportArgumentType]
         if self.positions is not None:
-            positions = as_indices(f"{name} positions", self.positions).cpu().long()
-            if len(positions) and not (int(positions.min()) >= 0 and int(positions.max()) < count):
-                raise InvalidInputError(complaint(f"{name} positions", f"values from 0 to {count - 1}", "others"))
-            object.__setattr__(self, "positions", positions)
+            object.__setattr__(self, "positions", _positions(f"{name} positions", self.positions, count))
         require_levels(f"{name} levels", self.levels)
         if len(self) == 0:
             raise InvalidInputError(complaint(f"{name} source", "at least one example", "none"))
@@ -210,10 +207,7 @@ class StreamedExamples(Examples):
         """Return which items of the source are at some positions of these examples."""
         if isinstance(indices, slice):
             return (torch.arange(len(self)) if self.positions is None else self.positions)[indices]
-        chosen = as_indices("StreamedExamples.batch indices", indices).cpu().long()
-        if len(chosen) and not (int(chosen.min()) >= 0 and int(chosen.max()) < len(self)):
-            expected = f"values from 0 to {len(self) - 1}"
-            raise InvalidInputError(complaint("StreamedExamples.batch indices", expected, "others"))
+        chosen = _positions("StreamedExamples.batch indices", indices, len(self))
         return chosen if self.positions is None else self.positions[chosen]
 
     def _known_labels(self, count: int) -> Tensor | None:
@@ -227,6 +221,14 @@ class StreamedExamples(Examples):
             return None
         labels = torch.from_numpy(array.astype(np.int64))
         return labels if self.positions is None else labels[self.positions]
+
+
+def _positions(subject: str, indices: Any, count: int) -> Tensor:
+    """Return integers from 0 to `count` − 1 on the CPU."""
+    positions = as_indices(subject, indices).cpu().long()
+    if len(positions) and not (int(positions.min()) >= 0 and int(positions.max()) < count):
+        raise InvalidInputError(complaint(subject, f"values from 0 to {count - 1}", "others"))
+    return positions
 
 
 class _Reader(Dataset[Any]):

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from vae_flows.checks import checked, require_finite
 from vae_flows.errors import InvalidInputError, complaint, require_positive
-from vae_flows.evaluation.batches import examples_for
-from vae_flows.modules import in_mode, placement
-from vae_flows.randomness import seeded
+from vae_flows.evaluation.batches import evaluating, examples_for
+from vae_flows.modules import placement
 from vae_flows.vae import VAE
 
 __all__ = ["ActiveUnits", "active_units"]
@@ -86,16 +85,15 @@ def active_units(
     """
     require_positive("active_units", num_samples=num_samples, batch_size=batch_size)
     require_finite("active_units", at_least=0, threshold=threshold)
-    device, dtype = placement(vae)
     examples = examples_for(vae, data)
     if num_samples < 2 or len(examples) < 2:
         got = f"{num_samples} of {len(examples)}"
         raise InvalidInputError(complaint("active_units", "two draws or more of two images or more", got))
     means, within = [], []
-    with in_mode(vae, training=False), seeded(device, seed, "active_units") as generator:
-        for indices in torch.arange(len(examples)).split(batch_size):
-            q = vae.encode(examples.batch(indices, generator=generator, dtype=dtype))
-            z = q.sample(torch.Size([num_samples])).double()
+    indices, dtype = torch.arange(len(examples)).split(batch_size), placement(vae)[1]
+    with evaluating(vae, seed, "active_units") as generator:
+        for x in examples.batches(indices, generator=generator, dtype=dtype):
+            z = vae.encode(x).sample(torch.Size([num_samples])).double()
             means.append(z.mean(0).cpu())
             within.append(z.var(0).cpu())
     noise = torch.cat(within).mean(0) / num_samples

@@ -1,17 +1,20 @@
-"""Data as evaluation takes them: examples on the device of a model."""
+"""What evaluations have in common: data on the device of a model, its evaluation mode, and random numbers by a key."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vae_flows.data import DataSet, Examples, as_examples
-from vae_flows.modules import placement
+from vae_flows.modules import in_mode, placement
+from vae_flows.randomness import seeded
 from vae_flows.vae import VAE
 
-__all__ = ["chosen_examples", "examples_for"]
+__all__ = ["chosen_batch", "evaluating", "examples_for"]
 
 
 def examples_for(vae: VAE, data: Any) -> Examples:
@@ -24,7 +27,19 @@ def examples_for(vae: VAE, data: Any) -> Examples:
     return examples.to(placement(vae)[0])
 
 
-def chosen_examples(vae: VAE, data: Any, count: int) -> tuple[Examples, Tensor]:
-    """Return data on the device of a model, and the indices of `count` of them, drawn without replacement."""
+@contextmanager
+def evaluating(vae: VAE, *key: int | str) -> Iterator[torch.Generator]:
+    """Put a model in evaluation mode for a block, whose random numbers depend on `key` alone; `seeded` says how.
+
+    Yields:
+        A generator on the model's device, independent of the global ones.
+    """
+    with in_mode(vae, training=False), seeded(placement(vae)[0], *key) as generator:
+        yield generator
+
+
+def chosen_batch(vae: VAE, data: Any, count: int, generator: torch.Generator) -> Tensor:
+    """Return `count` of the examples, or all where there are fewer, drawn without replacement: `(B, *event)`."""
     examples = examples_for(vae, data)
-    return examples, torch.randperm(len(examples))[:count]
+    indices = torch.randperm(len(examples))[:count]
+    return examples.batch(indices, generator=generator, dtype=placement(vae)[1])

@@ -20,10 +20,9 @@ from torch import Tensor
 from vae_flows.checks import checked
 from vae_flows.data import Examples
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.evaluation.batches import examples_for
+from vae_flows.evaluation.batches import evaluating, examples_for
 from vae_flows.evaluation.units import bits_per_dim, log_bin_size_of
-from vae_flows.modules import in_mode, placement
-from vae_flows.randomness import seeded
+from vae_flows.modules import placement
 from vae_flows.vae import VAE
 
 __all__ = ["EvaluationResult", "Scores", "evaluate", "evaluate_each", "score"]
@@ -138,9 +137,8 @@ def evaluate_each(
         if not isinstance(value, int) or value < least:
             raise InvalidInputError(complaint(f"evaluate {name}", f"an integer of at least {least}", repr(value)))
     started = perf_counter()
-    device, _ = placement(vae)
     examples = examples_for(vae, data)
-    with in_mode(vae, training=False), seeded(device, seed, "evaluate") as generator:
+    with evaluating(vae, seed, "evaluate") as generator:
         scores = score(
             vae,
             examples,

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vae_flows.checks import checked
-from vae_flows.errors import InvalidInputError, complaint, require_positive
+from vae_flows.errors import InvalidInputError, complaint, require_fraction, require_positive
 from vae_flows.evaluation.uniformity import RankBand, RankHistogram, rank_points, simultaneous_counts
 
 __all__ = ["CalibrationResult", "simulation_based_calibration"]
@@ -62,7 +62,7 @@ class CalibrationResult:
             InvalidInputError: `num_bins` is no divisor or below 2, or the probability is not in (0, 1).
         """
         counts = self._counts("histogram", num_bins)
-        _require_probability("histogram", probability)
+        require_fraction("histogram", probability=probability)
         from scipy import stats  # takes half a second, which training need not wait for
 
         lower, upper = stats.binom.interval(probability, len(self.ranks), 1 / num_bins)
@@ -92,7 +92,7 @@ class CalibrationResult:
             tensor([True])
         """
         require_positive("ecdf_band", num_points=num_points)
-        _require_probability("ecdf_band", probability)
+        require_fraction("ecdf_band", probability=probability)
         count = len(self.ranks)
         ranks, points = rank_points(self.num_draws, num_points)
         lower, upper, reached = simultaneous_counts(count, points, float(probability))
@@ -108,11 +108,6 @@ class CalibrationResult:
                 complaint(f"{method} num_bins", f"a divisor of L + 1 = {self.num_draws + 1}, at least 2", num_bins)
             )
         return F.one_hot(self.ranks * num_bins // (self.num_draws + 1), num_bins).sum(0).T
-
-
-def _require_probability(method: str, probability: float) -> None:
-    if not 0 < probability < 1:
-        raise InvalidInputError(complaint(f"{method} probability", "a number above 0 and below 1", probability))
 
 
 @checked

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vae_flows.checks import checked, described
-from vae_flows.errors import InvalidInputError, complaint, require_positive
+from vae_flows.errors import InvalidInputError, complaint, require_fraction, require_positive
 from vae_flows.randomness import derive_seed
 
 __all__ = ["PairedDifference", "Ranking", "paired_difference", "rank_posteriors"]
@@ -123,7 +123,7 @@ def paired_difference(
         >>> paired_difference(scores + 1, scores).is_real
         True
     """
-    _check_level("paired_difference", confidence)
+    require_fraction("paired_difference", confidence=confidence)
     require_positive("paired_difference", num_resamples=num_resamples)
     a, b = _scores("first", first), _scores("second", second)
     if a.shape[1] != b.shape[1]:
@@ -159,7 +159,7 @@ def rank_posteriors(
         >>> ranking.names[-1], ranking.lowest_ranks, ranking.highest_ranks, ranking.best
         ('none', (1, 1, 3), (2, 2, 3), None)
     """
-    _check_level("rank_posteriors", confidence)
+    require_fraction("rank_posteriors", confidence=confidence)
     require_positive("rank_posteriors", num_resamples=num_resamples)
     if not scores:
         raise InvalidInputError(complaint("rank_posteriors scores", "one posterior or more", "none"))
@@ -241,8 +241,3 @@ def _scores(subject: str, values: Any) -> Scores:
         expected = "finite scores (N,) or (S, N) of two images or more"
         raise InvalidInputError(complaint(subject, expected, described(values), "Leave out runs that failed."))
     return scores
-
-
-def _check_level(owner: str, confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise InvalidInputError(complaint(f"{owner} confidence", "a number above 0 and below 1", confidence))

@@ -20,9 +20,8 @@ from torch.distributions import Chi2, Distribution, TransformedDistribution
 from vae_flows.checks import checked
 from vae_flows.distributions import draw_from, evaluate
 from vae_flows.errors import InvalidInputError, complaint, require_positive
-from vae_flows.modules import in_mode, placement
+from vae_flows.evaluation.batches import evaluating
 from vae_flows.protocols import condition_posterior
-from vae_flows.randomness import seeded
 from vae_flows.vae import VAE
 
 __all__ = ["DensityIntegral", "RoundTripError", "TraceNoise", "density_integral", "round_trip_error", "trace_noise"]
@@ -121,12 +120,12 @@ def trace_noise(vae: VAE, x: Tensor, *, num_noise_draws: int = 50, seed: int = 0
     if num_noise_draws < 2:
         raise InvalidInputError(complaint("trace_noise num_noise_draws", "two or more", num_noise_draws))
     deviations = []
-    with in_mode(vae, training=False), seeded(placement(vae)[0], seed, "trace_noise"):
+    with evaluating(vae, seed, "trace_noise"):
         drawn = draw_from(vae.encode(x))
         context = vae.encoder(x)
         exact = evaluate(condition_posterior(vae.posterior, context), drawn.z).log_q
         if isinstance(vae.posterior, nn.Module):
-            vae.posterior.train()  # until in_mode ends
+            vae.posterior.train()  # until the block ends
         for _ in range(num_noise_draws):
             estimated = evaluate(condition_posterior(vae.posterior, context), drawn.z).log_q
             deviations.append((estimated - exact).double())

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from vae_flows import objectives
 from vae_flows.checks import checked, described, require_finite
 from vae_flows.errors import InvalidInputError, complaint, require_positive
+from vae_flows.evaluation.batches import evaluating
 from vae_flows.evaluation.importance import BoundSums, LogDensity, log_weight_chunks
-from vae_flows.modules import in_mode, placement
 from vae_flows.protocols import Posterior, condition_posterior
-from vae_flows.randomness import seeded
 from vae_flows.tensors.shapes import is_dense
 from vae_flows.vae import VAE
 
@@ -157,8 +156,7 @@ def inference_gap(
     if x.dim() != vae.likelihood.event_dim + 1 or not len(x) or num_samples < 2:
         expected = "one batch of images, and two samples or more"
         raise InvalidInputError(complaint("inference_gap", expected, f"shape {tuple(x.shape)} and {num_samples}"))
-    device, _ = placement(vae)
-    with in_mode(vae, training=False), seeded(device, seed, "inference_gap"):
+    with evaluating(vae, seed, "inference_gap"):
         vae.encode(x)  # checks the images
         with torch.no_grad():
             context = vae.encoder(x)

@@ -18,10 +18,8 @@ from torch import Tensor
 from vae_flows.checks import checked
 from vae_flows.distributions import draw_from, evaluate
 from vae_flows.errors import InvalidInputError, complaint, require_positive
-from vae_flows.evaluation.batches import chosen_examples
+from vae_flows.evaluation.batches import chosen_batch, evaluating
 from vae_flows.evaluation.estimates import MeanEstimate
-from vae_flows.modules import in_mode, placement
-from vae_flows.randomness import seeded
 from vae_flows.vae import VAE
 
 __all__ = ["InformationResult", "estimate_information"]
@@ -100,12 +98,10 @@ def estimate_information(
         True
     """
     require_positive("estimate_information", num_images=num_images, chunk_size=chunk_size)
-    device, dtype = placement(vae)
-    with in_mode(vae, training=False), seeded(device, seed, "information") as generator:
-        examples, indices = chosen_examples(vae, data, num_images)
-        if len(indices) < 2:
-            raise InvalidInputError(complaint("estimate_information data", "two images or more", len(indices)))
-        x = examples.batch(indices, generator=generator, dtype=dtype)
+    with evaluating(vae, seed, "information") as generator:
+        x = chosen_batch(vae, data, num_images, generator)
+        if len(x) < 2:
+            raise InvalidInputError(complaint("estimate_information data", "two images or more", len(x)))
         q = vae.encode(x)
         drawn = draw_from(q)
         own = drawn.log_q.double()
@@ -116,7 +112,7 @@ def estimate_information(
             MeanEstimate.of(-vae.log_likelihood(x, drawn.z).double()),
             MeanEstimate.of(lower),
             MeanEstimate.of(upper),
-            len(indices),
+            len(x),
         )
 
 

@@ -17,8 +17,7 @@ from vae_flows.checks import checked
 from vae_flows.cnf import ContinuousTransform
 from vae_flows.distributions import draw_from, evaluate
 from vae_flows.errors import InvalidInputError, complaint, require_positive
-from vae_flows.modules import in_mode, placement
-from vae_flows.randomness import seeded
+from vae_flows.evaluation.batches import evaluating
 from vae_flows.transforms import ChainTransform
 from vae_flows.vae import VAE
 
@@ -110,7 +109,7 @@ def posterior_grid(vae: VAE, x: Tensor, *, num_cells: int = 60, seed: int = 0) -
     if num_cells < 8 or x.dim() != vae.likelihood.event_dim + 1 or not len(x):
         got = f"{num_cells} and a tensor of shape {tuple(x.shape)}"
         raise InvalidInputError(complaint("posterior_grid", "8 cells or more, and one batch of examples", got))
-    with in_mode(vae, training=False), seeded(placement(vae)[0], seed, "posterior_grid"):
+    with evaluating(vae, seed, "posterior_grid"):
         q = vae.encode(x)
         if q.event_shape != (2,):
             remedy = "For more latents, see vae_flows.reporting.plot_aggregate_posterior."

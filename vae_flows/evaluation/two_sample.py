@@ -9,9 +9,7 @@ from torch import Size, Tensor
 
 from vae_flows.checks import checked, described, require_finite
 from vae_flows.errors import InvalidInputError, complaint, require_positive
-from vae_flows.evaluation.batches import chosen_examples
-from vae_flows.modules import in_mode, placement
-from vae_flows.randomness import seeded
+from vae_flows.evaluation.batches import chosen_batch, evaluating
 from vae_flows.tensors.shapes import is_dense
 from vae_flows.vae import VAE
 
@@ -127,11 +125,8 @@ def compare_aggregate_posterior(
         True
     """
     require_positive("compare_aggregate_posterior", num_draws=num_draws, num_permutations=num_permutations)
-    device, dtype = placement(vae)
-    with in_mode(vae, training=False), seeded(device, seed, "aggregate") as generator:
-        examples, indices = chosen_examples(vae, data, num_draws)
-        x = examples.batch(indices, generator=generator, dtype=dtype)
-        z = vae.encode(x).sample()
+    with evaluating(vae, seed, "aggregate") as generator:
+        z = vae.encode(chosen_batch(vae, data, num_draws, generator)).sample()
         prior = vae.prior(z).sample(Size([len(z)]))
         return kernel_two_sample_test(z, prior, num_permutations=num_permutations, generator=generator)
 

@@ -6,8 +6,7 @@ Means of p(x | z) are smoother than what the model says data look like: where it
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -16,10 +15,9 @@ from torch import Size, Tensor
 
 from vae_flows.checks import checked, described
 from vae_flows.errors import InvalidInputError, complaint, require_positive
-from vae_flows.evaluation.batches import examples_for
+from vae_flows.evaluation.batches import chosen_batch, evaluating
 from vae_flows.extras import needing
-from vae_flows.modules import in_mode, placement
-from vae_flows.randomness import seeded
+from vae_flows.modules import placement
 from vae_flows.reporting.plots.images import image_grid
 from vae_flows.reporting.plots.looks import looks_of
 from vae_flows.reporting.plots.sheets import Plot, Width, add_legend, dress, new_plot, sheet_of
@@ -64,7 +62,7 @@ def plot_reconstructions(
     """
     rows: dict[str, Any] = {}
     for name, vae in _by_name(models).items():
-        with _drawing(vae, seed, "plot_reconstructions"):
+        with evaluating(vae, seed, "plot_reconstructions"):
             images = _checked_images("plot_reconstructions x", vae, x)
             p = vae.decode(vae.encode(x).rsample())
             rows.setdefault("original", images)
@@ -98,7 +96,7 @@ def plot_samples(
     require_positive("plot_samples", count=count)
     rows: dict[str, Any] = {}
     for name, vae in _by_name(models).items():
-        with _drawing(vae, seed, "plot_samples"):
+        with evaluating(vae, seed, "plot_samples"):
             p = vae.decode(_draw_prior(vae, count))
             rows[_label(name, "mean")] = _as_images("plot_samples", p.mean)
             rows[_label(name, "drawn")] = _as_images("plot_samples", p.sample())
@@ -142,7 +140,7 @@ def plot_traversals(
         ['z₂', 'z₁']
     """
     require_positive("plot_traversals", num_latents=num_latents, num_steps=num_steps)
-    with _drawing(vae, seed, "plot_traversals"):
+    with evaluating(vae, seed, "plot_traversals"):
         if len(_checked_images("plot_traversals x", vae, x)) != 1:
             raise InvalidInputError(complaint("plot_traversals x", "one image", len(x), "Such as x[:1]."))
         code = _code(vae, x)[0]
@@ -202,7 +200,7 @@ def plot_interpolations(
     if num_steps < 2 or start.shape != end.shape:
         got = f"{num_steps}, {tuple(start.shape)} and {tuple(end.shape)}"
         raise InvalidInputError(complaint("plot_interpolations", "two steps or more, and as many ends as starts", got))
-    with _drawing(vae, seed, "plot_interpolations"):
+    with evaluating(vae, seed, "plot_interpolations"):
         first, last = (_checked_images("plot_interpolations", vae, images) for images in (start, end))
         z = _between(_code(vae, start), _code(vae, end), num_steps, path)  # (steps, B, D)
         between = [_as_images("plot_interpolations", vae.decode(step).mean) for step in z]
@@ -247,10 +245,9 @@ def plot_marginals(
         3
     """
     require_positive("plot_marginals", count=count)
-    sheet, examples = sheet_of(width), examples_for(vae, data)
-    with _drawing(vae, seed, "plot_marginals"):
-        order = torch.randperm(len(examples))[:count]
-        x = examples.batch(order, dtype=placement(vae)[1])
+    sheet = sheet_of(width)
+    with evaluating(vae, seed, "plot_marginals") as generator:
+        x = chosen_batch(vae, data, count, generator)
         if x.dim() != 2 or not len(x):
             expected, remedy = "vectors", "Of pictures, see plot_samples."
             raise InvalidInputError(complaint("plot_marginals data", expected, f"shape {tuple(x.shape)}", remedy))
@@ -312,12 +309,6 @@ def _by_name(models: Models) -> Mapping[str, VAE]:
 
 def _label(name: str, what: str) -> str:
     return f"{name}, {what}" if name else what
-
-
-@contextmanager
-def _drawing(vae: VAE, seed: int, purpose: str) -> Iterator[None]:
-    with in_mode(vae, training=False), seeded(placement(vae)[0], seed, purpose):
-        yield
 
 
 def _draw_prior(vae: VAE, count: int) -> Tensor:

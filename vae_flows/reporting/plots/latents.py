@@ -13,10 +13,9 @@ from torch import Size, Tensor
 from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.evaluation import FlowPaths, PosteriorGrid, active_units, flow_paths, posterior_grid
-from vae_flows.evaluation.batches import examples_for
+from vae_flows.evaluation.batches import evaluating, examples_for
 from vae_flows.extras import needing
-from vae_flows.modules import in_mode, placement
-from vae_flows.randomness import seeded
+from vae_flows.modules import placement
 from vae_flows.reporting.plots.generated import name_of_latent
 from vae_flows.reporting.plots.looks import FAINT, INK, MUTED, SHADES
 from vae_flows.reporting.plots.sheets import Plot, Sheet, Width, dress, new_plot, sheet_of
@@ -77,7 +76,7 @@ def plot_posteriors(
     rows: list[tuple[str, Tensor, PosteriorGrid, FlowPaths | None, int]] = []
     for name, vae in models.items():
         grid = posterior_grid(vae, x, num_cells=num_cells, seed=seed)
-        with in_mode(vae, training=False), seeded(placement(vae)[0], seed, "plot_posteriors"):
+        with evaluating(vae, seed, "plot_posteriors"):
             q = vae.encode(x)
             paths = flow_paths(q, PATHS, STEPS) if hasattr(q, "transforms") else None
         rows += [(name, image, grid, paths, place) for place, image in enumerate(x)]
@@ -207,7 +206,7 @@ def draw_aggregate(
     examples, (device, dtype) = examples_for(vae, data), placement(vae)
     if len(examples) < 3 or count < 3:
         raise InvalidInputError(complaint("draw_aggregate data", "three examples or more", min(len(examples), count)))
-    with in_mode(vae, training=False), seeded(device, seed, "draw_aggregate") as generator:
+    with evaluating(vae, seed, "draw_aggregate") as generator:
         order = torch.randperm(len(examples))[:count]
         parts = [
             vae.encode(examples.batch(indices, generator=generator, dtype=dtype)).sample()
