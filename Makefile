@@ -74,9 +74,11 @@ benchmark-omniglot: $(STAMP) ## The same comparison on OMNIGLOT (own split)
 $(PEERS): $(STAMP)
 	@echo "Installing the peers to compare with (once, a minute) ..."
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[dev,peers]"
+	@# Apart: what torchode needs asks for an older typeguard than the command line, and works with a newer one.
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps torchode==1.0.1 torchtyping==0.1.5
 	@touch $@
 
-speed: $(PEERS) ## Compare speed with the published formulation, zuko and diffrax: some twenty minutes on two idle cores
+speed: $(PEERS) ## Compare speed with the published formulation, zuko, diffrax, torchode and Pyro: half an hour on two idle cores
 	@$(RUN) -m experiments speed $(OPTIONS)
 
 density: $(STAMP) ## Learn a toy density and draw it (OPTIONS="--data checkerboard", or all: some minutes each)

@@ -31,10 +31,10 @@ def speed(
     rounds: int | None = None,
     threads: int | None = None,
 ) -> int:
-    """Compare the speed of this library with the published formulation, zuko and diffrax at equal work.
+    """Compare the speed of this library with published formulations, zuko, diffrax, torchode and Pyro at equal work.
 
-    The peers come with the extra "peers"; those that are not installed are told. Takes some twenty minutes, on
-    a machine that does nothing else.
+    The peers come with `make speed`; those that are not installed are told. Takes half an hour, on a machine that does
+    nothing else.
 
     Arguments:
         folder: Where to put tables, plot and numbers.

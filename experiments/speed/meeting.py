@@ -93,8 +93,9 @@ def first_step(
     except Exception as error:
         return None, Measurement(entrant.name, f"failed: {type(error).__name__}: {error}")
     errors = {} if entrant.divergence is None else errors_between(outcome, truth(entrant.divergence))
-    counts = {"forward_evaluations": outcome.forward_evaluations, "backward_evaluations": outcome.backward_evaluations}
-    return competitor, Measurement(entrant.name, **counts, errors=errors)
+    forward, backward = outcome.forward_evaluations, outcome.backward_evaluations
+    measured = Measurement(entrant.name, forward_evaluations=forward, backward_evaluations=backward, errors=errors)
+    return competitor, measured
 
 
 def errors_between(outcome: Outcome, truth: Outcome) -> dict[str, float]:

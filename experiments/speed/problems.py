@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vae_flows.cnf import MLPDynamics
 from vae_flows.cnf.amortization import AmortizationName
@@ -29,6 +30,7 @@ __all__ = [
     "Pass",
     "Problem",
     "Size",
+    "draw_pass",
     "low_rank_scale",
     "make_problem",
 ]
@@ -109,6 +111,20 @@ class Block(NamedTuple):
     layers: list[Any]  # with `weight (out, in)`, `bias (out,)` and `time_weight (out,)`
     head: nn.Linear
 
+    def derivative(self, size: Size, t: Tensor, x: Tensor, amortized: Tensor) -> Tensor:
+        """Return dz/dt at `x (N, D)`, of what the head has emitted: the formula, for automatic differentiation."""
+        parts = iter(amortized.split(size.split_sizes, -1))
+        for place, layer in enumerate(self.layers):
+            x = F.softplus(x) if place else x
+            product = F.linear(x, layer.weight, layer.bias) + t * layer.time_weight
+            if size.rank:
+                left, right = next(parts).unflatten(-1, (-1, size.rank)), next(parts).unflatten(-1, (size.rank, -1))
+                inner = torch.bmm(x.unsqueeze(1), left) * low_rank_scale(x.shape[-1], size.rank)
+                product = product + torch.bmm(inner, right).squeeze(1)
+            # The context is an input of the first layer alone in `concat`, which emits no more.
+            x = product + next(parts, 0)
+        return x
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
@@ -118,6 +134,11 @@ class Pass:
     start: Tensor  # (N, D), differentiated
     of_end: Tensor  # (N, D)
     of_log_det: Tensor  # (N,)
+
+    def double(self) -> Self:
+        """Return a copy in double precision."""
+        parts = {name: value for name, value in vars(self).items() if isinstance(value, Tensor | nn.Module)}
+        return replace(self, **{name: copy.deepcopy(value).double() for name, value in parts.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,11 +162,6 @@ class Problem(Pass):
         named = self.flow.named_parameters()
         return {f"{'head' if '.head.' in name else 'shared'} {name}": weight for name, weight in named}
 
-    def double(self) -> Problem:
-        """Return a copy in double precision."""
-        tensors = {name: value.double() for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, flow=copy.deepcopy(self.flow).double(), **tensors)
-
 
 def make_problem(size: Size) -> Problem:
     """Draw a problem of the given size in single precision, the same one every time."""
@@ -166,12 +182,15 @@ def make_problem(size: Size) -> Problem:
         return Problem(
             size=size,
             flow=flow,
-            context=torch.randn(batch, size.context_dim),
-            start=torch.randn(batch, dim),
+            **draw_pass(batch, dim, size.context_dim),
             probes=torch.randn(size.num_blocks, batch, dim),
-            of_end=torch.randn(batch, dim),
-            of_log_det=torch.randn(batch),
         )
+
+
+def draw_pass(batch: int, latent_dim: int, context_dim: int) -> dict[str, Tensor]:
+    """Draw the fields of a `Pass` from the global generator."""
+    widths = {"context": (context_dim,), "start": (latent_dim,), "of_end": (latent_dim,), "of_log_det": ()}
+    return {name: torch.randn(batch, *width) for name, width in widths.items()}
 
 
 def low_rank_scale(fan_in: int, rank: int) -> float:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from experiments.speed.competitors.discrete import DISCRETE_FLOWS, discrete_meeting
 from experiments.speed.competitors.roster import BASELINE, METHOD, PEER_PACKAGES, PUBLISHED
 from experiments.speed.meeting import Meeting, measure_memory, meeting_at, modes_at, time_meeting
 from experiments.speed.one_evaluation import SCALING_THREADS, time_dimension, time_products
@@ -31,7 +32,7 @@ Run = Callable[..., Any]
 class Plan:
     """What is measured, and how often; every part in a number of interleaved rounds."""
 
-    meetings: tuple[Meeting, ...] = tuple(map(meeting_at, SIZES))
+    meetings: tuple[Meeting, ...] = (*map(meeting_at, SIZES), *map(discrete_meeting, DISCRETE_FLOWS))
     rounds: int = 9
     memory_of: tuple[str, ...] | None = None  # competitors whose memory is measured; `None` for all
     dims: tuple[int, ...] = (16, 32, 64, 128, 256, 512, 1024)  # at which the cost of one evaluation is measured
@@ -47,7 +48,11 @@ class Plan:
 
 FULL = Plan()
 QUICK = Plan(
-    meetings=(meeting_at(TINY_LOW_RANK), meeting_at(TINY_CONCAT)),
+    meetings=(
+        meeting_at(TINY_LOW_RANK),
+        meeting_at(TINY_CONCAT),
+        *(discrete_meeting(name, latent_dim=8, context_dim=8, batch=5) for name in DISCRETE_FLOWS),
+    ),
     rounds=2,
     memory_of=(BASELINE, PUBLISHED),
     dims=(4, 8),

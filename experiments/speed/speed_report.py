@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from statistics import median
 
-from experiments.speed.competitors.roster import BASELINE, MODES, ZUKO
+from experiments.speed.competitors.roster import BASELINE, MODES
 from experiments.speed.speed_plot import plot_comparison
 from experiments.speed.speed_records import ASYMPTOTIC, Comparison, Measurement, SizeResult
 from experiments.speed.targets import GIGABYTE, judge
@@ -71,8 +71,10 @@ def _size_table(result: SizeResult) -> Table:
             f"{2e-9 * median(result.rates):.0f} GFLOP/s of a large product, measured in the same rounds; {BASELINE} "
             f"takes {_number(result.floor_ratio(BASELINE))} times that."
         )
-    if result.find(ZUKO).seconds:
-        notes.append(f"{ZUKO}: equal widths and tolerance, dynamics of its own.")
+    for entry in result.measurements:
+        if entry.seconds and not entry.errors:
+            own = "and tolerance, dynamics" if entry.forward_evaluations else "of hidden layers, networks"
+            notes.append(f"{entry.competitor}: equal widths {own} of its own.")
     rows = tuple(_measurement_row(entry, result) for entry in result.measurements)
     return Table(result.size, _COLUMNS, rows, tuple(notes))
 
@@ -86,7 +88,7 @@ def _measurement_row(entry: Measurement, result: SizeResult) -> tuple[Entry, ...
         entry.competitor,
         entry.median,
         result.ratio(entry.competitor, BASELINE),
-        " + ".join("?" if count is None else str(count) for count in counts),
+        None if counts == (None, None) else " + ".join("?" if count is None else str(count) for count in counts),
         *(None if count is None else f"{count / GIGABYTE:.2f}" for count in memory),
         *(None if error is None else f"{error:.1e}" for error in (entry.value_error, entry.gradient_error)),
         bold=entry.competitor == BASELINE,

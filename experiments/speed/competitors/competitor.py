@@ -21,7 +21,7 @@ class Outcome(NamedTuple):
 
     values: Mapping[str, Tensor]  # `end (N, D)` and `log_det (N,)`
     gradients: Mapping[str, Tensor]  # of `context`, `start` and the weights
-    forward_evaluations: int
+    forward_evaluations: int | None  # `None` where there are no dynamics
     backward_evaluations: int | None  # where the competitor tells
 
 

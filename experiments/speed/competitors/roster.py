@@ -21,15 +21,17 @@ __all__ = [
     "PEERS",
     "PEER_PACKAGES",
     "PUBLISHED",
+    "PYRO",
+    "TORCHODE",
     "ZUKO",
     "entrants_at",
     "modes_over",
 ]
 
 BASELINE, EXACT, PUBLISHED = "backprop", "backprop, exact trace", "published formulation"
-ZUKO, DIFFRAX = "zuko", "diffrax"
-PEERS = (PUBLISHED, ZUKO, DIFFRAX)
-PEER_PACKAGES = ("zuko", "jax", "jaxlib", "diffrax")
+ZUKO, DIFFRAX, TORCHODE, PYRO = "zuko", "diffrax", "torchode", "Pyro"
+PEERS = (PUBLISHED, ZUKO, DIFFRAX, TORCHODE, PYRO)
+PEER_PACKAGES = ("zuko", "jax", "jaxlib", "diffrax", "torchode")
 METHOD = "rk4"
 MODES: Mapping[str, Mapping[str, Any]] = {
     BASELINE: {},
@@ -58,6 +60,7 @@ def entrants_at(size: Size) -> dict[str, Entrant]:
         (with_published, Entrant(PUBLISHED, PublishedFormulation, max_rounds=2)),  # it takes seconds per step
         (True, Entrant(ZUKO, _peer("zuko_peer"), packages=("zuko",), divergence=None)),
         (size.amortization != "concat", Entrant(DIFFRAX, _peer("diffrax_peer"), packages=("jax", "diffrax"))),
+        (True, Entrant(TORCHODE, _peer("torchode_peer"), packages=("torchode",))),
     ]
     return {entrant.name: entrant for takes_part, entrant in rows if takes_part}
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from experiments.speed.competitors.competitor import Entrant
-from experiments.speed.competitors.roster import DIFFRAX, EXACT, PUBLISHED, ZUKO, entrants_at
+from experiments.speed.competitors.roster import DIFFRAX, EXACT, PUBLISHED, TORCHODE, ZUKO, entrants_at
 from experiments.speed.competitors.this_library import reference
 from experiments.speed.meeting import errors_between, first_step
 from experiments.speed.problems import SIZES, TINY_CONCAT, TINY_LOW_RANK, make_problem
@@ -33,6 +33,18 @@ def test_all_of_this_library_and_the_published_formulation_agree(size):
         assert measurement.forward_evaluations >= 13
         solves_backwards = name.startswith(("adjoint", "recompute", PUBLISHED))
         assert (measurement.backward_evaluations > 0) == solves_backwards
+
+
+def test_torchode_solves_the_same_dynamics():
+    entrant = entrants_at(TINY_CONCAT)[TORCHODE]
+    if entrant.missing:
+        pytest.skip(entrant.missing)
+    for size in (TINY_LOW_RANK, BIAS, TINY_CONCAT):
+        problem = make_problem(size)
+        competitor, measurement = first_step(entrant, problem, cache(partial(reference, problem)))
+        assert competitor is not None, measurement.absent
+        assert max(measurement.errors.values()) < DISCRETE, size.name
+        assert measurement.forward_evaluations >= 13
 
 
 def test_zuko_takes_part_with_dynamics_of_its_own():
@@ -71,6 +83,7 @@ def test_who_takes_part_where():
     by_size = {size.name: set(entrants_at(size)) for size in SIZES}
     assert PUBLISHED in by_size["512-512 rank 20"]
     assert EXACT not in by_size["512-512 rank 20"]
+    assert all(TORCHODE in names for names in by_size.values())
     assert {EXACT, DIFFRAX, ZUKO} <= by_size["512-512 bias"]
     assert DIFFRAX not in by_size["512-512 concat"]
     assert sum(PUBLISHED in names for names in by_size.values()) == 1
