@@ -51,15 +51,15 @@ RECORDS = {
 # Base classes to be derived from.
 EXTENDED = {
     "Callback",
-    "AugmentedField", "ConditionedDynamics", "Divergence", "Examples", "FusedTransform", "GridMonitor", "Recorded",
-    "Regularizer", "VectorField",
+    "AugmentedField", "ConditionedDynamics", "Dequantization", "Divergence", "Examples", "FusedTransform",
+    "GridMonitor", "Recorded", "Regularizer", "VectorField",
 }  # fmt: skip
 # What derived classes write and the library calls, with arguments that it has made or checked itself.
 HOOKS = {
     "on_epoch_end", "adopt", "exact", "renewed_by",
     "bases", "bind", "bottleneck_width", "building", "check_probes", "dependencies", "differentiates_by_hand",
     "draw_probes", "foreign_transform", "forward_evaluation", "forward_with_log_det", "forward_with_score",
-    "inverse_evaluation", "inverse_with_log_det", "pack", "prepare", "rate", "scored_evaluation", "solve",
+    "inverse_evaluation", "inverse_with_log_det", "noise", "pack", "prepare", "rate", "scored_evaluation", "solve",
     "sources", "tensors", "unpack", "value", "value_and_trace", "with_bottleneck_probes", "with_probes", "with_trace",
 }  # fmt: skip
 # Without arguments of their own, or with those of another library; checked by their derived classes' rows; and what

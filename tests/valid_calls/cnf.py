@@ -24,18 +24,33 @@ from vae_flows.cnf import (
     ConditionedMLP,
     ContinuousNormalizingFlow,
     ContinuousTransform,
+    ConvolutionalDynamics,
     FunctionField,
     HutchinsonDivergence,
+    ImageFlow,
     JacobianNorm,
     KineticEnergy,
     MLPDynamics,
+    QuantizedDensity,
+    UniformDequantization,
+    VariationalDequantization,
 )
 
 __all__ = ["CALLS"]
 
+IMAGE = (1, 4, 4)
+
 
 def cnf() -> ContinuousNormalizingFlow:
     return ContinuousNormalizingFlow(MLPDynamics(LATENT, (4,)), context_dim=CONTEXT, solver=SOLVER)
+
+
+def image_flow() -> ImageFlow:
+    return ImageFlow(IMAGE, hidden_channels=(2,), solver=SOLVER)
+
+
+def dequantized(made: torch.nn.Module) -> object:
+    return made(torch.ones(BATCH, *IMAGE))
 
 
 CALLS: dict[str, Callable[[], ValidCall]] = {
@@ -115,6 +130,49 @@ CALLS: dict[str, Callable[[], ValidCall]] = {
         {"updates": None, "batch_shape": ()},
         lambda made: applied(ContinuousTransform(made, solver=SOLVER)),
     ),
+    "cnf.ConvolutionalDynamics": lambda: ValidCall(
+        ConvolutionalDynamics,
+        {"image_shape": IMAGE, "hidden_channels": (2,), "strides": (1, 1), "activation": "tanh"},
+        lambda made: ContinuousTransform(made.condition(), solver=SOLVER)(torch.rand(BATCH, 16)),
+    ),
+    "cnf.ConvolutionalDynamics.condition": lambda: ValidCall(ConvolutionalDynamics(IMAGE, (2,)).condition),
+    "cnf.ImageFlow": lambda: ValidCall(
+        ImageFlow,
+        {
+            "image_shape": IMAGE,
+            "num_scales": 2,
+            "flows_per_scale": 1,
+            "hidden_channels": (2,),
+            "strides": (1, 1),
+            "activation": "tanh",
+            "logit_margin": 0.05,
+            "integration_time": 0.5,
+            "train_integration_time": False,
+            "end_time_jitter": 0.1,
+            "divergence": "hutchinson",
+            "eval_divergence": "hutchinson",
+            "solver": SOLVER,
+            "eval_solver": SOLVER,
+            "regularizers": (KineticEnergy(0.1),),
+        },
+        lambda flow: flow().log_prob(torch.rand(BATCH, *IMAGE)),
+    ),
+    "cnf.ImageFlow.base": lambda: ValidCall(image_flow().base),
+    "cnf.ImageFlow.forward": lambda: ValidCall(image_flow()),
+    "cnf.ImageFlow.transform": lambda: ValidCall(image_flow().transform),
+    "cnf.UniformDequantization": lambda: ValidCall(UniformDequantization, {"levels": 2}, dequantized),
+    "cnf.VariationalDequantization": lambda: ValidCall(
+        VariationalDequantization, {"image_shape": IMAGE, "levels": 2, "hidden_channels": 2}, dequantized
+    ),
+    "cnf.Dequantization.forward": lambda: ValidCall(UniformDequantization(2), {"images": torch.ones(BATCH, *IMAGE)}),
+    "cnf.Dequantization.quantize": lambda: ValidCall(UniformDequantization(2).quantize, {"y": torch.rand(BATCH)}),
+    "cnf.QuantizedDensity": lambda: ValidCall(
+        QuantizedDensity, {"flow": image_flow(), "dequantization": UniformDequantization(2)}, dequantized
+    ),
+    "cnf.QuantizedDensity.forward": lambda: ValidCall(
+        QuantizedDensity(image_flow(), UniformDequantization(2)), {"images": torch.ones(BATCH, *IMAGE)}
+    ),
+    "cnf.QuantizedDensity.sample": lambda: ValidCall(QuantizedDensity(image_flow()).sample, {"count": 2}),
     "cnf.ConditionedMLP": lambda: ValidCall(
         ConditionedMLP,
         {

@@ -43,6 +43,18 @@ CALLS: dict[str, Callable[[], ValidCall]] = {
     **methods("transforms.CachedTransform", lambda: vf.transforms.CachedTransform(ExpTransform())),
     **methods("transforms.PlanarTransform", planar),
     **methods("transforms.IdentityTransform", lambda: vf.transforms.IdentityTransform(LATENT, Size())),
+    **methods("transforms.PartialTransform", lambda: vf.transforms.PartialTransform(planar(), LATENT)),
+    **methods("transforms.PermutationTransform", lambda: vf.transforms.PermutationTransform(torch.arange(LATENT))),
+    **methods("transforms.SigmoidTransform", lambda: vf.transforms.SigmoidTransform(LATENT, 0.49)),
+    "transforms.PartialTransform": lambda: ValidCall(
+        vf.transforms.PartialTransform, {"part": planar(), "latent_dim": LATENT, "cache_size": 1}, applied
+    ),
+    "transforms.PermutationTransform": lambda: ValidCall(
+        vf.transforms.PermutationTransform, {"order": torch.arange(LATENT), "cache_size": 1}, applied
+    ),
+    "transforms.SigmoidTransform": lambda: ValidCall(
+        vf.transforms.SigmoidTransform, {"latent_dim": LATENT, "margin": 0.49, "cache_size": 1}, applied
+    ),
     **methods("transforms.ReverseTransform", lambda: vf.transforms.ReverseTransform(LATENT, Size())),
     **methods(
         "transforms.SylvesterTransform", lambda: CALLS["transforms.SylvesterTransform"]().target(*sylvester().values())

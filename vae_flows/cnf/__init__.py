@@ -1,7 +1,14 @@
 """The continuous core: dynamics, divergence, solver and the transform they make. Knows nothing of VAEs or Pyro."""
 
 from vae_flows.cnf.activations import available_activations
+from vae_flows.cnf.convolutions import ConvolutionalDynamics
 from vae_flows.cnf.density import ContinuousNormalizingFlow
+from vae_flows.cnf.dequantization import (
+    Dequantization,
+    QuantizedDensity,
+    UniformDequantization,
+    VariationalDequantization,
+)
 from vae_flows.cnf.divergence import (
     BottleneckDivergence,
     BruteForceDivergence,
@@ -11,6 +18,7 @@ from vae_flows.cnf.divergence import (
 )
 from vae_flows.cnf.dynamics import ConditionedMLP, MLPDynamics
 from vae_flows.cnf.fields import ConditionedDynamics, FunctionField, VectorField
+from vae_flows.cnf.image_flow import ImageFlow
 from vae_flows.cnf.layers import LayerUpdate
 from vae_flows.cnf.regularization import JacobianNorm, KineticEnergy, Regularizer
 from vae_flows.cnf.transform import ContinuousTransform
@@ -26,17 +34,23 @@ __all__ = [
     "ConditionedMLP",
     "ContinuousNormalizingFlow",
     "ContinuousTransform",
+    "ConvolutionalDynamics",
+    "Dequantization",
     "Divergence",
     "ExactDivergence",
     "FunctionField",
     "HutchinsonDivergence",
+    "ImageFlow",
     "IntegrationWarning",
     "JacobianNorm",
     "KineticEnergy",
     "LayerUpdate",
     "MLPDynamics",
     "ODESolver",
+    "QuantizedDensity",
     "Regularizer",
+    "UniformDequantization",
+    "VariationalDequantization",
     "VectorField",
     "WorkCount",
     "WorkMeter",

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from vae_flows.call_stack import calling_objective
 from vae_flows.checks import checked
 from vae_flows.cnf.amortization import AmortizationName, make_amortization, rank_of, upgraded_rank
+from vae_flows.cnf.convolutions import ConvolutionalDynamics
 from vae_flows.cnf.divergence import Divergence, divergence_from
-from vae_flows.cnf.dynamics import ConditionedMLP, MLPDynamics
+from vae_flows.cnf.dynamics import MLPDynamics
+from vae_flows.cnf.fields import ConditionedDynamics
 from vae_flows.cnf.regularization import Regularizer, check_regularizers
 from vae_flows.cnf.transform import ContinuousTransform, check_integration_time
 from vae_flows.errors import InvalidInputError, complaint, refuse_unused, require_positive
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["ContinuousNormalizingFlow"]
 
 
+Dynamics = MLPDynamics | ConvolutionalDynamics
+
+
 @register_class("ContinuousNormalizingFlow")
 class ContinuousNormalizingFlow(nn.Module):
     r"""p(x), or p(x | context): :math:`z(0) \sim N(0, I)` carried to :math:`x = z(T)` by :math:`dz/dt = f(t, z)`.
@@ -46,7 +51,8 @@ class ContinuousNormalizingFlow(nn.Module):
     `distribution.evaluate(x).regularization`, beside `log_q`, in the same solve.
 
     Arguments:
-        dynamics: The vector field, or several, which then follow each other, each for a time of its own.
+        dynamics: The vector field, or several, which then follow each other, each for a time of its own: an
+            `MLPDynamics`, or `ConvolutionalDynamics` of images laid out as vectors.
         context_dim: Size of the context vectors of a conditional density, C; `None` for an unconditional one.
         amortization: What a context sets in the dynamics, by the names of `make_amortization`; `bias` by default, and
             none without a context.
@@ -76,7 +82,7 @@ class ContinuousNormalizingFlow(nn.Module):
     @checked
     def __init__(
         self,
-        dynamics: MLPDynamics | Sequence[MLPDynamics],
+        dynamics: Dynamics | Sequence[Dynamics],
         *,
         context_dim: int | None = None,
         amortization: AmortizationName | None = None,
@@ -91,7 +97,7 @@ class ContinuousNormalizingFlow(nn.Module):
         regularizers: Sequence[Regularizer] = (),
     ) -> None:
         super().__init__()
-        blocks = [dynamics] if isinstance(dynamics, MLPDynamics) else list(dynamics)
+        blocks = [dynamics] if isinstance(dynamics, nn.Module) else list(dynamics)
         sizes = {block.latent_dim for block in blocks}
         if len(sizes) != 1:
             raise InvalidInputError(complaint("dynamics", "one or more of one latent dimension", sorted(sizes)))
@@ -111,7 +117,8 @@ class ContinuousNormalizingFlow(nn.Module):
             require_positive("ContinuousNormalizingFlow", context_dim=context_dim)
             amortization = "bias" if amortization is None else amortization
             rank = rank_of("ContinuousNormalizingFlow", amortization, rank)
-            self.amortizations.extend(make_amortization(amortization, b.widths, context_dim, rank) for b in blocks)
+            widths = [_widths(block) for block in blocks]
+            self.amortizations.extend(make_amortization(amortization, each, context_dim, rank) for each in widths)
         self.amortization = amortization
         self.rank = rank
         self.integration_time = integration_time
@@ -205,10 +212,10 @@ class ContinuousNormalizingFlow(nn.Module):
             remedy = "context_dim says whether the density is conditional."
             raise InvalidInputError(complaint(f"{type(self).__name__} context", expected, got, remedy))
 
-    def _condition(self, index: int, context: Tensor | None) -> ConditionedMLP:
-        dynamics = cast(MLPDynamics, self.dynamics[index])
+    def _condition(self, index: int, context: Tensor | None) -> ConditionedDynamics:
         if context is None:
-            return dynamics.condition()
+            return cast(Dynamics, self.dynamics[index]).condition()
+        dynamics = cast(MLPDynamics, self.dynamics[index])
         context = in_own_type(f"{type(self).__name__} context", context, next(self.parameters()).dtype)
         # Dynamics and densities are computed in full precision, and so is what they are made of.
         with full_precision(context):
@@ -234,3 +241,11 @@ class ContinuousNormalizingFlow(nn.Module):
         constant = self._constant_times()
         starts = accumulate(constant, initial=0.0)
         return [min(time, until - start) for time, start in zip(constant, starts, strict=False) if until > start]
+
+
+def _widths(dynamics: Dynamics) -> tuple[int, ...]:
+    """Return the widths of the layers that a context may update."""
+    if isinstance(dynamics, MLPDynamics):
+        return dynamics.widths
+    expected = "MLPDynamics, for a density that has a context"
+    raise InvalidInputError(complaint("dynamics", expected, type(dynamics).__name__))

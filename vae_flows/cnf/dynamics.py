@@ -18,7 +18,7 @@ from torch import Size, Tensor, nn
 
 from vae_flows.checks import checked, require_sample_shape
 from vae_flows.cnf.activations import Activation, activation, swish
-from vae_flows.cnf.fields import ConditionedDynamics, VectorField
+from vae_flows.cnf.fields import ConditionedDynamics, TraceByDirections, VectorField
 from vae_flows.cnf.fused import FusedField
 from vae_flows.cnf.hooks import make_hooked_weights
 from vae_flows.cnf.layer_terms import Layer, TraceTerms
@@ -32,9 +32,6 @@ from vae_flows.tensors.tracing import bound
 __all__ = ["ConditionedMLP", "MLPDynamics", "MLPField"]
 
 _CLOSED_TRACE_LAYERS = 3  # up to two hidden layers the trace has a closed form of O(H²) per example
-_TRACE_CHUNK = (
-    16  # basis vectors per pass where the trace has no closed form: bounds the memory, still one wide product
-)
 
 
 @register_class("MLPDynamics")
@@ -209,7 +206,7 @@ class MLPField(VectorField):
     def with_trace(self) -> AugmentedField:
         if len(self._parts) <= _CLOSED_TRACE_LAYERS:
             return self._with_terms(TraceTerms.of_trace)
-        return _TraceByDirections(self)
+        return TraceByDirections(self)
 
     def bottleneck_width(self) -> int:
         index, hidden = self.narrowest, len(self._parts) - 1
@@ -259,22 +256,3 @@ class _RefrozenField(AugmentedField):
     def evaluate(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
         layers = self._field.layers_at(t)
         return FusedField(layers, self._activation, self._make_terms(layers)).evaluate(t, z)
-
-
-class _TraceByDirections(AugmentedField):
-    """The trace of deep dynamics as the sum of e_dᵀJe_d over the basis, in chunks that bound the memory."""
-
-    def __init__(self, field: MLPField) -> None:
-        self._field = field
-
-    def tensors(self) -> Sequence[Tensor]:
-        return self._field.tensors()
-
-    def evaluate(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
-        basis = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
-        value, trace = z, z.new_zeros((*z.shape[:-1], 1))
-        for chunk in basis.split(_TRACE_CHUNK):
-            probes = chunk[:, None, None].expand(-1, *z.shape)
-            value, mean = self._field.with_probes(probes).evaluate(t, z)
-            trace = trace + mean * len(chunk)
-        return value, trace

@@ -23,9 +23,13 @@ __all__ = [
     "ConditionedDynamics",
     "FunctionField",
     "ProductsField",
+    "TraceByDirections",
     "VectorField",
     "vector_jacobian_products",
 ]
+
+
+_DIRECTIONS = 16  # per pass, where the trace has no closed form: bounds the memory, still one wide product
 
 
 class VectorField(ABC):
@@ -186,6 +190,29 @@ class ProductsField(AugmentedField):
         dz, rows = vector_jacobian_products(self._field, t, z, list(self._probes))
         forms = [(probe * row).sum(-1) for probe, row in zip(self._probes, rows, strict=True)]
         return dz, torch.stack(forms).mean(0).unsqueeze(-1)
+
+
+class TraceByDirections(AugmentedField):
+    """f beside its trace as the sum of e_dᵀJe_d over the basis, in chunks that bound the memory.
+
+    Arguments:
+        field: The vector field, whose `with_probes` has directional derivatives of its own.
+    """
+
+    def __init__(self, field: VectorField) -> None:
+        self._field = field
+
+    def tensors(self) -> Sequence[Tensor]:
+        return self._field.tensors()
+
+    def evaluate(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
+        basis = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
+        value, trace = z, z.new_zeros((*z.shape[:-1], 1))
+        for chunk in basis.split(_DIRECTIONS):
+            probes = chunk.view(len(chunk), *(1,) * (z.dim() - 1), -1).expand(-1, *z.shape)
+            value, mean = self._field.with_probes(probes).evaluate(t, z)
+            trace = trace + mean * len(chunk)
+        return value, trace
 
 
 def vector_jacobian_products(

@@ -26,6 +26,7 @@ __all__ = [
     "check_context",
     "check_expanded",
     "check_finite",
+    "check_image_shape",
     "check_last_dimension",
     "check_like",
     "check_parameters",
@@ -73,6 +74,17 @@ def check_finite(subject: str, *values: Tensor, context: Tensor | None = None) -
     else:
         got, remedy = "NaN or infinity", "Look at the encoder's input and weights; a lower learning rate may help."
     raise InvalidInputError(complaint(subject, "finite numbers", got, remedy))
+
+
+def check_image_shape(subject: str, shape: Sequence[int]) -> tuple[int, int, int]:
+    """Return `(C, H, W)` as a tuple.
+
+    Raises:
+        InvalidInputError: It is not three positive integers.
+    """
+    if len(shape) != 3 or any(size < 1 for size in shape):
+        raise InvalidInputError(complaint(subject, "(channels, height, width)", tuple(shape)))
+    return shape[0], shape[1], shape[2]
 
 
 def check_last_dimension(subject: str, value: Tensor, size: int, remedy: str = "") -> None:
