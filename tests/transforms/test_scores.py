@@ -14,6 +14,8 @@ from vae_flows.transforms import (
     ChainTransform,
     FusedTransform,
     IdentityTransform,
+    PartialTransform,
+    PermutationTransform,
     PlanarTransform,
     ReverseTransform,
     SylvesterTransform,
@@ -44,6 +46,10 @@ MAKE: dict[type[FusedTransform], Callable[..., FusedTransform]] = {
     ReverseTransform: lambda *batch: ReverseTransform(D, batch),
     PlanarTransform: planar,
     SylvesterTransform: sylvester,
+    PermutationTransform: lambda *batch: PermutationTransform(torch.randperm(D)),
+    PartialTransform: lambda *batch: PartialTransform(
+        PlanarTransform(normal(*batch, D - 1), normal(*batch, D - 1), normal(*batch)), D
+    ),
     ChainTransform: lambda *batch: ChainTransform([planar(*batch), ReverseTransform(D, batch), sylvester(*batch)]),
 }
 
