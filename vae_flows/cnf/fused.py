@@ -193,7 +193,7 @@ class FusedField(TapedField):
 
     def _trace(self, pushed: Tensor) -> Tensor:
         end = self._terms.end
-        if end is not None and end.shape[-2] == 1:  # the closed form: one product with a vector
+        if end is not None and self._terms.start is None:  # the closed form: one product with a vector
             return pushed @ end.mT
         weighted = pushed if end is None else pushed * end
         return self._terms.gather(weighted.sum(-1, keepdim=True))

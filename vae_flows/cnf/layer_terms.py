@@ -61,8 +61,6 @@ class Layer(NamedTuple):
 
     def add_offset(self, product: Tensor, t: Time) -> Tensor:
         """Add shift + t · time_weight to `product (N, R, out)` in place."""
-        if self.time_weight is not None and self.shift.numel() < product.numel():
-            return product.add_(self.offset(t))  # the smaller ones first: the product is gone through once
         product += self.shift
         return product if self.time_weight is None else add_times(product, t, self.time_weight)
 
