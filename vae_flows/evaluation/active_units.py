@@ -16,11 +16,13 @@ from vae_flows.checks import checked, require_finite
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.evaluation.batches import evaluating, examples_for
 from vae_flows.modules import placement
+from vae_flows.shown import shown
 from vae_flows.vae import VAE
 
 __all__ = ["ActiveUnits", "active_units"]
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class ActiveUnits:
     """The variance of each latent's posterior mean over images.

@@ -23,11 +23,13 @@ from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.evaluation.batches import evaluating, examples_for
 from vae_flows.evaluation.units import bits_per_dim, log_bin_size_of
 from vae_flows.modules import placement
+from vae_flows.shown import shown
 from vae_flows.vae import VAE
 
 __all__ = ["EvaluationResult", "Scores", "evaluate", "evaluate_each", "score"]
 
 
+@shown
 @dataclass(frozen=True)
 class EvaluationResult:
     """Averages over examples, in nats per example, with their standard errors over examples.

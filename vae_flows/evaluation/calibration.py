@@ -12,10 +12,12 @@ from torch.nn import functional as F
 from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint, require_fraction, require_positive
 from vae_flows.evaluation.uniformity import RankBand, RankHistogram, rank_points, simultaneous_counts
+from vae_flows.shown import shown
 
 __all__ = ["CalibrationResult", "simulation_based_calibration"]
 
 
+@shown
 @dataclass(frozen=True)
 class CalibrationResult:
     """Ranks of true parameters among posterior draws; uniform on 0, …, `num_draws` where posteriors are exact.

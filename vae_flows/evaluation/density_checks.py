@@ -22,6 +22,7 @@ from vae_flows.distributions import draw_from, evaluate
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.evaluation.batches import evaluating
 from vae_flows.protocols import condition_posterior
+from vae_flows.shown import shown
 from vae_flows.vae import VAE
 
 __all__ = ["DensityIntegral", "RoundTripError", "TraceNoise", "density_integral", "round_trip_error", "trace_noise"]
@@ -32,6 +33,7 @@ INFLATION = 1.5
 """Factor of its scale over that of the draws."""
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class TraceNoise:
     r"""Deviations of log q in training mode, where traces are estimated, from the exact value at the same z, in nats.
@@ -57,6 +59,7 @@ class TraceNoise:
         return self.standard_deviation / math.sqrt(self.num_noise_draws)
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class RoundTripError:
     """How far the inverse of a flow is from undoing it, at draws of q, the largest over draws, `(*batch)` each.
@@ -70,6 +73,7 @@ class RoundTripError:
     log_density: Tensor
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class DensityIntegral:
     """An estimate of ∫ q(z) dz, `(*batch)` each.

@@ -21,6 +21,7 @@ from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.evaluation.batches import evaluating
 from vae_flows.evaluation.importance import BoundSums, LogDensity, log_weight_chunks
 from vae_flows.protocols import Posterior, condition_posterior
+from vae_flows.shown import shown
 from vae_flows.tensors.shapes import is_dense
 from vae_flows.vae import VAE
 
@@ -31,6 +32,7 @@ WARMUP, COOLDOWN = 0.1, 0.01
 """The fraction of the steps in which the learning rate rises, and the fraction of its peak that it falls to."""
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class InferenceGap:
     """The inference gap of each image and its two parts, in nats, `(B,)` each.

@@ -20,11 +20,13 @@ from vae_flows.distributions import draw_from, evaluate
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.evaluation.batches import chosen_batch, evaluating
 from vae_flows.evaluation.estimates import MeanEstimate
+from vae_flows.shown import shown
 from vae_flows.vae import VAE
 
 __all__ = ["InformationResult", "estimate_information"]
 
 
+@shown
 @dataclass(frozen=True)
 class InformationResult:
     """Rate, distortion and mutual information, in nats per image, with standard errors over images.

@@ -29,6 +29,7 @@ from vae_flows.modules import in_mode, placement
 from vae_flows.objectives import for_nonlinear_bound
 from vae_flows.persistence.files import checked_path
 from vae_flows.randomness import seeded
+from vae_flows.shown import html_table, shown
 from vae_flows.vae import VAE
 
 __all__ = ["Bound", "LikelihoodProgress", "LikelihoodResult", "estimate_likelihood"]
@@ -73,6 +74,7 @@ class Bound(NamedTuple):
         return self.standard_error / bits_per_dim(self.num_dimensions).nats
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class LikelihoodResult:
     """Bounds of log p(x) of each image, in nats, and the cost of finding them.
@@ -98,6 +100,11 @@ class LikelihoodResult:
     num_dimensions: int
     seconds: float
     log_bin_size: float = 0.0
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the bounds by K."""
+        rows = [(b.particles, b.nats, b.standard_error, b.bits_per_dim) for b in self.bounds]
+        return html_table(("K", "−L (nats)", "standard error", "bits/dim"), rows, f"{len(self.rate)} images")
 
     @property
     def bounds(self) -> tuple[Bound, ...]:

@@ -15,6 +15,7 @@ from vae_flows.distributions import exact_where_cheap, is_estimated
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.objectives.draws import GradientEstimator, LogDensity, draw, draw_record, evaluate_log_density
 from vae_flows.ode.work_counts import WorkCount, WorkMeter, total_work
+from vae_flows.shown import shown
 from vae_flows.tensors.shapes import is_dense
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 
+@shown
 @dataclass(frozen=True)
 class ELBO:
     r"""The terms of :math:`\mathrm{ELBO} = E_q[\log p(x|z)] - \beta\,\mathrm{KL}`, in nats, one entry an example.

@@ -27,6 +27,7 @@ from vae_flows.runs.evaluations import RunEvaluation, evaluation_name, find_eval
 from vae_flows.runs.folder import EPOCHS, FAILURE, LAST, METRICS, SCORES, SETTINGS, data_name, load_settings
 from vae_flows.runs.scores import RunScores, read_scores
 from vae_flows.runs.settings import RunSettings
+from vae_flows.shown import html_table, shown
 from vae_flows.training import EpochRecord, load_weights
 from vae_flows.training.checkpoint import EARLIER_BEST
 from vae_flows.training.told import TRAINING, TrainingDescription, load_description
@@ -40,6 +41,7 @@ __all__ = ["Run", "RunHistory", "RunMetrics", "is_run"]
 MAX_LOG_BYTES = 2**26
 Which = Literal["best", "last"]
 WEIGHTS = ("best", "last")
+SHOWN_EPOCHS = 20
 AVERAGING_ERROR = 1e-6
 """Relative, of an average in another order than that of the metrics."""
 
@@ -72,6 +74,15 @@ class RunHistory(Sequence[EpochRecord]):
     def __iter__(self) -> Iterator[EpochRecord]:
         return iter(self.records)
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the epochs, those in the middle of a long run left out."""
+        names = [column.name for column in fields(EpochRecord)]
+        rows = [[getattr(record, name) for name in names] for record in self.records]
+        if len(rows) > SHOWN_EPOCHS:
+            half = SHOWN_EPOCHS // 2
+            rows = [*rows[:half], ["…"] * len(names), *rows[-half:]]
+        return html_table(names, rows, f"{len(self)} epochs")
+
     def to_columns(self) -> dict[str, NDArray[Any]]:
         """Return an array for each field, which `pandas.DataFrame` and `polars.DataFrame` take; NaN for `None`."""
         return {
@@ -80,6 +91,7 @@ class RunHistory(Sequence[EpochRecord]):
         }
 
 
+@shown
 @dataclass(frozen=True)
 class RunMetrics:
     """What a finished run came to.
@@ -155,6 +167,17 @@ class Run:
             f"Run({str(self.folder)!r}: {settings.posterior} on {settings.data}, seed {settings.seed}, "
             f"{epochs} epoch{'' if epochs == 1 else 's'}, {status})"
         )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: what was trained, how far it is, and how good."""
+        settings, history, metrics = self.settings, self.history, self.metrics
+        told: dict[str, Any] = {"data": settings.data, "posterior": settings.posterior, "seed": settings.seed}
+        told |= {"folder": str(self.folder), "status": self.status, "epochs": len(history)}
+        if history:
+            told["best validation −ELBO (nats)"] = min(record.validation_negative_elbo for record in history)
+        if metrics is not None:
+            told[f"test −ELBO ({metrics.unit})"] = metrics.in_unit(metrics.test.negative_elbo)
+        return html_table(("", "Run"), told.items())
 
     @property
     def settings(self) -> RunSettings | TrainingDescription:

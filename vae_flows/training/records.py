@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.shown import shown
 from vae_flows.training.settings import TrainingSettings
 
 __all__ = ["EpochRecord", "History", "TrainingResult", "best_record", "stops_early"]
 
 
+@shown
 @dataclass(frozen=True)
 class EpochRecord:
     """One epoch, in nats per image. Records compare by their numbers, not by how long they took.
@@ -48,6 +50,7 @@ class EpochRecord:
 History = Sequence[EpochRecord]
 
 
+@shown
 @dataclass(frozen=True)
 class TrainingResult:
     """What a run came to.
