@@ -17,13 +17,14 @@ from vae_flows.distributions.diagonal_normal import RenewedNormal
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.registry import make_flow, registered_name, upgraded_options
+from vae_flows.modules import bound
 from vae_flows.ode.work_counts import WorkCount
 from vae_flows.persistence.configuration import config_of, register_class
 from vae_flows.persistence.savable import SavableModule
 from vae_flows.protocols import name_of, work_of
+from vae_flows.tensors.known_values import functorch_is_active
 from vae_flows.tensors.precision import full_precision, in_own_type
 from vae_flows.tensors.shapes import check_context, check_finite, check_like
-from vae_flows.tensors.tracing import bound, functorch_is_active
 
 __all__ = ["AmortizedPosterior"]
 

@@ -25,7 +25,7 @@ from vae_flows.cnf import (
     MLPDynamics,
     VectorField,
 )
-from vae_flows.ode.tapes import differentiable, taped
+from vae_flows.ode.tapes import as_taped, differentiable
 
 __all__ = ["METHODS", "SCALING_THREADS", "make_evaluation", "make_field", "time_dimension", "time_products"]
 
@@ -97,7 +97,7 @@ def make_evaluation(method: str, field: VectorField, z: Tensor) -> tuple[Evaluat
         tensors = [jacobian, *(tensor for tensor in field.tensors() if tensor.requires_grad)]
         return lambda x: (field.value(_TIME, x), torch.linalg.slogdet(jacobian).logabsdet), tensors
     divergence = _DIVERGENCES[method]
-    augmented = taped(divergence.bind(field, divergence.draw_probes(field, z)))
+    augmented = as_taped(divergence.bind(field, divergence.draw_probes(field, z)))
     # Gradients stop at what was prepared once per solve.
     tensors = [tensor.view_as(tensor) for tensor in augmented.tensors()]
     evaluate = differentiable(augmented, tensors)

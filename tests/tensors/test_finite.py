@@ -11,7 +11,7 @@ from tests.small_flows import FLOWS, NAMES
 from vae_flows.cnf import ContinuousNormalizingFlow, MLPDynamics
 from vae_flows.distributions import DiagonalNormal
 from vae_flows.errors import InvalidInputError, VAEFlowsError
-from vae_flows.tensors.tracing import all_finite
+from vae_flows.tensors.known_values import all_finite
 
 D, C = 3, 6
 pytestmark = pytest.mark.usefixtures("clean_param_store")

@@ -24,10 +24,10 @@ from vae_flows.cnf.hooks import make_hooked_weights
 from vae_flows.cnf.layer_terms import Layer, TraceTerms
 from vae_flows.cnf.layers import LayerUpdate, TimeConditioning, TimeLinear, make_layer
 from vae_flows.errors import InvalidInputError, complaint, require_positive
+from vae_flows.modules import bound
 from vae_flows.ode.fields import AugmentedField, Time
 from vae_flows.persistence.configuration import register_class
 from vae_flows.tensors.shapes import Folded, fold_samples
-from vae_flows.tensors.tracing import bound
 
 __all__ = ["ConditionedMLP", "MLPDynamics", "MLPField"]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vae_flows.ode.fields import AugmentedField, TapedField, Time
-from vae_flows.ode.tapes import taped
+from vae_flows.ode.tapes import as_taped
 
 __all__ = ["ScoredField"]
 
@@ -29,7 +29,7 @@ class ScoredField(TapedField):
     """
 
     def __init__(self, field: AugmentedField) -> None:
-        self._field = taped(field)
+        self._field = as_taped(field)
         self.has_pull_back = field.has_pull_back
         self.num_integrals = field.num_integrals
 

@@ -21,10 +21,10 @@ from vae_flows.ode.options import is_number
 from vae_flows.ode.solver import ODESolver, solver_or_default
 from vae_flows.ode.work_counts import WorkCount, WorkMeter
 from vae_flows.tensors.inference_mode import outside_inference_mode
+from vae_flows.tensors.known_values import functorch_is_active, known
 from vae_flows.tensors.precision import in_own_type
 from vae_flows.tensors.shapes import is_dense
 from vae_flows.tensors.subclasses import plain, tracked
-from vae_flows.tensors.tracing import functorch_is_active, known
 from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.records import Evaluation
 
@@ -243,7 +243,7 @@ class ContinuousTransform(FusedTransform):
         shape: Size,
         forward: bool,
         score: Tensor | None,
-        work: WorkMeter,
+        meter: WorkMeter,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Solve in the field's layout, with the gradient of a T that is learned."""
         time = self.integration_time
@@ -257,16 +257,16 @@ class ContinuousTransform(FusedTransform):
             interval = (0.0, float(time.detach()) if isinstance(time, Tensor) else float(time))
         if score is not None:
             states = torch.cat([start, field.pack(score, shape)], -1)
-            states, integrals = self.solver.solve(ScoredField(augmented), states, interval, work)
+            states, integrals = self.solver.solve(ScoredField(augmented), states, interval, meter)
             values, carried = states.chunk(2, -1)
             score = field.unpack(carried.detach(), shape)
         elif forward:
-            values, integrals = self.solver.solve(augmented, start, interval, work)
+            values, integrals = self.solver.solve(augmented, start, interval, meter)
         else:
             before = start.new_zeros((*start.shape[:-1], augmented.num_integrals))
             if learned:
                 start, before = moved_end(augmented, cast(Tensor, time), start, before, -1.0)
-            values, integrals = self.solver.solve(augmented, start, (interval[1], 0.0), work)
+            values, integrals = self.solver.solve(augmented, start, (interval[1], 0.0), meter)
             return values, integrals + before, None
         if learned:
             values, integrals = moved_end(augmented, cast(Tensor, time), values, integrals, 1.0)

@@ -7,8 +7,8 @@ from torch.distributions import Distribution, constraints
 
 from vae_flows.checks import check_argument, described
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.tensors.known_values import known
 from vae_flows.tensors.shapes import broadcasts, is_real
-from vae_flows.tensors.tracing import known
 
 __all__ = ["ValidatedDistribution", "check_validate_args"]
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from vae_flows.checks import checked
 from vae_flows.errors import require_positive
+from vae_flows.modules import bound
+from vae_flows.tensors.known_values import functorch_is_active
 from vae_flows.tensors.shapes import check_context, check_finite, check_like
-from vae_flows.tensors.tracing import bound, functorch_is_active
 from vae_flows.transforms.base import FusedTransform
 
 __all__ = ["AmortizedFlow"]

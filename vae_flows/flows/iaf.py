@@ -15,7 +15,7 @@ from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.constants import Constant
 from vae_flows.flows.heads import Initialization, require_initialization
 from vae_flows.flows.registry import register_flow
-from vae_flows.tensors.tracing import bound
+from vae_flows.modules import bound
 from vae_flows.transforms.autoregressive import InverseAutoregressiveTransform
 from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.chain import ChainTransform

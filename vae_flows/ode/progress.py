@@ -12,12 +12,12 @@ class SolveProgress:
     """Counts the work of one solve with a `WorkMeter`, keeps the cap, and knows where the solve stands.
 
     Arguments:
-        work: The meter, which runs as the solve proceeds.
+        meter: The meter, which runs as the solve proceeds.
         max_evaluations: Cap on evaluations, forward or backward.
     """
 
-    def __init__(self, work: WorkMeter, max_evaluations: int) -> None:
-        self.work = work
+    def __init__(self, meter: WorkMeter, max_evaluations: int) -> None:
+        self.meter = meter
         self._backward = False
         self._max_evaluations = max_evaluations
         self._evaluations = 0  # of this solve, forward, or of the latest pass backward
@@ -31,9 +31,9 @@ class SolveProgress:
             IntegrationError: The cap is exceeded.
         """
         if self._backward:
-            self.work.backward_evaluations += 1
+            self.meter.backward_evaluations += 1
         else:
-            self.work.forward_evaluations += 1
+            self.meter.forward_evaluations += 1
         self._evaluations += 1
         if self._evaluations > self._max_evaluations:
             raise self.error(f"the cap of {self._max_evaluations} evaluations was met")
@@ -60,26 +60,26 @@ class SolveProgress:
     def note_error(self, ratio: float) -> None:
         """Note the error ratio of an attempted step."""
         if ratio <= 1 and not self._backward:
-            self.work.largest_error_ratio = max(self.work.largest_error_ratio, ratio)
+            self.meter.largest_error_ratio = max(self.meter.largest_error_ratio, ratio)
 
     def accept(self) -> None:
         """Count an accepted step."""
-        self.work.accepted_steps += not self._backward
+        self.meter.accepted_steps += not self._backward
 
     def reject(self) -> None:
         """Count a rejected step."""
-        self.work.rejected_steps += not self._backward
+        self.meter.rejected_steps += not self._backward
 
     def error(self, what: str) -> IntegrationError:
         """Word a failure of this solve."""
-        work = self.work
+        meter = self.meter
         return IntegrationError(
             f"ODE solve failed: {what} (t = {self._t}, step {self._step_size}, "
-            f"{work.forward_evaluations} evaluations forward, {work.backward_evaluations} backward, "
-            f"{work.accepted_steps} steps accepted, {work.rejected_steps} rejected). "
+            f"{meter.forward_evaluations} evaluations forward, {meter.backward_evaluations} backward, "
+            f"{meter.accepted_steps} steps accepted, {meter.rejected_steps} rejected). "
             "Loosen rtol and atol, shorten integration_time, lower the learning rate or clip gradients, "
             "check the input for extreme values, or raise max_evaluations.",
             t=self._t,
             step_size=self._step_size,
-            evaluations=work.forward_evaluations + work.backward_evaluations,
+            evaluations=meter.forward_evaluations + meter.backward_evaluations,
         )

@@ -18,10 +18,10 @@ from vae_flows.ode.options import check_options, has_tolerances, is_number, requ
 from vae_flows.ode.progress import SolveProgress, WorkMeter
 from vae_flows.ode.stepping import SteppingSettings, integrate
 from vae_flows.ode.tableaus import TABLEAUS
-from vae_flows.ode.tapes import derivative, taped
+from vae_flows.ode.tapes import as_taped, derivative
 from vae_flows.ode.torchdiffeq_engine import solve_adjoint_by_torchdiffeq, solve_by_torchdiffeq
 from vae_flows.persistence.configuration import register_class
-from vae_flows.tensors.tracing import functorch_is_active
+from vae_flows.tensors.known_values import functorch_is_active
 
 __all__ = ["Gradient", "IntegrationWarning", "ODESolver", "solver_or_default"]
 
@@ -126,7 +126,7 @@ class ODESolver:
             )
 
     def solve(
-        self, field: AugmentedField, z: Tensor, interval: tuple[float, float], work: WorkMeter | None = None
+        self, field: AugmentedField, z: Tensor, interval: tuple[float, float], meter: WorkMeter | None = None
     ) -> tuple[Tensor, Tensor]:
         """Integrate f and the rates beside it over `interval`, in either direction.
 
@@ -134,7 +134,7 @@ class ODESolver:
             field: What is integrated.
             z: Latents at the start, `(…, D)`.
             interval: Start and end time.
-            work: Counts what the solve costs, also when it fails.
+            meter: Counts what the solve costs, also when it fails.
 
         Returns:
             The latents at the end, and the K integrals, `(…, K)`.
@@ -142,21 +142,21 @@ class ODESolver:
         Raises:
             IntegrationError: The cap was met, a step underflowed, or a value is not finite.
         """
-        work = WorkMeter() if work is None else work
+        meter = WorkMeter() if meter is None else meter
         try:
-            end = self._solve(field, z, interval, work)
+            end = self._solve(field, z, interval, meter)
         except IntegrationError as error:
             if self.fallback is None:
                 raise
             warn(f"{error} Falling back to {self.fallback}.", IntegrationWarning)
-            end = self.fallback._solve(field, z, interval, work)
+            end = self.fallback._solve(field, z, interval, meter)
         return end[..., : z.shape[-1]], end[..., z.shape[-1] :]
 
-    def _solve(self, field: AugmentedField, z: Tensor, interval: tuple[float, float], work: WorkMeter) -> Tensor:
+    def _solve(self, field: AugmentedField, z: Tensor, interval: tuple[float, float], meter: WorkMeter) -> Tensor:
         """Return the state at the end, `(…, D + K)`."""
         if torch.jit.is_tracing():
             self._check_traceable()
-        progress = SolveProgress(work, self.max_evaluations)
+        progress = SolveProgress(meter, self.max_evaluations)
         state = torch.cat([z, z.new_zeros((*z.shape[:-1], field.num_integrals))], -1)
         if self._steps_here():
             end = self._step(field, state, z.shape[-1], interval, progress)
@@ -219,9 +219,9 @@ class ODESolver:
         if not self.differentiates_by_hand(field):
             return integrate(derivative(field, latent_dim, progress), state, interval, settings, progress)
         if self.gradient == "adjoint":
-            return solve_by_continuous_adjoint(taped(field), state, interval, settings, progress)
+            return solve_by_continuous_adjoint(as_taped(field), state, interval, settings, progress)
         return solve_by_discrete_adjoint(
-            taped(field), state, interval, settings, progress, keep=self.gradient == "backprop"
+            as_taped(field), state, interval, settings, progress, keep=self.gradient == "backprop"
         )
 
     def _delegate(
@@ -236,7 +236,7 @@ class ODESolver:
         settings = {"method": self.method, "rtol": rtol, "atol": atol, "options": self.options}
         if self.gradient != "adjoint":
             return solve_by_torchdiffeq(field, states, interval, settings, progress)
-        return solve_adjoint_by_torchdiffeq(taped(field), states, interval, settings, progress)
+        return solve_adjoint_by_torchdiffeq(as_taped(field), states, interval, settings, progress)
 
 
 def solver_or_default(subject: str, solver: object, default: ODESolver | None = None) -> ODESolver:

@@ -17,7 +17,15 @@ from vae_flows.ode.tableaus import Tableau
 from vae_flows.tensors.derivatives import Refusal, first_order
 from vae_flows.tensors.inference_mode import differentiating, outside_inference_mode
 
-__all__ = ["SECOND_DERIVATIVES", "AutogradTapedField", "LatestTapes", "Solve", "derivative", "differentiable", "taped"]
+__all__ = [
+    "SECOND_DERIVATIVES",
+    "AutogradTapedField",
+    "LatestTapes",
+    "Solve",
+    "as_taped",
+    "derivative",
+    "differentiable",
+]
 
 Tape = TypeVar("Tape")
 
@@ -68,7 +76,7 @@ class LatestTapes(Generic[Tape]):
         return tapes
 
 
-def taped(field: AugmentedField) -> TapedField:
+def as_taped(field: AugmentedField) -> TapedField:
     """Return the field as one that leaves tapes: itself, or by automatic differentiation."""
     return field if isinstance(field, TapedField) else AutogradTapedField(field)
 

@@ -1,1 +1,1 @@
-"""How tensors meet the rest of torch: shapes, precision, derivatives, inference mode, subclasses and tracing."""
+"""How tensors meet the rest of torch: shapes, precision, derivatives, inference mode, subclasses and values known."""

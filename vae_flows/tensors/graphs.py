@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vae_flows.tensors.tracing import functorch_is_active
+from vae_flows.tensors.known_values import functorch_is_active
 
 __all__ = ["BackwardMark"]
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from vae_flows.tensors.tracing import functorch_is_active
+from vae_flows.tensors.known_values import functorch_is_active
 
 __all__ = ["differentiating", "in_inference_mode", "outside_inference_mode", "recordable"]
 

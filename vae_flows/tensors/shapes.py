@@ -16,7 +16,7 @@ from torch import Size, Tensor, nn
 
 from vae_flows.checks import described, require_sample_shape
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.tensors.tracing import all_finite
+from vae_flows.tensors.known_values import all_finite
 
 __all__ = [
     "Folded",

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from vae_flows.checks import checked, described
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.tensors.known_values import known
 from vae_flows.tensors.precision import at_least_single, or_double
-from vae_flows.tensors.tracing import known
 from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.double_inverse import invert_in_double
 

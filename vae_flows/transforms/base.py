@@ -15,9 +15,9 @@ from vae_flows.call_stack import calling_objective, warn_of_bias
 from vae_flows.checks import checked, require_sample_shape
 from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint
 from vae_flows.tensors.inference_mode import recordable
+from vae_flows.tensors.known_values import all_finite
 from vae_flows.tensors.precision import full_precision
 from vae_flows.tensors.shapes import broadcast_batch, broadcast_latents
-from vae_flows.tensors.tracing import all_finite
 from vae_flows.transforms.memory import RememberingTransform
 from vae_flows.transforms.records import Evaluation
 from vae_flows.transforms.scores import check_score

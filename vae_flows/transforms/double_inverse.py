@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.tensors.tracing import functorch_is_active, known
+from vae_flows.tensors.known_values import functorch_is_active, known
 
 if TYPE_CHECKING:
     from vae_flows.transforms.base import FusedTransform

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from vae_flows.checks import described
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.tensors.known_values import known
 from vae_flows.tensors.precision import at_least_single, or_double
 from vae_flows.tensors.shapes import is_dense
-from vae_flows.tensors.tracing import known
 
 __all__ = ["householder_product", "orthonormalize"]
 

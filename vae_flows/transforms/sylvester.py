@@ -7,9 +7,9 @@ from torch import Size, Tensor
 
 from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.tensors.known_values import known
 from vae_flows.tensors.precision import at_least_single
 from vae_flows.tensors.shapes import Folded, check_parameters, fold_samples, wrong_parameters
-from vae_flows.tensors.tracing import known
 from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.double_inverse import invert_in_double
 from vae_flows.transforms.monotone import solve_monotone

@@ -32,7 +32,7 @@ class ThisLibrary(TorchCompetitor):
         self._divergence = divergence
         tolerances = {} if "method" in solver else {"rtol": TOLERANCE, "atol": TOLERANCE}
         self._solver = ODESolver(**{**tolerances, **solver})
-        self._work: list[WorkMeter] = []
+        self._meters: list[WorkMeter] = []
 
     def solve(self, block: int, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         flow = self._problem.flow.cnf
@@ -44,20 +44,20 @@ class ThisLibrary(TorchCompetitor):
             divergence=self._divergence,
             solver=self._solver,
             probes=probes,
-            on_solve=self._work.append,
+            on_solve=self._meters.append,
         )
         return transform.forward_with_log_det(z)
 
     def step(self) -> None:
-        self._work.clear()
+        self._meters.clear()
         super().step()
 
     def count(self) -> int:
-        return sum(work.forward_evaluations + work.backward_evaluations for work in self._work)
+        return sum(meter.forward_evaluations + meter.backward_evaluations for meter in self._meters)
 
     def multiply_adds(self) -> int:
         """Return those that the last step cannot do without."""
-        work = WorkCount.total(meter.read() for meter in self._work)
+        work = WorkCount.total(meter.read() for meter in self._meters)
         return self._problem.size.multiply_adds(work.forward_evaluations, _STAGES * work.accepted_steps)
 
 

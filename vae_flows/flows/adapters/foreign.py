@@ -13,9 +13,9 @@ from torch import Size, Tensor
 from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.tensors.inference_mode import outside_inference_mode
+from vae_flows.tensors.known_values import functorch_is_active, known
 from vae_flows.tensors.precision import or_double
 from vae_flows.tensors.subclasses import plain, tracked
-from vae_flows.tensors.tracing import functorch_is_active, known
 from vae_flows.transforms.base import FusedTransform
 
 __all__ = ["AdaptedFlow", "ForeignTransform", "Orientation"]

@@ -1,37 +1,13 @@
-"""What `torch.compile` and `torch.func` need: modules and values as they are at one moment."""
+"""Which values Python may look at under `torch.compile`, `torch.func` and traces."""
 
 from __future__ import annotations
 
 import math
-from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-__all__ = ["all_finite", "bound", "functorch_is_active", "known"]
-
-Module = TypeVar("Module", bound=nn.Module)
-
-
-def bound(module: Module) -> Module:
-    """Return a view of a module that keeps the tensors that the module has now.
-
-    `torch.func.functional_call` lends a module other parameters while it is called, and a transform outlives the call
-    that made it. The tensors are shared, not copied: what an optimiser does to them in place is seen.
-
-    Example:
-        >>> layer = nn.Linear(1, 1, bias=False)
-        >>> view = bound(layer)
-        >>> layer.weight = nn.Parameter(torch.zeros(1, 1))
-        >>> bool(view.weight == 0)
-        False
-    """
-    view = object.__new__(type(module))  # copy.copy would do it as well, were it not for torch.compile
-    children = {name: None if child is None else bound(child) for name, child in module._modules.items()}
-    vars(view).update(
-        vars(module), _parameters=dict(module._parameters), _buffers=dict(module._buffers), _modules=children
-    )
-    return view
+__all__ = ["all_finite", "functorch_is_active", "known"]
 
 
 def known(condition: Tensor) -> bool | None:

@@ -1,3 +1,5 @@
+"""A view of a module keeps its tensors."""
+
 from __future__ import annotations
 
 import pickle
@@ -5,7 +7,7 @@ import pickle
 import torch
 from torch import nn
 
-from vae_flows.tensors.tracing import bound, functorch_is_active, known
+from vae_flows.modules import bound
 
 
 def test_a_view_keeps_the_tensors_that_a_call_was_lent() -> None:
@@ -33,11 +35,3 @@ def test_a_view_shares_tensors_and_leaves_the_module_alone() -> None:
     assert isinstance(view, nn.Sequential)
     module[0] = nn.Identity()
     assert isinstance(view[0], nn.Linear)
-
-
-def test_values_are_known_but_for_compiled_and_mapped_code() -> None:
-    assert known(torch.tensor([True, True])) is True
-    assert known(torch.tensor([True, False])) is False
-    assert torch.compile(lambda x: x + 1 if known(x > 0) is None else x, backend="eager")(torch.ones(1)) == 2
-    assert not functorch_is_active()
-    torch.func.vmap(lambda x: (x, (known(x > 0) is None and functorch_is_active()) or 1 / 0)[0])(torch.ones(2))
