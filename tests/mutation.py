@@ -48,7 +48,7 @@ TESTS = {
     "vae_flows/flows": ["tests/flows", "tests/test_posterior.py", "tests/persistence/test_configuration.py"],
     "vae_flows/likelihoods": ["tests/test_likelihoods.py", "tests/test_likelihood_contract.py"],
     "vae_flows/evaluation": ["tests/evaluation", "tests/test_randomness.py", "tests/test_records.py"],
-    "vae_flows/objectives": ["tests/test_objectives.py", "tests/test_biased_bounds.py", "tests/test_vae.py"],
+    "vae_flows/objectives": ["tests/objectives", "tests/test_biased_bounds.py", "tests/test_vae.py"],
     "vae_flows/distributions": ["tests/test_distributions.py", "tests/test_posterior.py", "tests/flows"],
 }
 """Where the tests of a folder or a file are, beside its doctests and the file of its name."""
