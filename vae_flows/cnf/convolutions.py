@@ -20,10 +20,10 @@ from vae_flows.cnf.activations import Activation, activation, swish
 from vae_flows.cnf.fields import ConditionedDynamics, TraceByDirections, VectorField
 from vae_flows.cnf.hooks import make_hooked_weights
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.modules import bound
 from vae_flows.ode.fields import AugmentedField, Time
 from vae_flows.persistence.configuration import register_class
 from vae_flows.tensors.shapes import check_image_shape
-from vae_flows.tensors.tracing import bound
 
 __all__ = ["ConditionedConvolutions", "ConvolutionalDynamics"]
 

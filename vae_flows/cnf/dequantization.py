@@ -22,8 +22,8 @@ from vae_flows.cnf.image_flow import ImageFlow
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.ode.work_counts import WorkCount
 from vae_flows.persistence.configuration import register_class
+from vae_flows.tensors.known_values import known
 from vae_flows.tensors.shapes import check_image_shape, is_dense
-from vae_flows.tensors.tracing import known
 
 __all__ = [
     "Dequantization",

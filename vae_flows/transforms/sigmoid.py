@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.tensors.tracing import all_finite
+from vae_flows.tensors.known_values import all_finite
 from vae_flows.transforms.base import FusedTransform
 
 __all__ = ["SigmoidTransform"]
