@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from experiments import paper
 from experiments.commands import density, density_images, regularizers, speed
 from vae_flows.cli import main as library
 from vae_flows.cli.main import Command
@@ -22,5 +21,4 @@ COMMANDS: Mapping[str, Command] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status, as `vae_flows.cli.main.main` does."""
-    paper.register()
     return library.main(arguments, COMMANDS, "python -m experiments")

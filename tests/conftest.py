@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments import paper
 from tests.seeds import reseed
 from vae_flows.benchmark.grid import GridRun
-from vae_flows.benchmark.presets import PRESETS
-from vae_flows.benchmark.published import PUBLISHED
 from vae_flows.persistence.json_files import write_atomically, write_json
 from vae_flows.persistence.records import to_plain
 from vae_flows.runs.folder import IMAGES, METRICS
@@ -41,17 +38,6 @@ def golden() -> Callable[[str], Golden]:
             return {name: torch.from_numpy(arrays[name].astype(np.float64)) for name in arrays}
 
     return load
-
-
-@pytest.fixture
-def published() -> Iterator[None]:
-    """Have the published benchmark known, as the command line of a clone does."""
-    presets, numbers = dict(PRESETS), dict(PUBLISHED)
-    paper.register()
-    yield
-    for registry, before in ((PRESETS, presets), (PUBLISHED, numbers)):
-        registry.clear()
-        registry.update(before)
 
 
 @pytest.fixture

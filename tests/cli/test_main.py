@@ -152,6 +152,10 @@ def test_train_then_evaluate(no_colour, capsys):
     stored = json.loads((folder / "evaluation-3-samples.json").read_text())
     tested = json.loads((folder / METRICS).read_text())["test"]
     assert abs(stored["negative_elbo"] - tested["negative_elbo"]) < 5 * tested["negative_elbo_standard_error"]
+    assert main(["evaluate", "run", "--diagnostics"]) == 0
+    told = capsys.readouterr().out
+    assert "active units" in told
+    assert "diagnostics.json" in told
     assert main(["train", "--posterior", "planar", "--folder", "run", *SMOKE]) == 1
     assert "a finished one. Choose another --folder." in capsys.readouterr().err
 

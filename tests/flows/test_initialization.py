@@ -5,9 +5,8 @@ import torch
 from torch import Tensor
 
 import vae_flows as vf
-from experiments.paper import PAPER
 from tests.small_flows import DISCRETE
-from vae_flows.benchmark.presets import PRESETS
+from vae_flows.benchmark.presets import PAPER, PRESETS
 from vae_flows.errors import InvalidInputError, UnknownNameError
 from vae_flows.persistence.configuration import config_of
 

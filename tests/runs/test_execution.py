@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.paper import PAPER
 from tests.seeds import reseed
-from vae_flows.benchmark.presets import PRESETS
+from vae_flows.benchmark.presets import PAPER, PRESETS
 from vae_flows.errors import CheckpointError, InvalidInputError, UnknownNameError
 from vae_flows.evaluation import evaluate
 from vae_flows.flows import FFJORD

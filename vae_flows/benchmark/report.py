@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
+import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,11 @@ from vae_flows.benchmark.presets import POSTERIORS
 from vae_flows.benchmark.published import PUBLISHED
 from vae_flows.checks import checked
 from vae_flows.data.images import is_integer
-from vae_flows.errors import DataError, complaint
+from vae_flows.errors import DataError, VAEFlowsError, complaint
 from vae_flows.evaluation.units import Unit
-from vae_flows.flows import find_flow
 from vae_flows.persistence.archives import read_npz
 from vae_flows.persistence.json_files import read_json, to_lines, write_files
-from vae_flows.persistence.records import differences, from_plain
+from vae_flows.persistence.records import from_plain
 from vae_flows.reporting import (
     Reference,
     RunResult,
@@ -32,17 +31,20 @@ from vae_flows.reporting import (
 )
 from vae_flows.reporting.tables import tables_to_markdown
 from vae_flows.runs.folder import FAILURE, IMAGES, METRICS, SETTINGS, data_name, load_settings, run_folder
+from vae_flows.runs.groups import group_runs
+from vae_flows.runs.literature import deviation_notes
+from vae_flows.runs.run import Run
 from vae_flows.runs.settings import RunSettings
+from vae_flows.runs.standing import ELBO, LIKELIHOOD, standings
 
 __all__ = ["REPORT_FILES", "Results", "collect_results", "render_tables", "write_report"]
 
 REPORT_FILES = RESULTS, TABLE_MARKDOWN, TABLE_CSV = "results.json", "table.md", "table.csv"
+BEST = "best"
 RECORDS, FORMER_RECORDS = "runs", "cells"
 """Entry of `results.json` that holds the records, and its name before."""
 MAX_VALUES = 2**24
 """Of the pictures that a run leaves: more would not be seen."""
-NOT_COMPARED = ("posterior", "training.seed", "split_seed", "data_path", "compute.", "evaluation.")
-"""Settings that say where and how often a run took place, not what it was."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,11 @@ class Results:
 
     Arguments:
         records: Of each finished run its `metrics.json`; of another data, posterior, seed and status.
+        best: By data set and measure, the posterior that is really better than every other, where there is one.
     """
 
     records: tuple[dict[str, Any], ...]
+    best: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
     @checked
@@ -67,11 +71,15 @@ class Results:
         records = plain.get(RECORDS, plain.get(FORMER_RECORDS)) if isinstance(plain, dict) else None
         if not isinstance(records, list):
             raise DataError(complaint(str(path), "results of a benchmark", "other JSON"))
-        return cls(tuple(records))
+        best = plain.get(BEST, {})
+        if not isinstance(best, dict) or not all(isinstance(of_data, dict) for of_data in best.values()):
+            raise DataError(complaint(f"{path}, {BEST}", "posteriors by data set and measure", "other JSON"))
+        return cls(tuple(records), best)
 
     def to_json(self) -> str:
         """Return JSON with one line per run."""
-        return to_lines(RECORDS, self.records)
+        best = json.dumps(self.best, ensure_ascii=False)
+        return f'{{"{BEST}": {best},\n{to_lines(RECORDS, self.records).removeprefix("{")}'
 
     def runs(self) -> tuple[RunResult, ...]:
         """Return what tables and plots are made of."""
@@ -91,7 +99,20 @@ def collect_results(root: Path) -> Results:
     records = [_record(folder) for folder in folders]
     order = {name: place for place, name in enumerate(POSTERIORS)}
     records.sort(key=lambda of: (of["data"], order.get(of["posterior"], len(order)), of["posterior"], of["seed"]))
-    return Results(tuple(records))
+    return Results(tuple(records), _best_of(folders))
+
+
+def _best_of(folders: Iterable[Path]) -> dict[str, dict[str, str]]:
+    """Return, by data set and measure, the posterior whose paired differences to all others are real."""
+    found: dict[str, dict[str, str]] = {}
+    try:
+        standing = standings(group_runs([Run(folder) for folder in sorted(folders)]))
+    except VAEFlowsError:  # of runs that cannot be read as a whole, none is called the best
+        return {}
+    for entry in standing:
+        if entry.best is not None:
+            found.setdefault(entry.data, {})[entry.measure] = entry.best
+    return found
 
 
 @checked
@@ -99,7 +120,13 @@ def render_tables(results: Results) -> tuple[Table, ...]:
     """Return one table per data set, beside the paper's numbers, with notes on what differs from the paper."""
     references = _references()
     return tuple(
-        results_table(summaries, references.get(data), _notes(_records_of(data, results)))
+        results_table(
+            summaries,
+            references.get(data),
+            _notes(_records_of(data, results)),
+            best_elbo=results.best.get(data, {}).get(ELBO),
+            best_likelihood=results.best.get(data, {}).get(LIKELIHOOD),
+        )
         for data, summaries in summarize(results.runs()).items()
     )
 
@@ -209,38 +236,8 @@ def _notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
     if len({(record["commit"], record["dirty"]) for record in finished}) > 1:
         notes.append("The runs come from different versions of the code.")
     settings = [from_plain(RunSettings, record["settings"]) for record in finished]
-    told = dict.fromkeys(note for each in settings for note in _deviations(each))
-    if told:
-        notes.append(f"Settings that differ from the paper's, in brackets: {'; '.join(told)}.")
-    return notes
-
-
-def _deviations(settings: RunSettings) -> list[str]:
-    """Word each setting that is not the paper's, with the paper's in brackets, where the paper has a number."""
-    published = PUBLISHED.get(settings.data)
-    if published is None or settings.posterior not in published.reference.negative_elbo:
-        return []
-    theirs = published.preset.settings(settings.data, settings.posterior, settings.seed)
-    found = differences(_with_defaults(settings), _with_defaults(theirs))
-    return [
-        f"{name.replace('posterior_options', settings.posterior)} {_word(ours)} ({_word(theirs)})"
-        for name, (ours, theirs) in found.items()
-        # An option that is not set has no effect beside the others, as a rank without low-rank updates.
-        if (ours is not None if name.startswith("posterior_options.") else not name.startswith(NOT_COMPARED))
-    ]
-
-
-def _with_defaults(settings: RunSettings) -> RunSettings:
-    """Name the options of the flow that were left at their defaults, where those are plain values."""
-    parameters = inspect.signature(find_flow(settings.posterior)).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and isinstance(p.default, str | int)}
-    return replace(settings, posterior_options={**defaults, **settings.posterior_options})
-
-
-def _word(value: Any) -> str:
-    if value is None or value == []:
-        return "none"
-    return "×".join(map(str, value)) if isinstance(value, list) else str(value)
+    published = PUBLISHED.get(records[0]["data"])
+    return notes if published is None else [*notes, *deviation_notes(settings, published)]
 
 
 def _draw(root: Path, data: str, results: Results) -> dict[str, bytes]:

@@ -12,9 +12,10 @@ from vae_flows.benchmark.engines import EngineSettings, open_engine
 from vae_flows.benchmark.grid import grid_settings, plan_grid, run_grid
 from vae_flows.benchmark.monitor import open_monitor
 from vae_flows.benchmark.presets import Preset, find_preset
+from vae_flows.benchmark.published import PUBLISHED
 from vae_flows.benchmark.report import REPORT_FILES, render_tables, write_report
 from vae_flows.cli.console import open_console
-from vae_flows.cli.evaluation import evaluation_progress, evaluation_table
+from vae_flows.cli.evaluation import diagnostics_progress, diagnostics_table, evaluation_progress, evaluation_table
 from vae_flows.cli.flags import Alias, Group
 from vae_flows.cli.run_flags import NO_CHANGES, Changes, changes_flags
 from vae_flows.data import DataSet, available_data_sets, load
@@ -26,6 +27,8 @@ from vae_flows.persistence.files import file_errors
 from vae_flows.persistence.json_files import check_destination
 from vae_flows.runs.build import build_data, build_vae
 from vae_flows.runs.comparison import compare as compare_runs
+from vae_flows.runs.comparison import find_runs
+from vae_flows.runs.diagnosis import DIAGNOSTICS_FILES, diagnose_run
 from vae_flows.runs.evaluations import evaluate_run, evaluation_name
 from vae_flows.runs.execution import execute, is_main_process
 from vae_flows.runs.folder import METRICS, SETTINGS, folder_of, load_settings, prepare
@@ -119,34 +122,47 @@ def evaluate(
     importance_samples: int = 1000,
     chunk_size: int | None = None,
     batch_size: int | None = None,
+    diagnostics: bool = False,
     device: str = "auto",
 ) -> int:
     """Test a trained VAE again: −ELBO and, by importance sampling, bounds up to −log p(x), with the time left.
 
-    What is finished is kept, and the same command goes on from it after a kill.
+    What is finished is kept, and the same command goes on from it after a kill. With --diagnostics its posterior is
+    diagnosed instead: collapse, unused units, importance weights, noise, inverses, calibration. Reports show both.
 
     Arguments:
-        folder: Folder of the run.
+        folder: Folder of a run, or one that holds runs at any depth.
         importance_samples: Samples per image; 0 leaves −log p(x) out. The literature uses 5000.
         chunk_size: Samples of all images of a batch at once, by default what is fast; fewer need less memory.
         batch_size: Images at once, by default what is fast.
+        diagnostics: Diagnose the posterior, on a few images: about a minute for each run.
         device: cpu, cuda, cuda:1, mps, …; auto takes a GPU if there is one.
     """
-    settings = load_settings(folder)
-    name = evaluation_name(importance_samples)
-    check_destination(folder, f"{name}.json", f"{name}.npz")
+    folders = [run.folder for run in find_runs(folder)] if folder.is_dir() else [folder]
     console = open_console()
-    with evaluation_progress(console) as progress:
-        found = evaluate_run(
-            folder,
-            importance_samples,
-            batch_size=batch_size,
-            chunk_size=chunk_size,
-            device=device,
-            progress=progress,
-        )
-    console.print(evaluation_table(f"{settings.posterior} on {settings.data}: test", found))
-    print(f"Written to {folder / name}.json; scores of each image are beside it.")
+    for each in folders:
+        settings = load_settings(each)
+        title = f"{settings.posterior} on {settings.data}, seed {settings.seed}"
+        if diagnostics:
+            check_destination(each, *DIAGNOSTICS_FILES)
+            with diagnostics_progress(console) as tell:
+                diagnosed = diagnose_run(each, device, tell)
+            console.print(diagnostics_table(f"{title}: diagnostics", diagnosed))
+            print(f"Written to {each / DIAGNOSTICS_FILES[0]}.")
+            continue
+        name = evaluation_name(importance_samples)
+        check_destination(each, f"{name}.json", f"{name}.npz")
+        with evaluation_progress(console) as progress:
+            found = evaluate_run(
+                each,
+                importance_samples,
+                batch_size=batch_size,
+                chunk_size=chunk_size,
+                device=device,
+                progress=progress,
+            )
+        console.print(evaluation_table(f"{title}: test", found))
+        print(f"Written to {each / name}.json; scores of each image are beside it.")
     return 0
 
 
@@ -219,7 +235,7 @@ def report(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], publish: Pat
     if len(runs) == 1 and any(runs[0].glob(f"*/*/*/{SETTINGS}")):
         _report(open_console(), runs[0], publish)
     else:
-        _print_page(write_page(runs, publish or runs[0]))
+        _print_page(write_page(runs, publish or runs[0], PUBLISHED))
     return 0
 
 
@@ -348,13 +364,13 @@ def _report(console: Console, folder: Path, destination: Path | None) -> None:
     try:
         results, files = write_report(folder, destination)
     except DataError:
-        _print_page(write_page([folder], destination))
+        _print_page(write_page([folder], destination, PUBLISHED))
         raise
     tables = render_tables(results)
     for table in tables:
         console.print(table.to_rich())
     print(f"Written to {destination}: {', '.join(path.name for path in files)}.")
-    _print_page(write_page([folder], destination, tables))
+    _print_page(write_page([folder], destination, PUBLISHED))
 
 
 def _print_page(files: Sequence[Path]) -> None:

@@ -1,4 +1,4 @@
-"""What `vae-flows evaluate` shows: a bar with the time left, and a table of what was found."""
+"""What `vae-flows evaluate` shows: a bar with the time left, and tables of what was found."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from vae_flows.evaluation import LikelihoodProgress
 from vae_flows.extras import needing
-from vae_flows.runs import RunEvaluation
+from vae_flows.runs import RunDiagnostics, RunEvaluation
+from vae_flows.runs.verdicts import KINDS, judge
 
 with needing("cli"):
     from rich.console import Console
@@ -15,7 +16,7 @@ with needing("cli"):
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["evaluation_progress", "evaluation_table"]
+__all__ = ["diagnostics_progress", "diagnostics_table", "evaluation_progress", "evaluation_table"]
 
 
 @contextmanager
@@ -52,4 +53,20 @@ def evaluation_table(title: str, found: RunEvaluation) -> Table:
         if found.monte_carlo_bias is not None:
             table.add_row("bias left", f"about {found.monte_carlo_bias:.2f} nats too high, which more draws take away")
     table.add_row("speed", f"{found.samples_per_second:,.0f} draws/s, {found.seconds:.0f} s")
+    return table
+
+
+@contextmanager
+def diagnostics_progress(console: Console) -> Iterator[Callable[[str], None]]:
+    """Show which diagnostic is under way, where there is a terminal."""
+    with console.status("") as status:
+        yield lambda name: status.update(Text(name)) if console.is_terminal else None
+
+
+def diagnostics_table(title: str, found: RunDiagnostics) -> Table:
+    """Tabulate diagnostics with the word on each; what failed is told below."""
+    caption = Text("\n".join(found.problems)) if found.problems else None
+    table = Table("diagnostic", "found", "", title=Text(title), title_justify="left", caption=caption)
+    for kind, finding in zip(KINDS, judge(found), strict=True):
+        table.add_row(kind.name, finding.text, Text(finding.word, style="bold red" if finding.word == "bad" else ""))
     return table

@@ -154,16 +154,23 @@ def tables_to_markdown(tables: Iterable[Table]) -> str:
 
 @checked
 def results_table(
-    summaries: Sequence[PosteriorSummary], reference: Reference | None = None, notes: Iterable[str] = ()
+    summaries: Sequence[PosteriorSummary],
+    reference: Reference | None = None,
+    notes: Iterable[str] = (),
+    *,
+    best_elbo: str | None = None,
+    best_likelihood: str | None = None,
 ) -> Table:
-    """Tabulate the posteriors of one data set, the best bounds in bold, beside published numbers.
+    """Tabulate the posteriors of one data set, beside published numbers.
 
-    Numbers that round to the same text as the best are bold too. A posterior of which every run failed says so.
+    Averages do not say which is best: what is to be bold is given. A posterior of which every run failed says so.
 
     Arguments:
         summaries: The posteriors of one data set, as `summarize` gives them.
         reference: Published test −ELBO, as a last column.
         notes: Sentences to put below.
+        best_elbo: The posterior whose −ELBO is set in bold, such as `vae_flows.evaluation.rank_posteriors(…).best`.
+        best_likelihood: The one whose −log p(x) is.
 
     Raises:
         InvalidInputError: There is nothing to tabulate, or it belongs to several data sets.
@@ -171,7 +178,7 @@ def results_table(
     Example:
         >>> from vae_flows.reporting.summaries import RunResult, summarize
         >>> runs = [RunResult("mnist", name, 0, negative_elbo=bound) for name, bound in (("none", 86.5), ("iaf", 84.2))]
-        >>> [row[1] for row in results_table(summarize(runs)["mnist"]).rows]
+        >>> [row[1] for row in results_table(summarize(runs)["mnist"], best_elbo="iaf").rows]
         [Entry(text='86.50', bold=False), Entry(text='84.20', bold=True)]
     """
     data = {summary.data for summary in summaries}
@@ -179,8 +186,8 @@ def results_table(
         raise InvalidInputError(complaint("summaries", "those of one data set", sorted(data) or "none"))
     unit = summaries[0].unit
     count = max(summary.finished for summary in summaries)
-    bounds = _bound_column(summaries, [s.negative_elbo for s in summaries], count)
-    likelihoods = _bound_column(summaries, [s.negative_log_likelihood for s in summaries], count)
+    bounds = _bound_column(summaries, [s.negative_elbo for s in summaries], count, best_elbo)
+    likelihoods = _bound_column(summaries, [s.negative_log_likelihood for s in summaries], count, best_likelihood)
     rows = [
         (
             Entry(summary.posterior),
@@ -254,11 +261,9 @@ def _number(estimate: Estimate | None, decimals: int) -> str:
 
 
 def _bound_column(
-    summaries: Sequence[PosteriorSummary], estimates: Sequence[Estimate | None], count: int
+    summaries: Sequence[PosteriorSummary], estimates: Sequence[Estimate | None], count: int, best: str | None
 ) -> list[Entry]:
     """Word one column of bounds; an entry from fewer than `count` seeds tells from how many."""
-    means = [f"{estimate.mean:.2f}" for estimate in estimates if estimate]
-    best = min(means, key=float, default=None)
     entries = []
     for summary, estimate in zip(summaries, estimates, strict=True):
         if estimate is None:
@@ -268,5 +273,5 @@ def _bound_column(
         text = estimate.text() if estimate.count == count else f"{estimate.text()} (n = {estimate.count})"
         if summary.failed:
             text += f", {summary.failed} failed"
-        entries.append(Entry(text, bold=f"{estimate.mean:.2f}" == best))
+        entries.append(Entry(text, bold=summary.posterior == best))
     return entries

@@ -1,6 +1,7 @@
 """A run is a thing: its settings, its folder, what it does, and how it compares with others."""
 
 from vae_flows.runs.comparison import compare, find_runs
+from vae_flows.runs.diagnosis import RunDiagnostics
 from vae_flows.runs.evaluations import RunEvaluation
 from vae_flows.runs.figures import FIGURES, DrawnFigure, RunFigure, draw_figures
 from vae_flows.runs.run import Run, RunHistory, RunMetrics
@@ -13,6 +14,7 @@ __all__ = [
     "EvaluationSettings",
     "NetworkSettings",
     "Run",
+    "RunDiagnostics",
     "RunEvaluation",
     "RunFigure",
     "RunHistory",

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
 from vae_flows.checks import check_argument
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.persistence.files import checked_path
-from vae_flows.persistence.records import flatten, to_plain
 from vae_flows.reporting.summaries import Estimate
 from vae_flows.reporting.tables import Entry, Table
-from vae_flows.runs.folder import SETTINGS, data_name
-from vae_flows.runs.run import Run, RunMetrics, is_run
+from vae_flows.runs.folder import SETTINGS
+from vae_flows.runs.groups import RunGroup, group_runs
+from vae_flows.runs.literature import Literature, literature_notes
+from vae_flows.runs.run import Run, is_run
+from vae_flows.runs.standing import ELBO, LIKELIHOOD, Standing, standings
 from vae_flows.training.told import TRAINING
 
-__all__ = ["RunGroup", "compare", "find_runs", "group_runs"]
+__all__ = ["compare", "find_runs", "tabulate"]
 
-NOT_COMPARED = ("posterior", "data", "training.seed", "split_seed", "data_path", "compute.", "evaluation.")
-"""Settings that say what is compared, or where and how often it took place."""
 MISSING = "–"
-
-Settings = Mapping[str, Any]
+COLUMNS = (
+    "posterior",
+    "data",
+    "seeds",
+    "test −ELBO",
+    "−log p(x)",
+    "unit",
+    "best epoch",
+    "training s",
+    "parameters",
+)
 
 
 def find_runs(folder: Path | str) -> tuple[Run, ...]:
@@ -41,9 +50,8 @@ def find_runs(folder: Path | str) -> tuple[Run, ...]:
 def compare(runs: Iterable[Run | Path | str]) -> Table:
     """Compare runs: one row for each posterior and each setting that differs, over the seeds.
 
-    Bounds are means and sample standard deviations over the finished runs of a row. The lowest mean of a data set is
-    bold where another row of it has one; whether the difference is real is for `vae_flows.evaluation.paired_difference`
-    to say.
+    Bounds are means and sample standard deviations over the finished runs of a row. The best of a data set is bold only
+    where it really is: where its paired differences to all others, over seeds and test images, leave out zero.
 
     Arguments:
         runs: Runs, their folders, or folders that hold runs at any depth.
@@ -74,67 +82,48 @@ def compare(runs: Iterable[Run | Path | str]) -> Table:
             found.setdefault(run.folder.resolve(), run)
     if not found:
         raise InvalidInputError(complaint("runs of compare", "at least one run", "none"))
-    return _tabulate(list(found.values()))
+    groups = group_runs(list(found.values()))
+    return tabulate(groups, standings(groups))
 
 
-def _tabulate(runs: Sequence[Run]) -> Table:
-    rows = group_runs(runs)
-    means = [_estimate([metrics.in_unit(metrics.test.negative_elbo) for metrics in row.metrics]) for row in rows]
-    entries = []
-    for row, mean in zip(rows, means, strict=True):
-        rivals = [m.mean for r, m in zip(rows, means, strict=True) if m is not None and r.data == row.data]
-        best = mean is not None and len(rivals) > 1 and mean.mean == min(rivals)
-        entries.append(_entries(row, mean, best=best))
-    columns = (
-        "posterior",
-        "data",
-        "seeds",
-        "test −ELBO",
-        "−log p(x)",
-        "unit",
-        "best epoch",
-        "training s",
-        "parameters",
-    )
-    return Table(f"{len(runs)} run{'' if len(runs) == 1 else 's'}, lower is better", columns, tuple(entries))
-
-
-class RunGroup:
-    """Runs that differ in their seeds alone, with a label that sets them apart from others on the same data."""
-
-    def __init__(self, data: str, label: str, runs: Sequence[Run]) -> None:
-        self.data, self.label, self.runs = data, label, runs
-        self.metrics: list[RunMetrics] = [metrics for run in runs if (metrics := run.metrics) is not None]
-
-
-def group_runs(runs: Sequence[Run]) -> list[RunGroup]:
-    """Group runs by their settings, and name each group by what sets it apart from others of its posterior."""
-    groups: dict[tuple[str, str, str], list[Run]] = {}
-    settings: dict[tuple[str, str, str], Settings] = {}
-    for run in runs:
-        own = run.settings
-        kept = {name: value for name, value in flatten(to_plain(own)) if not name.startswith(NOT_COMPARED)}
-        kept |= {f"posterior_options.{name}": value for name, value in flatten(to_plain(own.posterior_options))}
-        key = (data_name(own), own.posterior, repr(sorted(kept.items())))
-        groups.setdefault(key, []).append(run)
-        settings[key] = kept
+def tabulate(
+    groups: Sequence[RunGroup],
+    standing: Sequence[Standing],
+    literature: Mapping[str, Literature] = MappingProxyType({}),
+) -> Table:
+    """Tabulate groups of runs, the best in bold where it really is, beside numbers of the literature."""
+    best = {(entry.data, entry.measure): entry for entry in standing}
+    data = dict.fromkeys(group.data for group in groups)
+    sources = dict.fromkeys(literature[name].reference.source for name in data if name in literature)
+    columns = (*COLUMNS, *(f"{source}, −ELBO" for source in sources))
     rows = []
-    for key, members in groups.items():
-        data, posterior, _ = key
-        others = [settings[other] for other in groups if other[:2] == key[:2]]
-        apart = [name for name in settings[key] if any(other.get(name) != settings[key][name] for other in others)]
-        told = ", ".join(f"{name.rpartition('.')[2]} {settings[key][name]}" for name in apart)
-        rows.append(RunGroup(data, f"{posterior} ({told})" if told else posterior, members))
-    return rows
+    for group in groups:
+        by_elbo, by_likelihood = (best.get((group.data, measure)) for measure in (ELBO, LIKELIHOOD))
+        entries = _entries(group, by_elbo, by_likelihood)
+        rows.append((*entries, *(Entry(_published(group, source, literature)) for source in sources)))
+    notes = [note for name in data if name in literature for note in literature_notes(name, literature[name], groups)]
+    count = sum(len(group.runs) for group in groups)
+    return Table(f"{count} run{'' if count == 1 else 's'}, lower is better", columns, tuple(rows), tuple(notes))
 
 
-def _entries(row: RunGroup, bound: Estimate | None, *, best: bool) -> tuple[Entry, ...]:
+def _published(group: RunGroup, source: str, literature: Mapping[str, Literature]) -> str:
+    of_data = literature.get(group.data)
+    if of_data is None or of_data.reference.source != source:
+        return MISSING
+    found = of_data.reference.negative_elbo.get(group.runs[0].settings.posterior)
+    return found.text() if found else MISSING
+
+
+def _entries(row: RunGroup, by_elbo: Standing | None, by_likelihood: Standing | None) -> tuple[Entry, ...]:
+    bound = _estimate([metrics.in_unit(metrics.test.negative_elbo) for metrics in row.metrics])
     likelihoods = [
         metrics.in_unit(metrics.test.negative_log_likelihood)
         for metrics in row.metrics
         if metrics.test.negative_log_likelihood is not None
     ]
     likelihood = _estimate(likelihoods)
+    draws = {metrics.test.importance_samples for metrics in row.metrics}
+    comparable = by_likelihood is not None and draws == {by_likelihood.draws}
     lacking = [run.status for run in row.runs if run.status != "finished"]
     seeds = f"{len(row.metrics)} of {len(row.runs)} ({', '.join(dict.fromkeys(lacking))})" if lacking else len(row.runs)
     first = row.metrics[0] if row.metrics else None
@@ -144,8 +133,11 @@ def _entries(row: RunGroup, bound: Estimate | None, *, best: bool) -> tuple[Entr
         Entry(row.label),
         Entry(row.data),
         Entry(str(seeds)),
-        Entry(bound.text() if bound else MISSING, bold=best),
-        Entry(likelihood.text() if likelihood else MISSING),
+        Entry(bound.text() if bound else MISSING, bold=by_elbo is not None and by_elbo.best == row.label),
+        Entry(
+            likelihood.text() if likelihood else MISSING,
+            bold=comparable and by_likelihood is not None and by_likelihood.best == row.label,
+        ),
         Entry(first.unit if first else MISSING),
         Entry(f"{epochs.mean:.0f}" if epochs else MISSING),
         Entry(f"{seconds.mean:.1f}" if seconds else MISSING),

@@ -12,6 +12,7 @@ from vae_flows.errors import DataError, NonFiniteLossError, VAEFlowsError, compl
 from vae_flows.evaluation import LikelihoodProgress, LikelihoodResult, estimate_likelihood
 from vae_flows.evaluation.finished import count_finished
 from vae_flows.evaluation.likelihood import FILE
+from vae_flows.evaluation.units import bits_per_dim
 from vae_flows.persistence.json_files import read_json, write_json
 from vae_flows.persistence.records import from_plain, to_plain
 from vae_flows.runs.build import build_data
@@ -47,6 +48,8 @@ class RunEvaluation:
         num_dimensions: Values of an image.
         seconds: Wall-clock time.
         samples_per_second: Draws scored in a second.
+        log_bin_size: log of the bin of a value, in nats, where values are levels and the likelihood is a density of
+            them; else 0.
     """
 
     importance_samples: int
@@ -65,10 +68,11 @@ class RunEvaluation:
     num_dimensions: int
     seconds: float
     samples_per_second: float
+    log_bin_size: float = 0.0
 
     def bits_per_dim(self, nats: float) -> float:
         """Return a bound in bits per value of an image."""
-        return nats / (self.num_dimensions * math.log(2))
+        return bits_per_dim(self.num_dimensions, self.log_bin_size).of(nats)
 
 
 def evaluation_name(importance_samples: int) -> str:
@@ -184,6 +188,7 @@ def _summarize(result: LikelihoodResult, importance_samples: int) -> RunEvaluati
         num_dimensions=result.num_dimensions,
         seconds=result.seconds,
         samples_per_second=result.samples_per_second,
+        log_bin_size=result.log_bin_size,
     )
 
 

@@ -14,8 +14,9 @@ from vae_flows.checks import check_argument
 from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint
 from vae_flows.reporting import summarize
 from vae_flows.reporting.summaries import RunResult
-from vae_flows.runs.comparison import RunGroup, group_runs
+from vae_flows.runs.diagnosis import Details, read_details
 from vae_flows.runs.folder import data_name
+from vae_flows.runs.groups import RunGroup, group_runs
 from vae_flows.runs.run import Run
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES", "DrawnFigure", "RunFigure", "draw_figures"]
 
 Width = Literal["screen", "column", "page"] | float
+FALSE_ALARMS = 0.05
+"""With which one of all latents of a calibrated posterior leaves the band."""
 IMAGES, PAIRS, EXAMPLES = 10, 3, 2
 """Images of a row, rows of interpolations, and examples whose posteriors are drawn where there is one model."""
 
@@ -81,6 +84,16 @@ class RunSource:
     def models(self) -> Mapping[str, VAE]:
         """The model of the first finished run of each group, by the group's name."""
         return {label: run.load_model() for label, run in self._finished.items()}
+
+    @cached_property
+    def details(self) -> Mapping[str, Details]:
+        """What diagnostics left for pictures, of the first diagnosed run of each group, by the group's name."""
+        found: dict[str, Details] = {}
+        for group in self.groups:
+            for run in group.runs:
+                if run.diagnostics is not None:
+                    found.setdefault(group.label, read_details(run.folder))
+        return found
 
     @cached_property
     def best(self) -> str | None:
@@ -300,6 +313,25 @@ def _aggregate(source: RunSource, width: Width) -> Figure | None:
     return plot_aggregate_posterior(source.models[source.best], source.data.test, title=source.best, width=width)
 
 
+def _pareto(source: RunSource, width: Width) -> Figure | None:
+    from vae_flows.reporting.plots import plot_pareto_k
+
+    found = {label: details.weights for label, details in source.details.items() if details.weights is not None}
+    return plot_pareto_k(found, width=width) if found else None
+
+
+def _calibration(source: RunSource, width: Width) -> Figure | None:
+    from vae_flows.reporting.plots import plot_calibration_ecdf
+
+    ranks = {label: details.calibration for label, details in source.details.items() if details.calibration is not None}
+    label = source.best if source.best in ranks else next(iter(ranks), None)
+    if label is None:
+        return None
+    found = ranks[label]
+    together = 1 - FALSE_ALARMS / found.ranks.shape[1]
+    return plot_calibration_ecdf(found, probability=together, title=label, width=width)
+
+
 FIGURES = (
     RunFigure(
         "test-elbo",
@@ -372,6 +404,18 @@ FIGURES = (
         "aggregate posterior and prior",
         "Points of the aggregate posterior beside points of the prior, for the posterior of lowest −ELBO.",
         _aggregate,
+    ),
+    RunFigure(
+        "pareto-k",
+        "how far importance weights can be trusted",
+        "Lines of the Pareto shape of the importance weights of test images, smallest first, and their threshold.",
+        _pareto,
+    ),
+    RunFigure(
+        "calibration",
+        "calibration on data that the model draws",
+        "For each latent, the ECDF of the ranks of true values less the uniform one, in the band of uniform ranks.",
+        _calibration,
     ),
 )
 """All kinds, in the order in which a report shows them."""

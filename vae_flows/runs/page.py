@@ -7,25 +7,30 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from vae_flows.checks import check_argument
 from vae_flows.errors import DataError, InvalidInputError, VAEFlowsError, complaint
 from vae_flows.extras import needing
 from vae_flows.persistence.json_files import read_json, write_files
 from vae_flows.persistence.records import flatten, to_plain
-from vae_flows.reporting.tables import Entry, Table, tables_to_markdown
-from vae_flows.runs.comparison import RunGroup, compare, find_runs, group_runs
+from vae_flows.reporting.tables import Table, tables_to_markdown
+from vae_flows.runs.comparison import find_runs, tabulate
+from vae_flows.runs.diagnosis import read_details
+from vae_flows.runs.evaluations import find_interrupted
 from vae_flows.runs.figures import draw_figures
 from vae_flows.runs.folder import FAILURE
+from vae_flows.runs.groups import RunGroup, group_runs
+from vae_flows.runs.literature import Literature
+from vae_flows.runs.page_tables import diagnostics_tables, evaluations_table, standing_tables
 from vae_flows.runs.run import Run
+from vae_flows.runs.standing import standings
 
 # What lacks is told before a benchmark trains, not when it comes to its page: only commands import this module.
 with needing("cli"):
@@ -34,7 +39,6 @@ with needing("cli"):
 __all__ = ["PAGE_FILES", "write_page"]
 
 PAGE_FILES = PAGE, MARKDOWN, LATEX = "report.html", "report.md", "report.tex"
-CONFIDENCE = 0.95
 MISSING = "–"
 NOT_SHOWN = ("training.seed", "data_path")
 """Settings that tell runs of a group apart, or where data lie, which is the business of one machine."""
@@ -73,31 +77,31 @@ class Readable:
     problems: tuple[Problem, ...]
 
 
-def write_page(runs: Iterable[Path | str], destination: Path, references: Sequence[Table] = ()) -> tuple[Path, ...]:
+def write_page(
+    runs: Iterable[Path | str], destination: Path, literature: Mapping[str, Literature] = MappingProxyType({})
+) -> tuple[Path, ...]:
     """Write `report.html`, and its tables as `report.md` and `report.tex`, of any runs.
 
-    A folder that is missing or damaged, and a run that failed, are told in the page; the rest stands.
+    A folder that is missing or damaged, a run that failed, and a test that was interrupted are told in the page; the
+    rest stands.
 
     Arguments:
         runs: Folders of runs, or folders that hold runs at any depth.
         destination: The folder to write to.
-        references: Tables to stand first, such as those beside a paper's numbers.
+        literature: Published numbers to stand beside, by data set.
 
     Returns:
         The files.
 
     Raises:
-        DataError: No run can be read.
+        DataError: No run can be read; the page is written, and says why.
         FileError: A file cannot be written.
     """
     if isinstance(runs, str | Path):
         raise InvalidInputError(complaint("runs of write_page", "several folders", repr(runs), "Pass a list."))
     found = _read(runs)
-    if not found.runs:
-        told = "; ".join(problem.text for problem in found.problems) or "none"
-        raise DataError(complaint("runs of a report", "at least one that can be read", told))
     groups = group_runs(found.runs)
-    tables = [*map(_without_bold, (*references, compare(found.runs))), _differences(groups)]
+    tables = _tables(groups, literature) if groups else []
     environment = Environment(
         loader=PackageLoader("vae_flows.runs"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -110,7 +114,19 @@ def write_page(runs: Iterable[Path | str], destination: Path, references: Sequen
         provenance=_provenance(found.runs),
     )
     contents = {PAGE: page, MARKDOWN: tables_to_markdown(tables), LATEX: "\n".join(t.to_latex() for t in tables)}
-    return write_files(destination, contents)
+    files = write_files(destination, contents)
+    if not found.runs:
+        told = "; ".join(problem.text for problem in found.problems) or "none"
+        raise DataError(complaint("runs of a report", "at least one that can be read", told))
+    return files
+
+
+def _tables(groups: Sequence[RunGroup], literature: Mapping[str, Literature]) -> list[Table]:
+    standing = standings(groups)
+    tables = [tabulate(groups, standing, literature)]
+    tables += [table for entry in standing for table in standing_tables(entry)]
+    later = evaluations_table(groups)
+    return tables + ([later] if later else []) + diagnostics_tables(groups)
 
 
 def _read(folders: Iterable[Path | str]) -> Readable:
@@ -129,7 +145,8 @@ def _read(folders: Iterable[Path | str]) -> Readable:
                 problems.append(Problem(str(run.folder), "damaged", str(error)))
                 continue
             runs.setdefault(run.folder.resolve(), run)
-    problems += [problem for run in runs.values() if (problem := _unfinished(run)) is not None]
+    for run in runs.values():
+        problems += _problems(run)
     return Readable(tuple(runs.values()), tuple(problems))
 
 
@@ -152,6 +169,27 @@ def _check(run: Run) -> None:
         raise DataError(complaint(str(run.folder), "finite numbers", repr(numbers)))
 
 
+def _problems(run: Run) -> list[Problem]:
+    """Tell what is not finished or damaged in a run that can be read."""
+    unfinished = _unfinished(run)
+    found = [] if unfinished is None else [unfinished]
+    parts: tuple[Callable[[], object], ...] = (
+        lambda: run.scores,
+        lambda: [run.evaluation_scores(evaluation) for evaluation in run.evaluations],
+        lambda: run.diagnostics,
+        lambda: read_details(run.folder),
+    )
+    for read in parts:
+        try:
+            read()
+        except VAEFlowsError as error:
+            found.append(Problem(str(run.folder), "damaged in part", str(error)))
+    for name, told in find_interrupted(run.folder):
+        text = f"{name}: {told}. The same command goes on from there, if it is not under way."
+        found.append(Problem(str(run.folder), "unfinished test", text))
+    return found
+
+
 def _unfinished(run: Run) -> Problem | None:
     if run.status == "finished":
         return None
@@ -163,42 +201,6 @@ def _unfinished(run: Run) -> Problem | None:
         return Problem(str(run.folder), "failed", str(error))
     lines = [f"{name}: {value}" for name, value in plain.items()] if isinstance(plain, dict) else [str(plain)]
     return Problem(str(run.folder), "failed", "\n".join(lines))
-
-
-def _without_bold(table: Table) -> Table:
-    """Leave out the bold of the lowest mean, which does not say whether the difference is real."""
-    return replace(table, rows=tuple(tuple(Entry(entry.text) for entry in row) for row in table.rows))
-
-
-def _differences(groups: Sequence[RunGroup]) -> Table:
-    """Compare the test −ELBO of each pair of posteriors on the same data over seeds, by Welch's interval.
-
-    The levels are Bonferroni's, so that all intervals of the table hold at once.
-    """
-    pairs = [(a, b) for a, b in combinations(groups, 2) if a.data == b.data and a.metrics and b.metrics]
-    able = sum(len(a.metrics) > 1 and len(b.metrics) > 1 for a, b in pairs)
-    level = 1 - (1 - CONFIDENCE) / max(able, 1)
-    rows = tuple(_difference(a, b, level) for a, b in pairs)
-    notes = [
-        f"Differences are of means over seeds; the intervals are Welch's and hold at once with {CONFIDENCE:.0%}, for "
-        "other trainings tested on the same images. Bold: the interval leaves out zero."
-    ]
-    if able < len(pairs):
-        notes.append("One seed does not allow to say whether a difference is real: it has no interval.")
-    columns = ("first − second", "data", "difference", "interval", "seeds")
-    return Table("Differences of test −ELBO, negative where the first is better", columns, rows, tuple(notes))
-
-
-def _difference(a: RunGroup, b: RunGroup, level: float) -> tuple[Entry, ...]:
-    first, second = ([m.in_unit(m.test.negative_elbo) for m in g.metrics] for g in (a, b))
-    value = float(np.mean(first) - np.mean(second))
-    interval, real = MISSING, False
-    if min(len(first), len(second)) > 1 and np.var(first) + np.var(second) > 0:
-        lower, upper = stats.ttest_ind(first, second, equal_var=False).confidence_interval(level)
-        interval, real = f"{lower:.2f} to {upper:.2f}", bool(lower > 0 or upper < 0)
-    seeds = f"{len(first)}, {len(second)}"
-    name = f"{a.label} − {b.label}"
-    return Entry(name), Entry(a.data), Entry(f"{value:.2f}", bold=real), Entry(interval), Entry(seeds)
 
 
 def _pictures(runs: Sequence[Run]) -> Iterable[Picture]:

@@ -23,6 +23,7 @@ from vae_flows.persistence.json_files import read_json
 from vae_flows.persistence.saved_models import CONFIG_FILE
 from vae_flows.reporting.summaries import RunResult
 from vae_flows.runs.build import build_data, build_vae
+from vae_flows.runs.diagnosis import RunDiagnostics, read_diagnostics
 from vae_flows.runs.evaluations import RunEvaluation, evaluation_name, find_evaluations
 from vae_flows.runs.folder import EPOCHS, FAILURE, LAST, METRICS, SCORES, SETTINGS, data_name, load_settings
 from vae_flows.runs.scores import RunScores, read_scores
@@ -264,6 +265,15 @@ class Run:
         check_argument("Run.evaluation_scores evaluation", evaluation, RunEvaluation)
         path = self.folder / f"{evaluation_name(evaluation.importance_samples)}.npz"
         return read_scores(path) if path.exists() else None
+
+    @property
+    def diagnostics(self) -> RunDiagnostics | None:
+        """What `vae-flows evaluate --diagnostics` found, `None` where it was not asked.
+
+        Raises:
+            DataError: It is damaged.
+        """
+        return read_diagnostics(self.folder)
 
     def to_record(self) -> RunResult:
         """Return the numbers of which tables and figures are made, an unfinished run's curve in nats.

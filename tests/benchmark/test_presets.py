@@ -2,8 +2,8 @@
 
 import pytest
 
-from experiments.paper import PAPER, PAPER_RESULTS
-from vae_flows.benchmark.presets import POSTERIORS, PRESETS, find_preset
+from vae_flows.benchmark.presets import PAPER, POSTERIORS, PRESETS, find_preset
+from vae_flows.benchmark.published import PAPER_RESULTS
 from vae_flows.data import available_data_sets
 from vae_flows.errors import UnknownNameError
 from vae_flows.flows import available_flows
@@ -12,7 +12,7 @@ from vae_flows.training import TrainingSettings
 
 
 def test_presets_name_what_exists():
-    for preset in (*PRESETS.values(), PAPER):
+    for preset in PRESETS.values():
         assert set(preset.posteriors) <= set(available_flows())
         assert set(preset.data) <= set(available_data_sets())
     assert len(POSTERIORS) == 7
@@ -52,7 +52,7 @@ def test_the_paper_preset_has_the_published_training():
     assert (preset.seeds, len(preset.data)) == ((0, 1, 2), 4)
 
 
-@pytest.mark.parametrize("preset", [*PRESETS.values(), PAPER])
+@pytest.mark.parametrize("preset", PRESETS.values())
 def test_frey_faces_have_variance_bounds_and_a_split_for_each_seed(preset):
     runs = [preset.settings("frey-faces", "none", seed) for seed in range(3)]
     assert [run.split_seed for run in runs] == [123, 321, 231]
@@ -61,7 +61,6 @@ def test_frey_faces_have_variance_bounds_and_a_split_for_each_seed(preset):
     assert (other.split_seed, other.variance_bounds) == (None, None)
 
 
-@pytest.mark.usefixtures("published")
 def test_an_unknown_preset_is_named_with_the_nearest():
     with pytest.raises(UnknownNameError, match=r"preset: expected one of .*paper.*, got 'quik'.*'quick'"):
         find_preset("quik")
