@@ -177,6 +177,21 @@ def test_what_cannot_be_exported_is_refused(options: dict[str, Any], examples: A
         to_programs(vae, examples)
 
 
+def test_what_this_release_of_pytorch_cannot_record_is_told() -> None:
+    class Branching(nn.Module):
+        def forward(self, context: torch.Tensor) -> Independent:
+            loc = context[..., :4]
+            return Independent(Normal(loc, 1.0 if bool(loc.sum() > 0) else 2.0), 1)
+
+    parts = MLPEncoder(SHAPE, (5,), 6), MLPDecoder(4, SHAPE, (5,)), Branching(), vf.likelihoods.BernoulliLikelihood()
+    vae = vf.VAE(*parts, latent_dim=4)
+    expected = rf"posterior of an exported VAE: expected what PyTorch {torch.__version__.split('+')[0]}.* can record"
+    with pytest.raises(vf.InvalidInputError, match=expected) as told:
+        to_programs(vae, torch.rand(2, *SHAPE))
+    assert "2.6 records the posteriors none and planar alone" in str(told.value)
+    assert told.value.__cause__ is not None
+
+
 def test_a_posterior_that_is_no_gaussian_is_refused() -> None:
     class Own(nn.Module):
         def forward(self, context: torch.Tensor) -> Independent:

@@ -80,6 +80,15 @@ def test_flags_that_are_shown_are_taken(words, tmp_path, monkeypatch, capsys):
     assert main([*words, "--print-settings"]) == 0
 
 
+def test_all_that_a_first_comparison_takes_is_shown_in_less_than_sixty_lines():
+    section = README.split("## Your own data")[1].split("\n## ")[0]
+    assert len(section.strip().splitlines()) < 60
+    data = ("wine.csv", "--standardize", "poisson", "pictures", "discretised logistic")
+    assert all(part in section for part in data)
+    assert all(part in section for part in ("importance_weighted", "cosine", "ema-decay", "tensorboard", "to_onnx"))
+    assert "notebook" in section
+
+
 @pytest.mark.slow
 def test_data_of_ones_own_are_compared_as_it_is_shown(tmp_path, monkeypatch):
     section = README.split("## Your own data")[1].split("\n## ")[0]

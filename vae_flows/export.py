@@ -24,7 +24,7 @@ from vae_flows.distributions.diagonal_normal import DiagonalNormal
 from vae_flows.distributions.evaluation import carried, of_larger_events
 from vae_flows.distributions.records import Draw
 from vae_flows.distributions.structure import is_transformed
-from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.errors import InvalidInputError, VAEFlowsError, complaint
 from vae_flows.extras import needing
 from vae_flows.modules import in_mode
 from vae_flows.ode.solver import ODESolver
@@ -89,8 +89,8 @@ def to_programs(vae: VAE, examples: Tensor, *, solver: ODESolver | None = None) 
         Two programs for any number of examples.
 
     Raises:
-        InvalidInputError: Fewer than two examples, steps that are not fixed, a trace that is estimated, or a posterior
-            that is no Gaussian carried by transforms.
+        InvalidInputError: Fewer than two examples, steps that are not fixed, a trace that is estimated, a posterior
+            that is no Gaussian carried by transforms, or a part that this release of PyTorch cannot record.
 
     Example:
         >>> import torch, vae_flows as vf
@@ -104,12 +104,7 @@ def to_programs(vae: VAE, examples: Tensor, *, solver: ODESolver | None = None) 
     """
     with _recordable(vae, solver) as model:
         encode, decode, noise, z = _programs(model, examples)
-        count = Dim("examples")
-        with _recording():
-            return ExportedVAE(
-                torch.export.export(encode, (examples, noise), dynamic_shapes=({0: count}, {0: count}), strict=False),
-                torch.export.export(decode, (z,), dynamic_shapes=({0: count},), strict=False),
-            )
+        return ExportedVAE(_recorded("posterior", encode, examples, noise), _recorded("decoder", decode, z))
 
 
 @checked
@@ -221,6 +216,25 @@ def _programs(vae: VAE, examples: Tensor) -> tuple[_Encode, _Decode, Tensor, Ten
         noise = torch.randn_like(z)
         encode, decode = _Encode(vae), _Decode(vae)
         return encode, decode, noise, encode(examples, noise)[0]
+
+
+def _recorded(part: str, program: nn.Module, *inputs: Tensor) -> ExportedProgram:
+    """Record a program of any number of examples.
+
+    Raises:
+        InvalidInputError: PyTorch cannot.
+    """
+    count = Dim("examples")
+    try:
+        with _recording():
+            return torch.export.export(program, inputs, dynamic_shapes=({0: count},) * len(inputs), strict=False)
+    except VAEFlowsError:
+        raise
+    except Exception as error:  # its kinds differ between releases
+        subject, expected = f"{part} of an exported VAE", f"what PyTorch {torch.__version__} can record"
+        reason = next(iter(str(error).strip().splitlines()), "")
+        remedy = "Recent releases record more; 2.6 records the posteriors none and planar alone."
+        raise InvalidInputError(complaint(subject, expected, f"{type(error).__name__} ({reason})", remedy)) from error
 
 
 def _to_onnx(program: ExportedProgram, name: str) -> bytes:

@@ -1,8 +1,8 @@
 """What an average of weights, callbacks and loggers cost beside a quick epoch.
 
-`python -m experiments.speed.training_cost` measures it. Whole epochs of equal trainings differ by as much as these cost,
-and are not compared. The average of weights is left out of every other block of four steps of one training, and the two
-halves of a pair of blocks are compared; what comes once an epoch is timed by itself. All time is that of the processor
+`python -m experiments.speed.training_cost` measures it. Whole epochs of equal trainings differ by as much as this.
+So the average of weights is left out of every other block of four steps of one training, and the two halves of a pair
+of blocks are compared; what comes once an epoch is timed by itself. All time is that of the processor
 (`time.process_time`), of which other programs take none, in one thread.
 """
 

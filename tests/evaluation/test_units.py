@@ -22,6 +22,7 @@ from vae_flows.data import Examples, Images, StreamedExamples, TensorExamples, f
 from vae_flows.evaluation import estimate_likelihood, evaluate
 from vae_flows.evaluation.units import bits_per_dim
 from vae_flows.networks import MLPEncoder
+from vae_flows.runs.evaluations import evaluate_run
 from vae_flows.runs.execution import execute
 from vae_flows.runs.folder import METRICS, prepare, run_folder
 from vae_flows.runs.settings import with_changes
@@ -185,6 +186,9 @@ def test_runs_and_tables_tell_the_bits_of_their_test(options: dict[str, Any], tm
         curve = [metrics.in_unit(epoch.validation_negative_elbo) for epoch in run.history]
         assert record.curve == pytest.approx(curve)
     assert f"{bits:.2f}" in str(vf.compare([folder]))
+    later = evaluate_run(folder, importance_samples=2)
+    mass = later.negative_elbo / 30 + (math.log(255) if options else 0.0)
+    assert later.bits_per_dim(later.negative_elbo) == pytest.approx(mass / math.log(2))
     # Runs of before have no such entry; their bounds were not of densities.
     plain = json.loads((folder / METRICS).read_text())
     del plain["nats_at_zero"]

@@ -30,6 +30,7 @@ def test_beta_rises_linearly_from_the_first_epoch():
         ("max_epochs", 0),
         ("batch_size", 1.5),
         ("patience", 0),
+        ("num_particles", 0),
         ("num_particles", -1),
         ("evaluation_batch_size", 0),
         ("warmup_epochs", -1),

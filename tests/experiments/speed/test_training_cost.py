@@ -46,9 +46,8 @@ def test_costs_are_measured_and_written_with_their_provenance(tmp_path: Path):
 def test_the_recorded_costs_are_below_the_limit_and_what_the_page_says():
     recorded = json.loads((RESULTS / "cost.json").read_text())
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-    told = re.search(
-        r"cost ([\d.]+) % of a quick epoch with `none` and ([\d.]+) % with `ffjord`", " ".join(page.split())
-    )
+    pattern = r"cost ([\d.]+) % of a quick epoch with `none` and ([\d.]+) % with `ffjord`"
+    told = re.search(pattern, " ".join(page.split()))
     assert told is not None
     for row, text in zip(recorded["costs"], told.groups(), strict=True):
         assert f"{row['total']:.1%}" == f"{text}%"
