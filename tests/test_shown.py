@@ -85,10 +85,11 @@ def test_tables_may_have_a_caption():
 
 
 def results() -> list[type]:
-    """Every data class of the library that is called a result, a record of an epoch, or what evaluation found."""
+    """Every data class that says what training, evaluation, an objective or a test of a run found."""
+    places = ("evaluation", "objectives", "training.records", "runs.evaluations", "runs.scores")
     found = set()
     for module in pkgutil.walk_packages(vf.__path__, "vae_flows."):
-        if module.name.startswith(("vae_flows.evaluation", "vae_flows.training.records", "vae_flows.objectives")):
+        if module.name.removeprefix("vae_flows.").startswith(places):
             names = vars(importlib.import_module(module.name)).values()
             kinds = (value for value in names if isinstance(value, type) and is_dataclass(value))
             found |= {kind for kind in kinds if kind.__module__ == module.name and not kind.__name__.startswith("_")}

@@ -14,6 +14,7 @@ pytest.importorskip("ipykernel", reason="needs ipykernel, of the extra dev")
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "examples" / "notebook.ipynb"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         patch.setenv("JUPYTER_PLATFORM_DIRS", "1")  # without it jupyter_core warns
         patch.setenv("IPYTHONDIR", str(folder / "ipython"))
         notebook = nbformat.read(NOTEBOOK, as_version=4)
-        nbclient.NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(folder)}}).execute()
+        nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
     assert sorted(path.name for path in (folder / "runs").iterdir()) == ["ffjord", "none", "planar"]
     return {cell.source: cell.outputs for cell in notebook.cells if cell.cell_type == "code"}
 

@@ -19,6 +19,7 @@ from vae_flows.runs.build import build_data
 from vae_flows.runs.folder import load_settings
 from vae_flows.runs.scores import RunScores, digests_of, write_scores
 from vae_flows.runs.weights import load_best
+from vae_flows.shown import shown
 
 __all__ = ["RunEvaluation", "evaluate_run", "evaluation_name", "find_evaluations", "find_interrupted"]
 
@@ -27,6 +28,7 @@ PARTICLES = (10, 100, 1000)
 PATTERN = "evaluation-*-samples"
 
 
+@shown
 @dataclass(frozen=True)
 class RunEvaluation:
     """What a later test found, in nats per image; standard errors are over images.

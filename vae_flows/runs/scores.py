@@ -16,6 +16,7 @@ from vae_flows.evaluation.finished import digest_of_examples
 from vae_flows.persistence.archives import read_npz
 from vae_flows.persistence.json_files import write_atomically
 from vae_flows.randomness import seeded
+from vae_flows.shown import shown
 
 __all__ = ["RunScores", "digests_of", "read_scores", "write_scores"]
 
@@ -23,6 +24,7 @@ IMAGES_AT_ONCE = 500
 REMEDY = "Remove it; `vae-flows evaluate` makes scores anew."
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class RunScores:
     """Scores of each test image, in nats; lower is better.
