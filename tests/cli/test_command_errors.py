@@ -179,6 +179,15 @@ def test_output_to_a_full_disk_is_told(finished):
     assert b"Traceback" not in done.stderr
 
 
+def test_a_report_without_a_readable_run_fails_and_leaves_a_page_that_says_why(finished, capsys):
+    (finished / SETTINGS).write_text("[]", encoding="utf-8")
+    for runs, place in (([finished, "gone"], finished), (["gone", "lost", "--publish", "page"], Path("page"))):
+        assert main(["report", *map(str, runs)]) == 1
+        assert "at least one that can be read" in one_line(capsys)
+        assert "There are no runs to show" in (place / "report.html").read_text(encoding="utf-8")
+    assert not Path("gone").exists()
+
+
 def test_a_run_in_use_is_not_failed_and_its_status_says_so(finished, capsys):
 
     (finished / METRICS).unlink()

@@ -111,7 +111,7 @@ def test_wrong_names_are_one_line_and_write_nothing(arguments, message, capsys, 
         (["regularizers"], "run_trials", "the same command keeps finished runs and begins the last one anew"),
         (["run", "folder"], "execute", "the same command goes on from the last checkpoint"),
         (["evaluate", "folder"], "load_settings", "the same command goes on from what is finished"),
-        (["report", "folder"], "write_page", "the same command begins anew"),
+        (["report", "."], "write_page", "the same command begins anew"),
         (["speed"], "compare", "the same command begins anew"),
     ],
 )

@@ -22,6 +22,7 @@ from vae_flows.runs.folder import prepare
 from vae_flows.runs.settings import with_changes
 from vae_flows.runs.verdicts import KINDS, judge
 
+pytest.importorskip("arviz_stats", reason="ArviZ is not installed")
 TINY = {"max_images": 60, "training.max_epochs": 1, "compute.accelerator": "cpu", "latent_dim": 2}
 NAMES = [kind.name for kind in KINDS]
 

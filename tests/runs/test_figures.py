@@ -9,9 +9,12 @@ import pytest
 
 from vae_flows.benchmark.presets import PRESETS
 from vae_flows.errors import InvalidInputError
+from vae_flows.persistence.json_files import write_json
+from vae_flows.persistence.records import to_plain
 from vae_flows.persistence.saved_models import WEIGHTS_FILE
 from vae_flows.reporting import save_figure
 from vae_flows.runs import FIGURES, Run, draw_figures
+from vae_flows.runs.diagnosis import DIAGNOSTICS_FILES, RunDiagnostics
 from vae_flows.runs.execution import execute
 from vae_flows.runs.folder import EPOCHS, METRICS, prepare
 from vae_flows.runs.settings import with_changes
@@ -35,10 +38,19 @@ def train(folder, data, posterior, **changes):
     return Run(folder)
 
 
+def diagnosed(run):
+    """Leave what pictures of diagnostics are made of."""
+    write_json(run.folder / DIAGNOSTICS_FILES[0], to_plain(RunDiagnostics(1.0, latent_dim=2)))
+    weights = {"pareto_k": [0.1, 0.9], "effective_sample_size": [50.0, 2.0], "weight_draws": 100}
+    np.savez(run.folder / DIAGNOSTICS_FILES[1], ranks=np.arange(80).reshape(40, 2) % 40, num_draws=39, **weights)
+    return run
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     found = [train(root / posterior, "caltech101-silhouettes", posterior) for posterior in ("none", "ffjord")]
+    diagnosed(found[1])
     prepare(root / "waiting", with_changes(PRESETS["smoke"].settings("caltech101-silhouettes", "iaf", 0), TINY))
     return [*found, Run(root / "waiting")]
 
@@ -47,7 +59,8 @@ def runs(tmp_path_factory):
 def table(tmp_path_factory):
     root = tmp_path_factory.mktemp("table")
     np.savetxt(root / "table.csv", np.random.RandomState(0).randn(90, 3), delimiter=",", header="a,b,c", comments="")
-    return train(root / "run", str(root / "table.csv"), "planar", **{"network.kind": "auto", "network.hidden_dims": ()})
+    options = {"network.kind": "auto", "network.hidden_dims": ()}
+    return diagnosed(train(root / "run", str(root / "table.csv"), "planar", **options))
 
 
 def copied(run, folder):

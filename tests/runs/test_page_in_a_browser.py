@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs.recorded import TEST
+from tests.runs.recorded import TEST, score
 from vae_flows.benchmark.grid import GridRun
 from vae_flows.benchmark.presets import PRESETS
+from vae_flows.benchmark.published import PUBLISHED
 from vae_flows.persistence.json_files import write_json
+from vae_flows.persistence.records import to_plain
+from vae_flows.runs.diagnosis import DIAGNOSTICS_FILES, RunDiagnostics
 from vae_flows.runs.folder import FAILURE, prepare
 from vae_flows.runs.page import write_page
 
@@ -33,7 +36,10 @@ def page_file(tmp_path, finish):
         told = {"best_epoch": 2, "stopped_early": False, "training_seconds": 4.0, "posterior_parameters": 10}
         told |= {"versions": {"torch": "2.6"}, "hardware": {"processor": "any"}}
         finish(GridRun(folder, settings), bound, **told, test=TEST | {"negative_elbo": bound})
-    return write_page([tmp_path / "runs", tmp_path / "gone"], tmp_path / "out")[0]
+        score(folder, bound, 10 * seed + len(posterior))
+        found = RunDiagnostics(1.0, latent_dim=4, rate=0.01, active_units=4, aggregate_p_value=0.5)
+        write_json(folder / DIAGNOSTICS_FILES[0], to_plain(found))
+    return write_page([tmp_path / "runs", tmp_path / "gone"], tmp_path / "out", PUBLISHED)[0]
 
 
 @pytest.fixture

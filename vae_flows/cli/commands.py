@@ -228,14 +228,18 @@ def report(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], publish: Pat
 
     Arguments:
         runs: Folders of runs, or folders that hold runs at any depth.
-        publish: Where to write, by default to the first folder: small files, fit to be committed.
+        publish: Where to write, by default to the first folder that there is: small files, fit to be committed.
     """
     if not runs:
         raise InvalidInputError(complaint("runs of report", "at least one folder", "none"))
+    destination = publish or next((folder for folder in runs if folder.is_dir()), None)
+    if destination is None:
+        got, remedy = ", ".join(map(str, runs)), "Check the names."
+        raise DataError(complaint("runs of a report", "at least one that can be read", got, remedy))
     if len(runs) == 1 and any(runs[0].glob(f"*/*/*/{SETTINGS}")):
         _report(open_console(), runs[0], publish)
     else:
-        _print_page(write_page(runs, publish or runs[0], PUBLISHED))
+        _print_page(write_page(runs, destination, PUBLISHED))
     return 0
 
 

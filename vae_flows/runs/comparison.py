@@ -32,6 +32,8 @@ COLUMNS = (
     "training s",
     "parameters",
 )
+BEFORE_PUBLISHED = COLUMNS.index("−log p(x)")
+"""Published −ELBO stands beside one's own."""
 
 
 def find_runs(folder: Path | str) -> tuple[Run, ...]:
@@ -95,12 +97,13 @@ def tabulate(
     best = {(entry.data, entry.measure): entry for entry in standing}
     data = dict.fromkeys(group.data for group in groups)
     sources = dict.fromkeys(literature[name].reference.source for name in data if name in literature)
-    columns = (*COLUMNS, *(f"{source}, −ELBO" for source in sources))
+    columns = (*COLUMNS[:BEFORE_PUBLISHED], *(f"{source}, −ELBO" for source in sources), *COLUMNS[BEFORE_PUBLISHED:])
     rows = []
     for group in groups:
         by_elbo, by_likelihood = (best.get((group.data, measure)) for measure in (ELBO, LIKELIHOOD))
         entries = _entries(group, by_elbo, by_likelihood)
-        rows.append((*entries, *(Entry(_published(group, source, literature)) for source in sources)))
+        published = [Entry(_published(group, source, literature)) for source in sources]
+        rows.append((*entries[:BEFORE_PUBLISHED], *published, *entries[BEFORE_PUBLISHED:]))
     notes = [note for name in data if name in literature for note in literature_notes(name, literature[name], groups)]
     count = sum(len(group.runs) for group in groups)
     return Table(f"{count} run{'' if count == 1 else 's'}, lower is better", columns, tuple(rows), tuple(notes))

@@ -11,7 +11,7 @@ __all__ = ["ABSENT", "KINDS", "DiagnosticKind", "Finding", "Word", "judge"]
 
 Word = Literal["good", "watch", "bad", ""]
 """Of numbers that are neither good nor bad in themselves: none."""
-COLLAPSED_NATS, LEAST_SHARE, RELIABLE_SHARE = 0.1, 0.01, 0.95
+COLLAPSED_NATS, LEAST_SHARE, RELIABLE_SHARE = 0.1, 0.1, 0.95
 NOISY_NATS, LOST_NATS, WRONG_NATS = 1.0, 0.01, 0.1
 FALSE_ALARMS = 0.01
 """Of a test: how often it condemns what is right."""
