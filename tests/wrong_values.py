@@ -41,9 +41,11 @@ class ValidCall:
     use: Callable[[Any], object] = lambda result: None
     leave: tuple[str, ...] = ()
 
-    def run(self, **changes: Any) -> None:
-        """Call, with some arguments changed, and use the result."""
-        self.use(self.target(**{**self.arguments, **changes}))
+    def run(self, **changes: Any) -> Any:
+        """Call, with some arguments changed, use the result, and return it."""
+        result = self.target(**{**self.arguments, **changes})
+        self.use(result)
+        return result
 
 
 def wrong_values(right: Any) -> Iterator[Any]:

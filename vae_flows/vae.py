@@ -294,13 +294,21 @@ class VAE(SavableModule):
         )
 
     @checked
+    @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Return the mean of p(x' | z) for one draw of z from q(z | x), of the shape of x."""
+        """Return the mean of p(x' | z) for one draw of z from q(z | x), of the shape of x, to look at.
+
+        It has no graph; `decode(encode(x).rsample()).mean` has one.
+        """
         return self.decode(self.encode(x).rsample()).mean
 
     @checked
+    @torch.no_grad()
     def generate(self, count: int) -> Tensor:
-        """Return the means of p(x | z) for `count` draws of z from the prior, `(count, *event)`."""
+        """Return the means of p(x | z) for `count` draws of z from the prior, `(count, *event)`, to look at.
+
+        They have no graph; `decode(z).mean` has one.
+        """
         require_positive("VAE", count=count)
         z = self.prior(self._reference()).sample(Size([count]))
         return self.decode(z).mean

@@ -124,9 +124,9 @@ def test_runs_are_spread_over_gpus(monkeypatch, visible, options, expected):
     assert [runner._environment(slot.gpus)["CUDA_VISIBLE_DEVICES"] for slot in runner._slots] == expected
 
 
-@pytest.mark.parametrize("options", [{"workers": 0}, {"threads": -1}])
+@pytest.mark.parametrize("options", [{"workers": 0}, {"threads": -1}, {"gpus_each": -1}])
 def test_numbers_below_one_are_refused(options):
-    with pytest.raises(InvalidInputError, match="a positive number"):
+    with pytest.raises(InvalidInputError, match="LocalEngine"):
         LocalEngine(**options)
 
 

@@ -174,6 +174,21 @@ def test_what_no_node_has_is_told_at_once(cluster):
     assert not ray.is_initialized()
 
 
+def test_an_engine_outside_its_block_begins_no_cluster(tmp_path):
+    import ray
+
+    from vae_flows.benchmark.ray_engine import RayEngine
+
+    engine = RayEngine()
+    for use in (engine.start, engine.has_begun, engine.release):
+        with pytest.raises(InvalidInputError, match="RayEngine: expected a use within its block"):
+            use(tmp_path)
+        for wrong in (None, "folder", 3):
+            with pytest.raises(InvalidInputError, match=f"RayEngine.{use.__name__} .*: expected a Path"):
+                use(wrong)
+    assert not ray.is_initialized()
+
+
 def test_a_cluster_that_is_not_there_is_told(cluster, monkeypatch):
     from vae_flows.benchmark.ray_engine import RayEngine
 

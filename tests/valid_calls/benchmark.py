@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
 
 from tests.valid_calls.parts import folder
 from tests.valid_calls.runs import SMALL, settings, trained
 from tests.wrong_values import ValidCall
 from vae_flows import reporting, runs, training
-from vae_flows.benchmark.engine import RunExit
+from vae_flows.benchmark.engine import RunExit, check_counts, describe_exit, last_lines, package_root
+from vae_flows.benchmark.engines import EngineSettings, open_engine
+from vae_flows.benchmark.forecast import GridForecast
 from vae_flows.benchmark.grid import GridRun, RunOutcome, grid_settings, plan_grid, run_grid
 from vae_flows.benchmark.local import LocalEngine
+from vae_flows.benchmark.monitor import LinesMonitor, LiveMonitor, open_monitor
 from vae_flows.benchmark.presets import Preset, find_preset, register_preset
 from vae_flows.benchmark.published import Published, register_published
 from vae_flows.benchmark.report import Results, collect_results, render_tables, write_report
@@ -66,6 +74,39 @@ def preset() -> Preset:
     )
 
 
+def grid_run() -> GridRun:
+    return GridRun(folder() / "run", settings())
+
+
+def forecast() -> GridForecast:
+    return GridForecast([grid_run()], 1)
+
+
+def ray_engine(**options: Any) -> Any:
+    from vae_flows.benchmark.ray_engine import RayEngine
+
+    return RayEngine(**options)
+
+
+def slurm_engine(**options: Any) -> Any:
+    from vae_flows.benchmark.slurm_engine import SlurmEngine
+
+    return SlurmEngine(**options)
+
+
+def local_slurm() -> Any:
+    return slurm_engine(cluster="local", command=("-c", "pass"))
+
+
+def end(job: Any) -> None:
+    job.cancel(check=False)
+    while not job.done():
+        time.sleep(0.02)
+
+
+CLUSTER = {"workers": 1, "threads": 1, "cpus_per_run": 1.0, "gpus_per_run": 0.0, "gpus_each": 0, "retries": 0}
+
+
 def grid() -> Path:
     return trained().parents[2]
 
@@ -97,6 +138,54 @@ CALLS: dict[str, Callable[[], ValidCall]] = {
     ),
     "benchmark.LocalEngine.start": lambda: ValidCall(
         LocalEngine(1, 1, command=("-c", "pass")).start, {"folder": folder()}, lambda run: run.stop()
+    ),
+    "benchmark.RayEngine": lambda: ValidCall(
+        ray_engine, {"address": None, "shared": True, "command": ("-c", "pass"), **CLUSTER}
+    ),
+    "benchmark.SlurmEngine": lambda: ValidCall(
+        slurm_engine,
+        {"minutes": 5, "options": {"partition": "a"}, "cluster": "local", "command": ("-c", "pass"), **CLUSTER},
+    ),
+    "benchmark.SlurmEngine.start": lambda: ValidCall(local_slurm().start, {"folder": folder()}, lambda run: run.stop()),
+    "benchmark.SlurmEngine.submit": lambda: ValidCall(local_slurm().submit, {"place": folder()}, end),
+    "benchmark.SlurmEngine.find": lambda: ValidCall(local_slurm().find, {"place": folder()}),
+    "benchmark.EngineSettings": lambda: ValidCall(
+        EngineSettings,
+        {
+            "engine": "slurm",
+            "workers": 1,
+            "threads": 1,
+            "cpus_per_run": 1.0,
+            "gpus_per_run": 0.0,
+            "retries": 0,
+            "minutes": 5,
+            "sbatch": {"partition": "a"},
+        },
+    ),
+    "benchmark.EngineSettings of Ray": lambda: ValidCall(
+        EngineSettings, {"engine": "ray", "address": "auto", "bring_back": True}
+    ),
+    "benchmark.open_engine": lambda: ValidCall(
+        open_engine,
+        {"settings": EngineSettings(workers=1), "compute": training.ComputeSettings("cpu")},
+        lambda block: block.__enter__(),
+    ),
+    "benchmark.check_counts": lambda: ValidCall(
+        check_counts, {"engine": "Engine", "workers": 1, "threads": None, "gpus_each": 0, "retries": 1}
+    ),
+    "benchmark.describe_exit": lambda: ValidCall(describe_exit, {"folder": folder(), "code": -9}),
+    "benchmark.last_lines": lambda: ValidCall(last_lines, {"path": folder() / "log.txt", "count": 2, "reach": 100}),
+    "benchmark.package_root": lambda: ValidCall(package_root),
+    "benchmark.LinesMonitor": lambda: ValidCall(
+        LinesMonitor, {"console": Console(quiet=True), "forecast": forecast(), "clock": time.monotonic}
+    ),
+    "benchmark.LiveMonitor": lambda: ValidCall(
+        LiveMonitor, {"console": Console(quiet=True), "forecast": forecast(), "live": Live(console=Console(quiet=True))}
+    ),
+    "benchmark.open_monitor": lambda: ValidCall(
+        open_monitor,
+        {"console": Console(quiet=True), "runs": [grid_run()], "workers": 1},
+        lambda block: block.__enter__(),
     ),
     "benchmark.find_preset": lambda: ValidCall(find_preset, {"name": "smoke"}),
     "benchmark.register_preset": lambda: ValidCall(register_preset, {"name": "valid-call", "preset": preset()}),

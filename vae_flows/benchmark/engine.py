@@ -8,9 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from vae_flows.checks import checked
+from vae_flows.errors import require_number, require_positive
 from vae_flows.runs.folder import LOG
 
-__all__ = ["IN_USE", "RUN", "Engine", "RunExit", "RunHandle", "describe_exit", "last_lines", "package_root"]
+__all__ = [
+    "IN_USE",
+    "RUN",
+    "Engine",
+    "RunExit",
+    "RunHandle",
+    "check_counts",
+    "describe_exit",
+    "last_lines",
+    "package_root",
+]
 
 IN_USE = 75
 """Exit status of a run whose folder another process works in (EX_TEMPFAIL: try again later)."""
@@ -62,6 +74,20 @@ class Engine(Protocol):
         ...
 
 
+@checked
+def check_counts(engine: str, workers: int | None, threads: int | None, gpus_each: int, retries: int = 0) -> None:
+    """Check the numbers that an engine was given.
+
+    Raises:
+        InvalidInputError: Workers or threads are given and less than one, or GPUs or retries less than zero.
+    """
+    given = {"workers": workers, "threads": threads}
+    require_positive(engine, **{name: number for name, number in given.items() if number is not None})
+    for name, number in (("gpus_each", gpus_each), ("retries", retries)):
+        require_number(engine, name, number, least=0.0)
+
+
+@checked
 def describe_exit(folder: Path, code: int) -> RunExit:
     """Word the exit status of a run's process, with the last lines that it printed where it failed.
 
@@ -75,8 +101,14 @@ def describe_exit(folder: Path, code: int) -> RunExit:
     return RunExit("\n".join([cause, *last_lines(folder / LOG)]))
 
 
+@checked
 def last_lines(path: Path, count: int = LOG_LINES, reach: int = 8192) -> list[str]:
-    """Return the last lines of a log that are not empty, from its last `reach` bytes, or why there are none."""
+    """Return the last lines of a log that are not empty, from its last `reach` bytes, or why there are none.
+
+    Raises:
+        InvalidInputError: A number is less than one.
+    """
+    require_positive("last_lines", count=count, reach=reach)
     try:
         with path.open("rb") as log:
             size = log.seek(0, os.SEEK_END)

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from vae_flows.benchmark.engine import Engine
 from vae_flows.benchmark.local import LocalEngine
-from vae_flows.errors import InvalidInputError, complaint, refuse_unused, require_number, require_positive, unknown_name
+from vae_flows.checks import checked
+from vae_flows.errors import refuse_unused, require_number, require_positive
 from vae_flows.training import ComputeSettings
 
-__all__ = ["ENGINES", "EngineSettings", "open_engine"]
+__all__ = ["EngineSettings", "open_engine"]
 
-ENGINES = ("local", "ray", "slurm")
 RETRIES = 3
 MINUTES = 24 * 60
 ONLY = {
@@ -25,6 +25,7 @@ ONLY = {
 """Options that some engines alone have."""
 
 
+@checked
 @dataclass(frozen=True)
 class EngineSettings:
     """Where the runs of a benchmark take place, and what each takes of it.
@@ -59,8 +60,6 @@ class EngineSettings:
     sbatch: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise unknown_name("engine", self.engine, ENGINES)
         for name in ("workers", "threads", "minutes"):
             if getattr(self, name) is not None:
                 require_positive("EngineSettings", **{name: getattr(self, name)})
@@ -68,11 +67,8 @@ class EngineSettings:
             require_number("EngineSettings", "cpus_per_run", self.cpus_per_run, above=0.0)
         if self.gpus_per_run is not None:
             require_number("EngineSettings", "gpus_per_run", self.gpus_per_run, least=0.0)
-        retries = self.retries
-        if retries is not None and (not isinstance(retries, int) or isinstance(retries, bool) or retries < 0):
-            raise InvalidInputError(complaint("EngineSettings retries", "an integer of at least 0", repr(retries)))
-        if not isinstance(self.sbatch, Mapping):
-            raise InvalidInputError(complaint("EngineSettings sbatch", "options by name", repr(self.sbatch)))
+        if self.retries is not None:
+            require_number("EngineSettings", "retries", self.retries, least=0.0)
         given = {name: getattr(self, name) or None for names in ONLY.values() for name in names}
         beside = {name: value for name, value in given.items() if self.engine not in _engines_of(name)}
         refuse_unused("EngineSettings", f"engine={self.engine!r}", **beside)
@@ -82,6 +78,7 @@ def _engines_of(option: str) -> tuple[str, ...]:
     return next(engines for engines, names in ONLY.items() if option in names)
 
 
+@checked
 @contextmanager
 def open_engine(settings: EngineSettings, compute: ComputeSettings) -> Iterator[Engine]:
     """Return the engine that settings ask for, which ends with the block.

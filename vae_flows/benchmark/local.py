@@ -10,10 +10,9 @@ from pathlib import Path
 
 import torch
 
-from vae_flows.benchmark.engine import RUN, RunExit, RunHandle, describe_exit, package_root
+from vae_flows.benchmark.engine import RUN, RunExit, RunHandle, check_counts, describe_exit, package_root
 from vae_flows.benchmark.process import ParentPipe, RunProcess, run_environment
 from vae_flows.checks import checked
-from vae_flows.data.images import is_integer
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.persistence.files import file_errors
 from vae_flows.runs.folder import LOG
@@ -43,9 +42,7 @@ class LocalEngine:
         *,
         command: Sequence[str] = RUN,
     ) -> None:
-        for name, number in (("workers", workers), ("threads", threads)):
-            if number is not None and (not is_integer(number) or number < 1):
-                raise InvalidInputError(complaint(name, "a positive number", repr(number)))
+        check_counts("LocalEngine", workers, threads, gpus_each)
         cores, groups = _available_cores(), _gpu_groups(gpus_each)
         self.workers = workers or len(groups) or max(1, cores // (threads or 1))
         self.threads = threads or max(1, cores // self.workers)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from vae_flows.benchmark.forecast import EpochGlance, GridForecast, glance, word_duration
 from vae_flows.benchmark.grid import GridMonitor, GridRun, RunOutcome
+from vae_flows.checks import checked
+from vae_flows.errors import require_positive
 from vae_flows.extras import needing
 
 with needing("cli"):
@@ -64,6 +66,7 @@ class LinesMonitor:
         clock: Seconds that never go back.
     """
 
+    @checked
     def __init__(self, console: Console, forecast: GridForecast, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._forecast = forecast
@@ -96,6 +99,7 @@ class LinesMonitor:
 class LiveMonitor(LinesMonitor):
     """Keeps a bar of the whole grid and a table of the runs under way below the lines of those that ended."""
 
+    @checked
     def __init__(self, console: Console, forecast: GridForecast, live: Live) -> None:
         super().__init__(console, forecast)
         self._live = live
@@ -141,6 +145,7 @@ def _epoch(run: GridRun, latest: EpochGlance | None) -> str:
     return f"epoch {latest.epochs} / {epochs}, validation −ELBO {latest.negative_elbo:.2f}"
 
 
+@checked
 @contextmanager
 def open_monitor(console: Console, runs: Sequence[GridRun], workers: int) -> Iterator[GridMonitor]:
     """Open the monitor that suits where `console` prints to.
@@ -149,7 +154,11 @@ def open_monitor(console: Console, runs: Sequence[GridRun], workers: int) -> Ite
         console: A terminal or not.
         runs: The runs of the grid, in the order in which they are started.
         workers: How many are under way at once.
+
+    Raises:
+        InvalidInputError: They are none.
     """
+    require_positive("open_monitor", workers=workers)
     forecast = GridForecast(runs, workers)
     if not console.is_terminal:
         yield LinesMonitor(console, forecast)

@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from vae_flows.benchmark import process
-from vae_flows.benchmark.engine import IN_USE, RUN, RunExit, RunHandle, describe_exit, package_root
+from vae_flows.benchmark.engine import IN_USE, RUN, RunExit, RunHandle, check_counts, describe_exit, package_root
+from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint, require_number
 from vae_flows.extras import needing
 from vae_flows.runs.folder import LOG, METRICS, SETTINGS
@@ -58,6 +59,7 @@ class RayEngine:
             run takes.
     """
 
+    @checked
     def __init__(
         self,
         address: str | None = None,
@@ -71,6 +73,7 @@ class RayEngine:
         shared: bool = True,
         command: Sequence[str] = RUN,
     ) -> None:
+        check_counts("RayEngine", workers, threads, gpus_each, retries)
         require_number("RayEngine", "cpus_per_run", cpus_per_run, above=0.0)
         if gpus_per_run is not None:
             require_number("RayEngine", "gpus_per_run", gpus_per_run, least=0.0)
@@ -117,13 +120,20 @@ class RayEngine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._keeper = None
         ray.shutdown()
         for module in (process, ray_tasks):
             with suppress(ValueError):
                 cloudpickle.unregister_pickle_by_value(module)
 
+    @checked
     def start(self, folder: Path) -> RunHandle:
-        """Give Ray the run as a task."""
+        """Give Ray the run as a task.
+
+        Raises:
+            InvalidInputError: The engine's block has not begun.
+        """
+        self._require_open()
         place = folder.resolve()
         task = RunTask(
             folder=str(place),
@@ -142,8 +152,10 @@ class RayEngine:
         self._begun.discard(str(place))
         return _RayRun(self, place, named.remote(task, self._keeper))
 
+    @checked
     def has_begun(self, place: Path) -> bool:
         """Tell whether a node has taken the run up, as far as is known without waiting."""
+        self._require_open()
         if self._asked is not None and self._asked.done():
             with suppress(RayError):
                 self._begun.update(self._asked.result())
@@ -152,10 +164,17 @@ class RayEngine:
             self._asked = self._keeper.begun.remote().future()
         return str(place) in self._begun
 
+    @checked
     def release(self, place: Path) -> None:
         """Let others work in the run's folder."""
+        self._require_open()
         with suppress(RayError):
             ray.get(self._keeper.release.remote(str(place)), timeout=STOP_SECONDS)
+
+    def _require_open(self) -> None:
+        if self._keeper is None:
+            remedy = "Write: with RayEngine(…) as engine."
+            raise InvalidInputError(complaint("RayEngine", "a use within its block", "one outside", remedy))
 
     def _find_room(self, gpus: float | None) -> float:
         """Return how many GPUs a run takes, having seen that a node has what it takes: else it would never begin."""

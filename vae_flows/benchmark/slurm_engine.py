@@ -13,8 +13,18 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from vae_flows.benchmark import process
-from vae_flows.benchmark.engine import IN_USE, RUN, RunExit, RunHandle, describe_exit, last_lines, package_root
-from vae_flows.errors import DataError, FileError, InvalidInputError, complaint
+from vae_flows.benchmark.engine import (
+    IN_USE,
+    RUN,
+    RunExit,
+    RunHandle,
+    check_counts,
+    describe_exit,
+    last_lines,
+    package_root,
+)
+from vae_flows.checks import checked
+from vae_flows.errors import DataError, FileError, InvalidInputError, complaint, require_number, require_positive
 from vae_flows.extras import needing
 from vae_flows.persistence.json_files import read_json, write_json
 from vae_flows.runs.folder import LOG, METRICS
@@ -59,6 +69,7 @@ class SlurmEngine:
         InvalidInputError: GPUs are to be shared, which SLURM does not do, or there is no SLURM here.
     """
 
+    @checked
     def __init__(
         self,
         *,
@@ -73,7 +84,11 @@ class SlurmEngine:
         cluster: Literal["slurm", "local"] = "slurm",
         command: Sequence[str] = RUN,
     ) -> None:
+        check_counts("SlurmEngine", workers, threads, gpus_each, retries)
+        require_positive("SlurmEngine", minutes=minutes)
+        require_number("SlurmEngine", "cpus_per_run", cpus_per_run, above=0.0)
         gpus = gpus_each if gpus_per_run is None else gpus_per_run
+        require_number("SlurmEngine", "gpus_per_run", gpus, least=0.0)
         if gpus != int(gpus):
             remedy = "Let a Ray cluster share them: --engine ray."
             raise InvalidInputError(complaint("gpus_per_run", "whole GPUs on a SLURM cluster", gpus, remedy))
@@ -105,10 +120,12 @@ class SlurmEngine:
             with suppress(ValueError):
                 cloudpickle.unregister_pickle_by_value(module)
 
+    @checked
     def start(self, folder: Path) -> RunHandle:
         """Submit a job for the run, or go on with the one that an earlier driver submitted."""
         return _SlurmRun(self, folder.resolve())
 
+    @checked
     def submit(self, place: Path) -> Any:
         """Submit a job for the run in a folder.
 
@@ -126,6 +143,7 @@ class SlurmEngine:
         write_json(place / JOBS / "job.json", {"job": submitted.job_id})
         return submitted
 
+    @checked
     def find(self, place: Path) -> Any:
         """Return the job that an earlier driver submitted for a run, `None` where none is left."""
         try:
