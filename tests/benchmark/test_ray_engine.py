@@ -184,7 +184,7 @@ def test_an_engine_outside_its_block_begins_no_cluster(tmp_path):
         with pytest.raises(InvalidInputError, match="RayEngine: expected a use within its block"):
             use(tmp_path)
         for wrong in (None, "folder", 3):
-            with pytest.raises(InvalidInputError, match=f"RayEngine.{use.__name__} .*: expected a Path"):
+            with pytest.raises(InvalidInputError, match=f"RayEngine.{use.__name__} .*: expected a path"):
                 use(wrong)
     assert not ray.is_initialized()
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from tests.small_flows import FLOWS, NAMES
 from vae_flows.cnf import ODESolver
 from vae_flows.data import DataSet
-from vae_flows.errors import DataError, IntegrationError, InvalidInputError, NonFiniteLossError
+from vae_flows.errors import DataError, IntegrationError, InvalidInputError, NonFiniteLossError, VAEFlowsError
 from vae_flows.training import TrainingResult
 from vae_flows.training.checkpoint import load_checkpoint
 from vae_flows.vae import ELBO, VAE
@@ -131,6 +132,24 @@ def test_any_failure_of_an_epoch_is_located(
         fit(vae, learning_rate=0.25)
     place = "batch 1" if training else "validation"
     assert caught.value.__notes__ == [f"In training, epoch 1, {place}, posterior 'planar', learning rate 0.25."]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_context_that_no_posterior_takes_is_located(make_vae: MakeVAE, fit: Fit, name: str):
+    small = FLOWS[name]
+    vae, contexts = make_vae(small.name, **small.options_for(2)), 0
+
+    def spoil(module: nn.Module, given: object, context: Tensor) -> Tensor:
+        nonlocal contexts
+        contexts += vae.training
+        return context * math.inf if contexts == 2 else context
+
+    vae.encoder.register_forward_hook(spoil)
+    with pytest.raises(VAEFlowsError) as caught:
+        fit(vae, learning_rate=0.125)
+    assert caught.value.__notes__ == [
+        f"In training, epoch 1, batch 2, posterior '{vae.posterior.flow_name}', learning rate 0.125."
+    ]
 
 
 def test_each_epoch_has_draws_of_its_own(make_vae: MakeVAE, fit: Fit, monkeypatch: pytest.MonkeyPatch):

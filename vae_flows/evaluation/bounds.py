@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vae_flows.checks import checked
+from vae_flows.checks import Measured, checked
 from vae_flows.data import Examples
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.evaluation.batches import evaluating, examples_for
@@ -51,7 +51,7 @@ class EvaluationResult:
     """
 
     negative_elbo: float
-    negative_elbo_standard_error: float
+    negative_elbo_standard_error: Measured
     negative_log_likelihood_term: float
     kl: float
     negative_log_likelihood: float | None

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
+from vae_flows.checks import Measured, check_argument
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.persistence import configuration
 from vae_flows.persistence.configuration import without_lists
 
-__all__ = ["differences", "flatten", "from_plain", "record_in", "to_plain"]
+__all__ = ["checked_record", "differences", "flatten", "from_plain", "record_in", "to_plain"]
 
 Record = TypeVar("Record")
 
@@ -52,6 +54,34 @@ def from_plain(kind: type[Record], plain: Any) -> Record:
         return kind(**{name: _restore(hints[name], value) for name, value in plain.items()})
     except TypeError as error:
         raise InvalidInputError(complaint(kind.__name__, "all of its required fields", str(error))) from None
+
+
+def checked_record(kind: type[Record], plain: Any) -> Record:
+    """Build a record from what `to_plain` made and anyone may have changed: each field is of its annotated type.
+
+    Where a number may be NaN, it is what JSON has `null` for.
+
+    Raises:
+        InvalidInputError: A field is unknown, missing or of another type.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Count:
+        ...     images: int
+        >>> checked_record(Count, {"images": "3"})
+        Traceback (most recent call last):
+        vae_flows.errors.InvalidInputError: Count images: expected an integer, got '3'.
+    """
+    record = from_plain(kind, plain)
+    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+        value, inner = getattr(record, name), record_in(hint)
+        if value is None and hint == Measured:
+            object.__setattr__(record, name, math.nan)
+        elif inner is not None and value is not None:
+            object.__setattr__(record, name, checked_record(inner, plain[name]))
+        else:
+            check_argument(f"{kind.__name__} {name}", value, hint)
+    return record
 
 
 def differences(ours: Any, theirs: Any) -> dict[str, tuple[Any, Any]]:

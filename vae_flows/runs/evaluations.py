@@ -14,7 +14,7 @@ from vae_flows.evaluation.finished import count_finished
 from vae_flows.evaluation.likelihood import FILE
 from vae_flows.evaluation.units import bits_per_dim
 from vae_flows.persistence.json_files import read_json, write_json
-from vae_flows.persistence.records import from_plain, to_plain
+from vae_flows.persistence.records import checked_record, to_plain
 from vae_flows.runs.build import build_data
 from vae_flows.runs.folder import load_settings
 from vae_flows.runs.scores import RunScores, digests_of, write_scores
@@ -201,11 +201,11 @@ def _or_none(value: float) -> float | None:
 def _read(path: Path) -> RunEvaluation:
     plain = read_json(path)
     try:
-        found = from_plain(RunEvaluation, plain)
+        found = checked_record(RunEvaluation, plain)
         numbers = [found.negative_elbo, *found.bounds, found.effective_sample_size, found.samples_per_second]
         if found.negative_log_likelihood is not None:
             numbers.append(found.negative_log_likelihood)
-        if not all(math.isfinite(number) for number in numbers) or not isinstance(found.importance_samples, int):
+        if not all(math.isfinite(number) for number in numbers):
             raise ValueError("numbers that are not finite")
     except (VAEFlowsError, TypeError, ValueError) as error:
         remedy = "Remove it, and evaluate again."

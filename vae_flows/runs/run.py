@@ -15,11 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae_flows.checks import check_argument
-from vae_flows.errors import CheckpointError, DataError, FileError, InvalidInputError, complaint, unknown_name
+from vae_flows.errors import (
+    CheckpointError,
+    DataError,
+    FileError,
+    InvalidInputError,
+    complaint,
+    require_number,
+    unknown_name,
+)
 from vae_flows.evaluation import EvaluationResult
 from vae_flows.evaluation.units import NATS, Unit
 from vae_flows.persistence.files import checked_path, read_file
 from vae_flows.persistence.json_files import read_json
+from vae_flows.persistence.records import checked_record
 from vae_flows.persistence.saved_models import CONFIG_FILE
 from vae_flows.reporting.summaries import RunResult
 from vae_flows.runs.build import build_data, build_vae
@@ -125,6 +134,9 @@ class RunMetrics:
     commit: str | None = None
     nats_at_zero: float = 0.0
 
+    def __post_init__(self) -> None:
+        require_number("RunMetrics", "nats_per_unit", self.nats_per_unit, above=0.0)
+
     def in_unit(self, nats: float) -> float:
         """Return a bound in `unit`, from nats per example."""
         return Unit(self.unit, self.nats_per_unit, self.nats_at_zero).of(nats)
@@ -224,9 +236,8 @@ class Run:
         plain = read_json(path)
         try:
             plain = {"nats_at_zero": 0.0, **plain}  # which earlier releases do not write
-            own = {entry.name: plain[entry.name] for entry in fields(RunMetrics) if entry.name != "test"}
-            return RunMetrics(EvaluationResult(**plain["test"]), **own)
-        except (KeyError, TypeError) as error:
+            return checked_record(RunMetrics, {entry.name: plain[entry.name] for entry in fields(RunMetrics)})
+        except (KeyError, TypeError, InvalidInputError) as error:
             got = f"others ({type(error).__name__}: {error})"
             raise DataError(complaint(str(path), "the metrics of a finished run", got)) from None
 
