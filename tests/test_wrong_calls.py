@@ -52,7 +52,7 @@ RECORDS = {
     "LikelihoodProgress", "LikelihoodResult", "MeanEstimate", "Moments",
     "MonteCarloEstimate", "Networks", "OnnxFiles", "PairedDifference", "PosteriorGrid", "PosteriorSummary",
     "RankBand", "RankHistogram", "Ranking", "Reference", "Results", "RoundTripError", "RunExit", "RunHistory",
-    "RunEvaluation", "RunMetrics", "RunOutcome", "RunScores", "ScoredSample", "Table", "TraceNoise",
+    "RunDiagnostics", "RunEvaluation", "RunMetrics", "RunOutcome", "RunScores", "ScoredSample", "Table", "TraceNoise",
     "TrainingResult", "TwoSampleResult", "WeightDiagnostics", "WorkCount", "WorkMeter",
 }  # fmt: skip
 # Base classes to be derived from.
