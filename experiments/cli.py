@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from experiments.commands import density, density_images, regularizers, speed
 from vae_flows.cli import main as library
 from vae_flows.cli.main import Command
 
@@ -12,10 +11,18 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS: Mapping[str, Command] = {
     **library.COMMANDS,
-    "density": Command(density, None, "the same command keeps finished densities and begins the last one anew"),
-    "density-images": Command(density_images, None, "the same command goes on where this one stopped"),
-    "regularizers": Command(regularizers, None, "the same command keeps finished runs and begins the last one anew"),
-    "speed": Command(speed),
+    "density": Command(
+        "experiments.commands:density",
+        None,
+        "the same command keeps finished densities and begins the last one anew",
+    ),
+    "density-images": Command(
+        "experiments.commands:density_images", None, "the same command goes on where this one stopped"
+    ),
+    "regularizers": Command(
+        "experiments.commands:regularizers", None, "the same command keeps finished runs and begins the last one anew"
+    ),
+    "speed": Command("experiments.commands:speed"),
 }
 
 

@@ -94,8 +94,11 @@ def train():
     settings = vf.training.TrainingSettings(max_epochs=1, batch_size=10, warmup_epochs=0)
     vf.training.train(vae, torch.rand(50, *shape), settings, folder=folder / "run")
 
-def command():
+def entry():
     import vae_flows.cli.main
+
+def commands():
+    import vae_flows.cli.commands
 
 def engine(name):
     from vae_flows.benchmark.engines import EngineSettings, open_engine
@@ -104,7 +107,7 @@ def engine(name):
 
 uses = {
     "train": [train],
-    "cli": [command],
+    "cli": [entry, commands],
     "plots": [lambda: vf.reporting.plot_curves],
     "hub": [lambda: vf.AmortizedPosterior(2, 3, "none").push_to_hub("owner/model")],
     "vision": [lambda: vf.data.load("fashionmnist"), lambda: vf.data.load(str(folder / "pictures"))],

@@ -1,81 +1,17 @@
 """Variational autoencoders whose approximate posteriors are FFJORD flows.
 
-The names below are the library; `vae_flows.training` and `vae_flows.reporting` are loaded when first used.
+The names of `vae_flows.namespace` are the library. They are loaded when one is first used, and PyTorch with them;
+`vae_flows.training`, `vae_flows.reporting` and others that need more each by itself.
 """
 
 from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-from vae_flows import cnf, data, evaluation, likelihoods, networks, objectives, transforms
-from vae_flows.distributions import DiagonalNormal, FlowDistribution
-from vae_flows.errors import (
-    BiasedBoundWarning,
-    CheckpointError,
-    DataError,
-    FileError,
-    FolderInUseError,
-    IndexOutOfRangeError,
-    IntegrationError,
-    InvalidInputError,
-    MissingPackageError,
-    NoClosedFormError,
-    NonFiniteLossError,
-    UnknownNameError,
-    VAEFlowsError,
-)
-from vae_flows.flows import FFJORD, AmortizedFlow, available_flows, make_flow, register_flow
-from vae_flows.guides import AmortizedAutoGuide, FlowGuide, LocalSite
-from vae_flows.objectives import ELBO
-from vae_flows.ode.solver import ODESolver
-from vae_flows.persistence.configuration import register_class
-from vae_flows.posterior import AmortizedPosterior
-from vae_flows.priors import FlowPrior
-from vae_flows.pyro_modules import load_param_store
-from vae_flows.standardization import Standardization
-from vae_flows.vae import VAE
-from vae_flows.version import __version__
+from vae_flows.version import __version__ as __version__
 
-__all__ = [
-    "ELBO",
-    "FFJORD",
-    "VAE",
-    "AmortizedAutoGuide",
-    "AmortizedFlow",
-    "AmortizedPosterior",
-    "BiasedBoundWarning",
-    "CheckpointError",
-    "DataError",
-    "DiagonalNormal",
-    "FileError",
-    "FlowDistribution",
-    "FlowGuide",
-    "FlowPrior",
-    "FolderInUseError",
-    "IndexOutOfRangeError",
-    "IntegrationError",
-    "InvalidInputError",
-    "LocalSite",
-    "MissingPackageError",
-    "NoClosedFormError",
-    "NonFiniteLossError",
-    "ODESolver",
-    "Standardization",
-    "UnknownNameError",
-    "VAEFlowsError",
-    "__version__",
-    "available_flows",
-    "cnf",
-    "data",
-    "evaluation",
-    "likelihoods",
-    "load_param_store",
-    "make_flow",
-    "networks",
-    "objectives",
-    "register_class",
-    "register_flow",
-    "transforms",
-]
+if _TYPE_CHECKING:
+    from vae_flows.namespace import *  # noqa: F403 - it lists its names
 
 # Training brings Lightning Fabric and reporting matplotlib: seconds that a guide's user need not wait for.
 _LAZY = ("benchmark", "export", "reporting", "runs", "testing", "training")
@@ -87,8 +23,16 @@ def __getattr__(name: str) -> _Any:
         return _import_module(f"vae_flows.{name}")
     if name in _LAZY_NAMES:
         return getattr(_import_module("vae_flows.runs"), name)
+    if name == "__all__" or not name.startswith("__"):
+        # Its modules are loaded with it, and become attributes of this package as any that is imported.
+        namespace = _import_module("vae_flows.namespace")
+        if name in globals():
+            return globals()[name]
+        if name == "__all__" or name in namespace.__all__:
+            return getattr(namespace, name)
     raise AttributeError(f"module 'vae_flows' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_LAZY, *_LAZY_NAMES, *(name for name in globals() if name.startswith("__"))})
+    names = _import_module("vae_flows.namespace").__all__
+    return sorted({*names, *_LAZY, *_LAZY_NAMES, *(name for name in globals() if name.startswith("__"))})

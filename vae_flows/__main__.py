@@ -26,10 +26,13 @@ def main(commands: str = "vae_flows.cli.main") -> int:
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as it is below nohup
                 signal.signal(number, lambda received, _frame: sys.exit(128 + received))
     try:
-        module = import_module(commands)  # which takes seconds, in which the parent may end
+        module = import_module(commands)
     except MissingPackageError as error:
         print(error, file=sys.stderr)  # noqa: T201 - without its console there is nothing else to tell it with
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        return 128 + signal.SIGINT
     return module.main()
 
 

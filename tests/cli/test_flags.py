@@ -15,13 +15,17 @@ import tyro
 
 from experiments.cli import main
 from vae_flows.benchmark.presets import PRESETS
-from vae_flows.cli.flags import Alias, Flag, Group, flags_of_call, flags_of_record, make_flag, parse
+from vae_flows.cli.flags import Alias, Flag, Group, flags_of_call, flags_of_record, make_flag
+from vae_flows.cli.parsing import parse
 from vae_flows.cli.run_flags import changes_flags
+from vae_flows.cnf.regularization import REGULARIZERS, JacobianNorm, KineticEnergy
 from vae_flows.errors import InvalidInputError, UnknownNameError
 from vae_flows.flows.registry import available_flows, flow_parameters
 from vae_flows.likelihoods.registry import available_likelihoods
 from vae_flows.persistence.records import record_in
+from vae_flows.runs.build import flow_options
 from vae_flows.runs.settings import RunSettings, with_changes
+from vae_flows.training.optimizers import available_optimizers, optimizer_parameters
 
 SETTINGS = PRESETS["smoke"].settings("caltech101-silhouettes", "ffjord", 0)
 TYPES: Mapping[Any, tuple[tuple[str, Any], str]] = {
@@ -209,6 +213,7 @@ def test_every_option_of_a_flow_that_can_be_written_has_a_flag(posterior):
             assert f"{posterior}.{parameter.name}" in names
     if posterior == "ffjord":
         assert {"ffjord.solver.rtol", "ffjord.eval_solver.method", "ffjord.divergence"} <= names
+        assert {"ffjord.end_time_jitter", *(f"ffjord.{name}" for name in REGULARIZERS)} <= names
         assert "ffjord.regularizers" not in names
 
 
@@ -219,6 +224,58 @@ def test_options_of_the_likelihood_that_is_named_have_flags(likelihood):
     assert not {name for name in _names(changes_flags([SETTINGS], [])) if name.startswith(f"{likelihood}.")}
     if likelihood in ("gaussian", "laplace", "student-t"):
         assert f"{likelihood}.scale" in names
+
+
+@pytest.mark.parametrize("optimizer", available_optimizers())
+def test_every_option_of_the_optimizer_that_is_named_has_a_flag(optimizer):
+    names = set(_names(changes_flags([SETTINGS], ["--training.optimizer", optimizer])))
+    prefix = optimizer.lower()
+    options = {f"{prefix}.{parameter.name}" for parameter in optimizer_parameters(optimizer)}
+    assert {name for name in names if name.startswith(f"{prefix}.")} == options
+
+
+@pytest.mark.parametrize(
+    ("typed", "setting", "value"),
+    [
+        ("--training.optimizer Adam --adam.betas 0.9 0.99", "training.optimizer_options", {"betas": [0.9, 0.99]}),
+        ("--training.schedule step --step.epochs 1", "training.schedule_options", {"epochs": 1}),
+        ("--training.objective beta --beta.beta 4", "training.objective_options", {"beta": 4.0}),
+        ("--likelihood gaussian --gaussian.scale 0.3", "likelihood_options", {"scale": 0.3}),
+        ("--ffjord.end-time-jitter 0.1", "posterior_options.end_time_jitter", 0.1),
+        ("--ffjord.kinetic-energy 0.01", "posterior_options.regularizers", {"kinetic_energy": 0.01}),
+        (
+            "--ffjord.kinetic-energy 0.01 --ffjord.jacobian_norm 0.2",
+            "posterior_options.regularizers",
+            {"kinetic_energy": 0.01, "jacobian_norm": 0.2},
+        ),
+    ],
+)
+def test_options_of_what_is_named_are_settings_which_files_keep(typed, setting, value, capsys, no_colour):
+    def printed(*arguments: str) -> str:
+        assert main(["train", "--print-settings", *arguments]) == 0
+        return capsys.readouterr().out
+
+    text = printed("--preset", "smoke", *typed.split())
+    found = json.loads(text)
+    for part in setting.split("."):
+        found = found[part]
+    assert found == value
+    (no_colour / "settings.json").write_text(text)
+    assert printed("--settings", "settings.json") == text
+    # What is typed beside a file changes one option and leaves the others.
+    if "kinetic" in typed:
+        changed = json.loads(printed("--settings", "settings.json", "--ffjord.kinetic-energy", "0.5"))
+        assert changed["posterior_options"]["regularizers"] == {**value, "kinetic_energy": 0.5}
+
+
+def test_weights_of_regularizers_make_them(no_colour, capsys):
+    made = flow_options("ffjord", {"regularizers": {"kinetic_energy": 0.5, "jacobian_norm": 0.25}})
+    assert made["regularizers"] == (KineticEnergy(0.5), JacobianNorm(0.25))
+    assert flow_options("ffjord", {"regularizers": {"kinetic_energy": 0.0}})["regularizers"] == ()
+    said = told(capsys, ["train", "--preset", "smoke", "--ffjord.kinetic-energy", "-1"])
+    assert said == "error: --ffjord.kinetic-energy: expected a number of at least 0, got -1.0.\n"
+    with pytest.raises(UnknownNameError, match=r"regularizer: .*Did you mean 'kinetic_energy'"):
+        flow_options("ffjord", {"regularizers": {"kinetic": 1.0}})
 
 
 def _names(group: Group, prefix: str = "") -> Iterator[str]:
@@ -260,6 +317,16 @@ def _names(group: Group, prefix: str = "") -> Iterator[str]:
         (["compare", "a", "--style", "text-mode"], "--style: expected"),
         (["density", "--steps", "x"], "--steps: expected an integer, got 'x'."),
         (["trian"], "Did you mean 'train'"),
+        (["train", "--posterior", "plannar"], "error: --posterior: expected one of"),
+        (["train", "--data=mnist-statc"], "error: --data: expected"),
+        (["benchmark", "--posteriors", "planar", "plannar"], "error: --posteriors: expected one of"),
+        (["benchmark", "--data", "omniglott"], "error: --data: expected"),
+        (["train", "--training.optimizer", "adm"], "error: --training.optimizer: expected one of"),
+        (["train", "--training.optimizer", "adm"], "Did you mean 'Adam'"),
+        (["train", "--training.learning_rate", "-1"], "error: --training.learning_rate: expected"),
+        (["train", "--latent-dim=0"], "error: --latent-dim: expected a positive integer, got 0."),
+        (["train", "--training.optimizer", "Adam", "--adam.beta", "1"], "Did you mean '--adam.betas'"),
+        (["train", "--training.optimizer", "Adam", "--adam.betas", "1"], "error: --adam.betas: expected"),
     ],
     ids=lambda given: " ".join(given) if isinstance(given, list) else "",
 )

@@ -5,7 +5,9 @@ import re
 import subprocess
 import sys
 import textwrap
+import warnings
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from experiments.cli import COMMANDS, main
 from vae_flows.benchmark import engines
 from vae_flows.benchmark.engine import RunExit
 from vae_flows.cli import commands
-from vae_flows.cli.main import INTERRUPTED
+from vae_flows.cli.main import INTERRUPTED, summary_of
 from vae_flows.errors import VAEFlowsError
 from vae_flows.runs.execution import execute
 from vae_flows.runs.folder import METRICS
@@ -82,12 +84,12 @@ def test_every_command_has_help(command, capsys, no_colour):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["benchmark", "--preset", "quik"], "error: preset: expected one of paper, quick, smoke, got 'quik'"),
+        (["benchmark", "--preset", "quik"], "error: --preset: expected one of paper, quick, smoke, got 'quik'"),
         (["benchmark", "--posteriors", "plannar"], "Did you mean 'planar'"),
         (["benchmark", "--data", "mnist-statc"], "Did you mean 'mnist-static'"),
         (["benchmark", "--latents", "3"], "Did you mean '--latent-dim'"),
-        (["train", "--preset", "quik"], "error: preset"),
-        (["train", "--devices", "0"], "error: ComputeSettings devices: expected"),
+        (["train", "--preset", "quik"], "error: --preset"),
+        (["train", "--devices", "0"], "error: --devices: expected"),
         (["train", "--posterior", "plannar"], "Did you mean 'planar'"),
         (["train", "--data", "mnist-statc"], "Did you mean 'mnist-static'"),
         (["evaluate", "nowhere"], "expected a JSON file, got no file"),
@@ -232,3 +234,73 @@ def test_data_of_ones_own_are_described(no_colour, capsys):
         "grey: 1×4×5, grey",
         "table: 2, numbers",
     ]
+
+
+ALONE = """
+import io, sys
+from contextlib import redirect_stdout
+from vae_flows.cli.main import main
+
+written = io.StringIO()
+with redirect_stdout(written):
+    try:
+        status = main(sys.argv[1:])
+    except SystemExit as ended:
+        status = ended.code
+loaded = {"torch", "pyro", "numpy", "scipy", "matplotlib", "lightning_fabric", "vae_flows.namespace"} & set(sys.modules)
+assert status == 0, status
+assert not loaded, loaded
+print(written.getvalue())
+"""
+
+
+@pytest.mark.parametrize(("arguments", "told"), [(["--help"], "benchmark"), ([], "benchmark"), (["--version"], "0.")])
+def test_help_and_version_load_no_library_of_numbers(arguments, told):
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, *arguments], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert told in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_commands_are_there_and_summed_up_as_they_say(command):
+    function = resolve_name(command.function)
+    assert summary_of(command)
+    assert " ".join((function.__doc__ or "").partition("\n\n")[0].split()) == summary_of(command)
+    assert command.further is None or callable(resolve_name(command.further))
+
+
+@pytest.mark.filterwarnings("always")
+def test_warnings_are_one_line_each_and_told_once(capsys, no_colour, monkeypatch):
+    def warned(*_arguments: object) -> None:
+        for _ in range(2):
+            warnings.warn("low in\n  digits", RuntimeWarning, stacklevel=1)
+            warnings.warn("another", UserWarning, stacklevel=1)
+        raise VAEFlowsError("no")
+
+    monkeypatch.setattr(commands, "find_preset", warned)
+    shown = warnings.showwarning
+    assert main(["train"]) == 1
+    assert capsys.readouterr().err == "warning: low in digits\nwarning: another\nerror: no\n"
+    assert warnings.showwarning is shown
+
+
+@pytest.mark.parametrize("levels", [True, False])
+def test_bits_are_told_where_the_data_are_levels_and_nowhere_else(levels, no_colour, capsys):
+    pixels = np.random.RandomState(0).randint(0, 256, (60, 4, 5)).astype(np.uint8)
+    np.savez("data.npz", images=pixels) if levels else np.save("data.npy", pixels[:, 0] / 7)
+    tiny = ["--preset", "smoke", "--accelerator", "cpu", *TINY]
+    likelihood = ["--likelihood", "gaussian"]  # a density, whose bins count where there are some
+    assert main(["train", "--data", f"data.np{'z' if levels else 'y'}", "--folder", "run", *likelihood, *tiny]) == 0
+    trained = capsys.readouterr().out
+    assert main(["evaluate", "run", "--importance-samples", "2"]) == 0
+    told = [line for line in (trained + capsys.readouterr().out).splitlines() if "−ELBO" in line or "−log p(x)" in line]
+    assert len(told) == 4
+    assert all(("bits/dim" in line) == levels for line in told)
+    metrics = vf.Run("run").metrics
+    assert metrics is not None
+    assert f"{metrics.test.negative_elbo:.2f} nats" in told[0]
+    for line in told if levels else []:
+        nats, bits = (float(re.findall(r"-?[\d.]+(?= nats| bits)", part)[-1]) for part in line.split(" = "))
+        assert bits == pytest.approx(metrics.in_unit(nats), abs=1e-3)  # both are rounded

@@ -14,6 +14,7 @@ from tests.seeds import reseed
 from vae_flows.benchmark.presets import PAPER, PRESETS
 from vae_flows.errors import CheckpointError, InvalidInputError, UnknownNameError
 from vae_flows.evaluation import evaluate
+from vae_flows.evaluation.units import unit_of
 from vae_flows.flows import FFJORD
 from vae_flows.likelihoods import CategoricalLikelihood
 from vae_flows.persistence.json_files import read_json, write_json
@@ -124,7 +125,7 @@ def test_frey_faces_are_categorical_with_bounded_variance_in_bits():
     assert isinstance(vae.likelihood, CategoricalLikelihood)
     assert vae.posterior.variance_bounds == (0.01, 7.0)
     tested = evaluate(vae, data.test.take(4))
-    assert execution._unit(data, tested) == ("bits/dim", pytest.approx(560 * math.log(2)), 0.0)
+    assert unit_of(data, tested.num_pixels, tested.log_bin_size) == ("bits/dim", pytest.approx(560 * math.log(2)), 0.0)
     assert vae.generate(2).shape == (2, 1, 28, 20)
 
 

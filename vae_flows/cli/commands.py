@@ -15,12 +15,17 @@ from vae_flows.benchmark.presets import Preset, find_preset
 from vae_flows.benchmark.published import PUBLISHED
 from vae_flows.benchmark.report import REPORT_FILES, render_tables, write_report
 from vae_flows.cli.console import open_console
-from vae_flows.cli.evaluation import diagnostics_progress, diagnostics_table, evaluation_progress, evaluation_table
-from vae_flows.cli.flags import Alias, Group
+from vae_flows.cli.evaluation import (
+    diagnostics_progress,
+    diagnostics_table,
+    evaluation_progress,
+    evaluation_table,
+    test_table,
+)
+from vae_flows.cli.flags import Alias, Group, Subject
 from vae_flows.cli.run_flags import NO_CHANGES, Changes, changes_flags
 from vae_flows.data import DataSet, available_data_sets, load
 from vae_flows.errors import DataError, FolderInUseError, InvalidInputError, complaint
-from vae_flows.evaluation import EvaluationResult
 from vae_flows.extras import needing
 from vae_flows.flows import available_flows
 from vae_flows.persistence.files import file_errors
@@ -39,8 +44,6 @@ from vae_flows.runs.settings_files import read_settings, settings_text
 with needing("cli"):
     import tyro
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
 __all__ = [
     "benchmark",
@@ -65,8 +68,8 @@ SettingsFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
 
 
 def train(
-    data: str | None = None,
-    posterior: str | None = None,
+    data: Annotated[str | None, Subject("data set")] = None,
+    posterior: Annotated[str | None, Subject("flow")] = None,
     preset: str | None = None,
     settings: SettingsFile = None,
     seed: Annotated[int | None, Alias("--training.seed")] = None,
@@ -112,7 +115,7 @@ def train(
         _prepare_training(folder, chosen, resume)
     metrics = execute(folder, progress=True)
     if metrics is not None:
-        _print_test(chosen, EvaluationResult(**metrics["test"]))
+        open_console().print(test_table(f"{chosen.posterior} on {chosen.data}: test", metrics))
         print(f"All of it is in {folder}.")
     return 0
 
@@ -169,8 +172,8 @@ def evaluate(
 def benchmark(
     preset: str | None = None,
     settings: SettingsFile = None,
-    posteriors: tuple[str, ...] = (),
-    data: tuple[str, ...] = (),
+    posteriors: Annotated[tuple[str, ...], Subject("flow")] = (),
+    data: Annotated[tuple[str, ...], Subject("data set")] = (),
     seeds: Annotated[tuple[int, ...], Alias("--training.seed")] = (),
     folder: Path | None = None,
     engine: EngineSettings = THIS_MACHINE,
@@ -379,22 +382,3 @@ def _report(console: Console, folder: Path, destination: Path | None) -> None:
 
 def _print_page(files: Sequence[Path]) -> None:
     print(f"The report is {files[0]}; its tables are {', '.join(path.name for path in files[1:])} beside it.")
-
-
-def _print_test(settings: RunSettings, result: EvaluationResult) -> None:
-    title = Text(f"{settings.posterior} on {settings.data}: test")
-    table = Table(title=title, title_justify="left", show_header=False)
-    numbers = {
-        "−ELBO": f"{result.negative_elbo:.2f} nats = {result.bits_per_dim_elbo:.4f} bits/dim",
-        "standard error": f"{result.negative_elbo_standard_error:.2f} nats over {result.num_images} examples",
-        "reconstruction": f"{result.negative_log_likelihood_term:.2f} nats",
-        "KL": f"{result.kl:.2f} nats",
-    }
-    if result.negative_log_likelihood is not None:
-        bound = f"{result.negative_log_likelihood:.2f} nats = {result.bits_per_dim:.4f} bits/dim"
-        numbers["−log p(x)"] = f"{bound}, {result.importance_samples} importance samples per example"
-    if result.evaluations_per_solve is not None:
-        numbers["evaluations / solve"] = f"{result.evaluations_per_solve:.1f}"
-    for name, text in numbers.items():
-        table.add_row(name, text)
-    open_console().print(table)

@@ -1,11 +1,13 @@
-"""What `vae-flows evaluate` shows: a bar with the time left, and tables of what was found."""
+"""What `vae-flows train` and `evaluate` show of tests: a bar with the time left, and tables of what was found."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
-from vae_flows.evaluation import LikelihoodProgress
+from vae_flows.evaluation import EvaluationResult, LikelihoodProgress
+from vae_flows.evaluation.units import Unit
 from vae_flows.extras import needing
 from vae_flows.runs import RunDiagnostics, RunEvaluation
 from vae_flows.runs.verdicts import KINDS, judge
@@ -16,7 +18,7 @@ with needing("cli"):
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["diagnostics_progress", "diagnostics_table", "evaluation_progress", "evaluation_table"]
+__all__ = ["diagnostics_progress", "diagnostics_table", "evaluation_progress", "evaluation_table", "test_table"]
 
 
 @contextmanager
@@ -34,14 +36,35 @@ def evaluation_progress(console: Console) -> Iterator[Callable[[LikelihoodProgre
         yield tell
 
 
+def test_table(title: str, metrics: Mapping[str, Any]) -> Table:
+    """Tabulate the test that ends a training, from the run's metrics."""
+    result = EvaluationResult(**metrics["test"])
+    unit = Unit(metrics["unit"], metrics["nats_per_unit"], metrics["nats_at_zero"])
+    table = Table(title=Text(title), title_justify="left", show_header=False)
+    numbers = {
+        "−ELBO": unit.worded(result.negative_elbo),
+        "standard error": f"{result.negative_elbo_standard_error:.2f} nats over {result.num_images} examples",
+        "reconstruction": f"{result.negative_log_likelihood_term:.2f} nats",
+        "KL": f"{result.kl:.2f} nats",
+    }
+    if result.negative_log_likelihood is not None:
+        draws = f"{result.importance_samples} importance samples per example"
+        numbers["−log p(x)"] = f"{unit.worded(result.negative_log_likelihood)}, {draws}"
+    if result.evaluations_per_solve is not None:
+        numbers["evaluations / solve"] = f"{result.evaluations_per_solve:.1f}"
+    for name, text in numbers.items():
+        table.add_row(name, text)
+    return table
+
+
 def evaluation_table(title: str, found: RunEvaluation) -> Table:
-    """Tabulate a test: its bounds in nats and bits, the parts of the ELBO, and how far to trust it."""
+    """Tabulate a later test: its bounds in nats and the usual unit, the parts of the ELBO, and how far to trust it."""
     table = Table(title=Text(title), title_justify="left", show_header=False)
     for size, nats in zip(found.particles, found.bounds, strict=True):
         name = "−ELBO" if size == 1 else f"bound of {size:,} draws"
         if size > 1 and size == found.importance_samples:
             name = "−log p(x)"
-        table.add_row(name, f"{nats:.2f} nats = {found.bits_per_dim(nats):.4f} bits/dim")
+        table.add_row(name, found.worded(nats))
     errors = (found.negative_elbo_standard_error, found.negative_log_likelihood_standard_error)
     told = " and ".join(f"{error:.2f}" for error in errors if error is not None)
     if told:

@@ -25,8 +25,9 @@ gradient differentiates a vector-Jacobian product again.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,12 +35,20 @@ from torch import Tensor
 from vae_flows.checks import checked
 from vae_flows.cnf.divergence import HutchinsonDivergence, Noise
 from vae_flows.cnf.fields import VectorField, vector_jacobian_products
-from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.errors import InvalidInputError, complaint, unknown_name
 from vae_flows.ode.fields import AugmentedField, Time
 from vae_flows.ode.options import is_number
 from vae_flows.persistence.configuration import register_class
 
-__all__ = ["JacobianNorm", "KineticEnergy", "RegularizedField", "Regularizer", "check_regularizers"]
+__all__ = [
+    "REGULARIZERS",
+    "JacobianNorm",
+    "KineticEnergy",
+    "RegularizedField",
+    "Regularizer",
+    "check_regularizers",
+    "weighted_regularizers",
+]
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,29 @@ class JacobianNorm(Regularizer):
             raise InvalidInputError(complaint("JacobianNorm", "probes of the solve", "none"))
         _, (row,) = vector_jacobian_products(field, t, z, [probes[0]])
         return row.square().sum(-1)
+
+
+REGULARIZERS: Mapping[str, type[Regularizer]] = {"kinetic_energy": KineticEnergy, "jacobian_norm": JacobianNorm}
+"""By the names that settings call them."""
+
+
+def weighted_regularizers(weights: Mapping[str, Any]) -> tuple[Regularizer, ...]:
+    """Return the regularisers of these names with these weights; a weight of 0 leaves one out.
+
+    Raises:
+        UnknownNameError: There is none of a name.
+        InvalidInputError: A weight is negative or no number.
+
+    Example:
+        >>> weighted_regularizers({"kinetic_energy": 0.01, "jacobian_norm": 0.0})
+        (KineticEnergy(weight=0.01),)
+    """
+    for name, weight in weights.items():
+        if name not in REGULARIZERS:
+            raise unknown_name("regularizer", name, REGULARIZERS)
+        if not (is_number(weight) and weight >= 0):
+            raise InvalidInputError(complaint(name, "a number of at least 0", repr(weight)))
+    return tuple(REGULARIZERS[name](float(weight)) for name, weight in weights.items() if weight)
 
 
 def check_regularizers(subject: str, regularizers: object) -> tuple[Regularizer, ...]:

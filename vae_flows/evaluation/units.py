@@ -6,10 +6,10 @@ import math
 from typing import NamedTuple
 
 from vae_flows.checks import checked
-from vae_flows.data import Examples
+from vae_flows.data import DataSet, Examples
 from vae_flows.likelihoods import Likelihood
 
-__all__ = ["NATS", "Unit", "bits_per_dim", "log_bin_size_of"]
+__all__ = ["NATS", "Unit", "bits_per_dim", "log_bin_size_of", "unit_of"]
 
 
 class Unit(NamedTuple):
@@ -28,6 +28,16 @@ class Unit(NamedTuple):
     def of(self, nats: float) -> float:
         """Return a bound of −log p(x) in this unit, from nats."""
         return (nats - self.zero) / self.nats
+
+    def worded(self, nats: float) -> str:
+        """Return a bound in nats, and in this unit where it is another.
+
+        Example:
+            >>> NATS.worded(120.0), bits_per_dim(100).worded(120.0)
+            ('120.00 nats', '120.00 nats = 1.7312 bits/dim')
+        """
+        also = "" if self == NATS else f" = {self.of(nats):.4f} {self.name}"
+        return f"{nats:.2f} nats{also}"
 
 
 NATS = Unit("nats", 1.0)
@@ -63,3 +73,16 @@ def log_bin_size_of(likelihood: Likelihood, examples: Examples) -> float:
     0 where the likelihood gives probabilities, or the examples are not known to be levels.
     """
     return 0.0 if examples.levels is None else likelihood.log_bin_size(examples.levels)
+
+
+@checked
+def unit_of(data: DataSet, num_dimensions: int, log_bin_size: float) -> Unit:
+    """Return the unit in which the literature reports a kind of data: bits per dimension of levels, else nats.
+
+    Arguments:
+        data: What was tested on.
+        num_dimensions: Values of an example.
+        log_bin_size: As of `bits_per_dim`.
+    """
+    are_levels = data.pixels == "grey" or (data.test.levels or 0) > 2
+    return bits_per_dim(num_dimensions, log_bin_size) if are_levels else NATS

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from importlib import import_module
 from inspect import Parameter, signature
 from numbers import Integral, Real
 from typing import Any, TypeVar, cast
@@ -116,6 +117,13 @@ def build(description: Any) -> Any:
     return _built(upgraded(description))
 
 
+def _find(name: object) -> type | None:
+    """Return the class that is registered under a name, or `None`."""
+    if isinstance(name, str) and name not in _registered:
+        import_module("vae_flows.namespace")  # the library's classes are registered where they are defined
+    return _registered.get(str(name))
+
+
 def upgraded_config(cls: type, config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a configuration that an earlier release wrote for a class as this one would."""
     return cls.upgrade_config(config) if hasattr(cls, "upgrade_config") else config
@@ -134,7 +142,7 @@ def upgraded(description: Any) -> Any:
     if not isinstance(description, Mapping):
         return description
     config = {key: upgraded(item) for key, item in description.items()}
-    cls = _registered.get(str(config.get(CLASS)))
+    cls = _find(config.get(CLASS))
     return config if cls is None else upgraded_config(cls, config)
 
 
@@ -147,9 +155,9 @@ def _built(description: Any) -> Any:
     if CLASS not in description:
         return arguments
     name = str(description[CLASS])
-    if name not in _registered:
+    cls = _find(name)
+    if cls is None:
         raise unknown_name("registered class", name, _registered)
-    cls = _registered[name]
     require_takes(f"registered class {name!r}", "arguments that it takes", cls, **arguments)
     return cls(**arguments)
 
@@ -167,7 +175,7 @@ def sizes_in(description: Any) -> Iterator[int]:
         for item in description:
             yield from sizes_in(item)
     elif isinstance(description, Mapping):
-        cls = _registered.get(str(description.get(CLASS)))
+        cls = _find(description.get(CLASS))
         if cls is None or issubclass(cls, nn.Module):
             for item in description.values():
                 yield from sizes_in(item)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 import vae_flows as vf
+from vae_flows.cnf.regularization import Regularizer, weighted_regularizers
 from vae_flows.data import DataSet, load
 from vae_flows.errors import InvalidInputError, VAEFlowsError
 from vae_flows.flows.registry import flow_parameters
@@ -32,7 +33,7 @@ from vae_flows.networks import (
 from vae_flows.persistence.records import from_plain, record_in
 from vae_flows.runs.settings import RunSettings
 
-__all__ = ["build_data", "build_likelihood", "build_vae", "flow_options"]
+__all__ = ["build_data", "build_likelihood", "build_vae", "flow_options", "takes_regularizers"]
 
 
 def build_data(settings: RunSettings) -> DataSet:
@@ -113,7 +114,9 @@ def build_likelihood(settings: RunSettings, data: DataSet) -> Likelihood:
 
 
 def flow_options(flow: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options of a flow as it takes them: those that are records, such as solvers, are mappings in settings.
+    """Return options of a flow as it takes them.
+
+    In settings, those that are records, such as solvers, are mappings, and regularisers are weights by name.
 
     Raises:
         UnknownNameError: No flow has that name.
@@ -122,12 +125,22 @@ def flow_options(flow: str, options: Mapping[str, Any]) -> dict[str, Any]:
     Example:
         >>> flow_options("ffjord", {"rank": 8, "eval_solver": {"rtol": 1e-8}})["eval_solver"].rtol
         1e-08
+        >>> flow_options("ffjord", {"regularizers": {"kinetic_energy": 0.01}})["regularizers"]
+        (KineticEnergy(weight=0.01),)
     """
-    records = {parameter.name: record_in(parameter.annotation) for parameter in flow_parameters(flow)}
-    return {name: _option(name, value, records.get(name)) for name, value in options.items()}
+    annotations = {parameter.name: parameter.annotation for parameter in flow_parameters(flow)}
+    return {name: _option(name, value, annotations.get(name)) for name, value in options.items()}
 
 
-def _option(name: str, value: Any, record: type | None) -> Any:
+def takes_regularizers(annotation: Any) -> bool:
+    """Tell whether an option of a flow is a sequence of regularisers."""
+    return annotation == Sequence[Regularizer]
+
+
+def _option(name: str, value: Any, annotation: Any) -> Any:
+    if takes_regularizers(annotation) and isinstance(value, Mapping):
+        return weighted_regularizers(value)
+    record = record_in(annotation)
     if record is None or value is None:
         return value
     try:

@@ -12,7 +12,7 @@ from vae_flows.errors import DataError, NonFiniteLossError, VAEFlowsError, compl
 from vae_flows.evaluation import LikelihoodProgress, LikelihoodResult, estimate_likelihood
 from vae_flows.evaluation.finished import count_finished
 from vae_flows.evaluation.likelihood import FILE
-from vae_flows.evaluation.units import bits_per_dim
+from vae_flows.evaluation.units import NATS, bits_per_dim, unit_of
 from vae_flows.persistence.json_files import read_json, write_json
 from vae_flows.persistence.records import checked_record, to_plain
 from vae_flows.runs.build import build_data
@@ -52,6 +52,7 @@ class RunEvaluation:
         samples_per_second: Draws scored in a second.
         log_bin_size: log of the bin of a value, in nats, where values are levels and the likelihood is a density of
             them; else 0.
+        unit: Unit in which the literature reports this kind of data, `"nats"` or `"bits/dim"`.
     """
 
     importance_samples: int
@@ -71,10 +72,12 @@ class RunEvaluation:
     seconds: float
     samples_per_second: float
     log_bin_size: float = 0.0
+    unit: str = NATS.name
 
-    def bits_per_dim(self, nats: float) -> float:
-        """Return a bound in bits per value of an image."""
-        return bits_per_dim(self.num_dimensions, self.log_bin_size).of(nats)
+    def worded(self, nats: float) -> str:
+        """Return a bound in nats, and in `unit` where it is another."""
+        unit = NATS if self.unit == NATS.name else bits_per_dim(self.num_dimensions, self.log_bin_size)
+        return unit.worded(nats)
 
 
 def evaluation_name(importance_samples: int) -> str:
@@ -136,7 +139,7 @@ def evaluate_run(
         value = result.negative_elbo.nats
         subject = f"test of {settings.posterior} on {settings.data}"
         raise NonFiniteLossError(complaint(subject, "finite numbers", f"an average of {value}", remedy))
-    found = _summarize(result, importance_samples)
+    found = _summarize(result, importance_samples, unit_of(data, result.num_dimensions, result.log_bin_size).name)
     bounds = -result.log_bounds.numpy()
     likelihoods = bounds[:, -1].copy() if importance_samples else None
     write_scores(
@@ -170,7 +173,7 @@ def find_interrupted(folder: Path) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _summarize(result: LikelihoodResult, importance_samples: int) -> RunEvaluation:
+def _summarize(result: LikelihoodResult, importance_samples: int, unit: str) -> RunEvaluation:
     elbo, likelihood = result.negative_elbo, result.negative_log_likelihood
     with_draws = importance_samples > 0
     return RunEvaluation(
@@ -191,6 +194,7 @@ def _summarize(result: LikelihoodResult, importance_samples: int) -> RunEvaluati
         seconds=result.seconds,
         samples_per_second=result.samples_per_second,
         log_bin_size=result.log_bin_size,
+        unit=unit,
     )
 
 
@@ -203,6 +207,7 @@ def _read(path: Path) -> RunEvaluation:
     try:
         found = checked_record(RunEvaluation, plain)
         numbers = [found.negative_elbo, *found.bounds, found.effective_sample_size, found.samples_per_second]
+        numbers.append(found.log_bin_size)
         if found.negative_log_likelihood is not None:
             numbers.append(found.negative_log_likelihood)
         if not all(math.isfinite(number) for number in numbers):

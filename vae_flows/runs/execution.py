@@ -20,7 +20,7 @@ from vae_flows.data import DataSet
 from vae_flows.errors import NonFiniteLossError, complaint
 from vae_flows.evaluation import EvaluationResult
 from vae_flows.evaluation.bounds import evaluate_each
-from vae_flows.evaluation.units import NATS, Unit, bits_per_dim
+from vae_flows.evaluation.units import unit_of
 from vae_flows.networks import count_parameters
 from vae_flows.persistence.batches import complete_batch
 from vae_flows.persistence.files import exclusive, sweep
@@ -149,7 +149,7 @@ def _metrics(
     settings: RunSettings, data: DataSet, vae: VAE, trained: TrainingResult, tested: EvaluationResult
 ) -> dict[str, Any]:
     history = [dataclasses.asdict(epoch) for epoch in trained.history]
-    unit = _unit(data, tested)
+    unit = unit_of(data, tested.num_pixels, tested.log_bin_size)
     return {
         "data": data_name(settings),
         "data_description": data.description,
@@ -173,9 +173,3 @@ def _metrics(
         **describe_commit(),
         "history": {name: [epoch[name] for epoch in history] for name in (history[0] if history else ())},
     }
-
-
-def _unit(data: DataSet, tested: EvaluationResult) -> Unit:
-    """Return the unit in which the literature reports this kind of data: bits per dimension of levels."""
-    are_levels = data.pixels == "grey" or (data.test.levels or 0) > 2
-    return bits_per_dim(tested.num_pixels, tested.log_bin_size) if are_levels else NATS

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from inspect import signature
-from typing import Any
+from inspect import Parameter, signature
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,14 @@ from torch.optim import Optimizer
 
 from vae_flows.errors import InvalidInputError, complaint, did_you_mean, unknown_name
 
-__all__ = ["available_optimizers", "check_optimizer", "make_optimizer", "restore_optimizer", "states_of_a_parameter"]
+__all__ = [
+    "available_optimizers",
+    "check_optimizer",
+    "make_optimizer",
+    "optimizer_parameters",
+    "restore_optimizer",
+    "states_of_a_parameter",
+]
 
 UNFIT: Mapping[str, str] = {
     "LBFGS": "It evaluates the loss several times a step, and here every step has one batch and one set of draws.",
@@ -62,12 +69,30 @@ draws.
     subject = f"{owner} optimizer_options"
     if not isinstance(options, Mapping):
         raise InvalidInputError(complaint(subject, "a mapping of options by name", repr(options)))
-    known = [option for option in signature(_classes()[name]).parameters if option not in WITHOUT_USE]
+    known = [parameter.name for parameter in optimizer_parameters(name)]
     for option in options:
         if option not in known:
             remedy = WITHOUT_USE.get(option) if isinstance(option, str) else None
             expected = f"options of {name} among {', '.join(known)}"
             raise InvalidInputError(complaint(subject, expected, repr(option), remedy or did_you_mean(option, known)))
+
+
+def optimizer_parameters(name: str) -> tuple[Parameter, ...]:
+    """Return the parameters of the options that an optimiser takes, their annotations being types.
+
+    Raises:
+        UnknownNameError: No optimiser has that name.
+
+    Example:
+        >>> [(parameter.name, parameter.default) for parameter in optimizer_parameters("Adam")][:2]
+        [('betas', (0.9, 0.999)), ('eps', 1e-08)]
+    """
+    if name not in available_optimizers():
+        raise unknown_name("optimizer", name, available_optimizers())
+    kind = _classes()[name]
+    hints = get_type_hints(kind.__init__)
+    options = [option for option in signature(kind).parameters.values() if option.name not in WITHOUT_USE]
+    return tuple(option.replace(annotation=hints.get(option.name, option.annotation)) for option in options)
 
 
 def make_optimizer(
