@@ -167,7 +167,7 @@ def test_the_solver_that_is_given_replaces_steps_chosen_by_the_data_and_the_mode
         ({"eval_divergence": "hutchinson"}, torch.rand(2, *SHAPE), "eval_divergence of an exported flow"),
         ({}, torch.rand(1, *SHAPE), "two examples or more"),
         ({}, torch.rand(2, 5), "MLPEncoder"),
-        ({}, torch.full((2, *SHAPE), 3.0), "BernoulliLikelihood images"),
+        ({}, torch.full((2, *SHAPE), 3.0), "BernoulliLikelihood values"),
         ({}, [1, 2], "to_programs examples"),
     ],
 )

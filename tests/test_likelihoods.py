@@ -147,7 +147,7 @@ def test_gradients_reach_the_parameters():
 def test_values_outside_the_unit_interval_are_refused(likelihood: Likelihood, bad: float):
     x = images(2)
     x[1, 0, 2, 1] = bad
-    with pytest.raises(InvalidInputError, match=r"Likelihood images: expected finite values in \[0, 1\]"):
+    with pytest.raises(InvalidInputError, match=r"Likelihood values: expected finite values in \[0, 1\]"):
         likelihood.check(x)
 
 

@@ -385,13 +385,13 @@ class VAE(SavableModule):
         if x.dim() != self.likelihood.event_dim + 1:
             raise InvalidInputError(
                 complaint(
-                    "images of VAE.model and VAE.guide",
-                    f"one batch dimension and {self.likelihood.event_dim} of an image",
+                    "x of VAE.model and VAE.guide",
+                    f"one batch dimension and {self.likelihood.event_dim} of an example",
                     f"shape {tuple(x.shape)}",
                 )
             )
         if not len(x):
-            raise InvalidInputError(complaint("images of VAE.model and VAE.guide", "one or more", "none", "See elbo."))
+            raise InvalidInputError(complaint("x of VAE.model and VAE.guide", "one or more", "none", "See elbo."))
         return len(x)
 
 

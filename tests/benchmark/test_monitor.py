@@ -116,7 +116,7 @@ def test_lines_tell_starts_and_ends(run):
     monitor.ended(RunOutcome(run, "failed", 1.0, "ended by signal SIGKILL\n[last] line"))
     assert output.getvalue().splitlines() == [
         "caltech101-silhouettes none seed 0: started",
-        "caltech101-silhouettes none seed 0: finished in 3 s, validation −ELBO 140.25 after 2 epochs",
+        "caltech101-silhouettes none seed 0: finished in 3 s, validation −ELBO 140.25 at epoch 2",
         "caltech101-silhouettes none seed 0: finished before",
         "caltech101-silhouettes none seed 0: failed after 1 s, ended by signal SIGKILL",
         "[last] line",

@@ -114,9 +114,9 @@ def test_batches_have_the_type_of_the_model(precision: Precision, monkeypatch: p
 
 @pytest.mark.parametrize("data", [bits() - 1, bits() * 255, TensorDataset(bits() * 2)], ids=["below", "levels", "set"])
 def test_values_that_the_likelihood_has_no_probability_for_are_told_of(data: Any):
-    with pytest.raises(InvalidInputError, match=r"BernoulliLikelihood images: expected finite values in \[0, 1\]"):
+    with pytest.raises(InvalidInputError, match=r"BernoulliLikelihood values: expected finite values in \[0, 1\]"):
         fit(make_vae(), data)
-    with pytest.raises(InvalidInputError, match=r"BernoulliLikelihood images: expected finite values in \[0, 1\]"):
+    with pytest.raises(InvalidInputError, match=r"BernoulliLikelihood values: expected finite values in \[0, 1\]"):
         evaluate(make_vae(), data)
 
 

@@ -38,7 +38,7 @@ def describe_outcome(outcome: RunOutcome) -> str:
     if outcome.status == "failed":
         return f"{label}: failed after {outcome.seconds or 0.0:.0f} s, {outcome.error}"
     latest = glance(outcome.run.folder)
-    bound = f", validation −ELBO {latest.negative_elbo:.2f} after {latest.epochs} epochs" if latest else ""
+    bound = f", validation −ELBO {latest.negative_elbo:.2f} at epoch {latest.epochs}" if latest else ""
     how = "by another process" if outcome.seconds is None else f"in {outcome.seconds:.0f} s"
     return f"{label}: finished {how}{bound}"
 

@@ -82,23 +82,23 @@ class Likelihood(nn.Module):
         Arguments:
             parameters: Decoder outputs `(*sample, *batch, C * parameters_per_pixel, H, W)`.
             x: Images `(*batch, C, H, W)`, which broadcast against the parameters. They are not checked here: `check`
-                does that, once, where images enter.
+                does that, once, where data enter.
 
         Raises:
-            InvalidInputError: The images have another shape than the parameters describe.
+            InvalidInputError: The values have another shape than the parameters describe.
         """
         distribution = self(parameters)
         if not is_dense(x) or x.device != parameters.device:
             expected = f"a floating-point tensor on {parameters.device}"
-            raise InvalidInputError(complaint(f"{type(self).__name__} images", expected, described(x)))
+            raise InvalidInputError(complaint(f"{type(self).__name__} values", expected, described(x)))
         batch, event = x.shape[: -self.event_dim], x.shape[-self.event_dim :]
         if event != distribution.event_shape or not broadcasts(batch, distribution.batch_shape):
             raise InvalidInputError(
                 complaint(
-                    f"{type(self).__name__} images",
+                    f"{type(self).__name__} values",
                     f"shape (*batch, {', '.join(map(str, distribution.event_shape))}) with *batch of the parameters",
                     f"shape {tuple(x.shape)} for a batch {tuple(distribution.batch_shape)}",
-                    "Build the decoder for these images.",
+                    "Build the decoder for these data.",
                 )
             )
         return distribution.log_prob(x)
@@ -146,7 +146,7 @@ class Likelihood(nn.Module):
         Raises:
             InvalidInputError: They cannot; the message names the first that is outside, where it is, and what to do.
         """
-        name = f"{type(self).__name__} images"
+        name = f"{type(self).__name__} values"
         if not is_dense(x):
             scaled = self.support is UNIT_INTERVAL
             remedy = "Scale them: x.float() / 255 for 8-bit images." if scaled else "Convert them: x.float()."
