@@ -90,6 +90,7 @@ def test_all_that_a_first_comparison_takes_is_shown_in_less_than_sixty_lines():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # some ten trainings, one after the other
 def test_data_of_ones_own_are_compared_as_it_is_shown(tmp_path, monkeypatch):
     section = README.split("## Your own data")[1].split("\n## ")[0]
     (shell,) = re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)
