@@ -6,17 +6,16 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 from torch.distributions import Independent, Normal
 
 import vae_flows as vf
+from tests.evaluation.wrong_log_det import WrongLogDet
 from tests.seeds import reseed
 from vae_flows.distributions import DiagonalNormal, FlowDistribution
 from vae_flows.errors import InvalidInputError
 from vae_flows.evaluation import density_integral, round_trip_error, trace_noise
 from vae_flows.likelihoods import BernoulliLikelihood
 from vae_flows.networks import MLPDecoder, MLPEncoder
-from vae_flows.transforms import FusedTransform
 
 ERRORS = 5  # standard errors allowed: a false alarm in 1.7 million comparisons
 SHAPE = (1, 4, 4)
@@ -100,20 +99,6 @@ def test_a_loose_inverse_is_seen():
 
 def test_what_has_no_transform_has_no_error():
     assert float(round_trip_error(Independent(Normal(torch.zeros(3, 2), 1.0), 1)).latents.max()) == 0
-
-
-class WrongLogDet(FusedTransform):
-    """z -> 2 z, whose log-determinant is wrong by `error`."""
-
-    def __init__(self, error: float) -> None:
-        super().__init__(2, ())
-        self.error = error
-
-    def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return 2 * x, torch.full_like(x[..., 0], 2 * math.log(2) + self.error)
-
-    def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        return y / 2, torch.full_like(y[..., 0], 2 * math.log(2) + self.error)
 
 
 @pytest.mark.parametrize("error", [0.0, 0.1, -0.1])

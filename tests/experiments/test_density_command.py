@@ -252,7 +252,7 @@ def test_the_figure_has_a_panel_for_everything():
         (["--tolerance", "0"], "tolerance: expected a finite number above 0"),
         (["--steps", "-1"], "steps: expected a positive integer"),
         (["--seed", "-1"], "seed: expected an integer from 0"),
-        (["--kinetic-energy", "nan"], "kinetic_energy: expected a finite number of at least 0"),
+        (["--kinetic-energy", "nan"], "--kinetic-energy: expected a finite number of at least 0"),
     ],
 )
 def test_wrong_settings_are_one_line_and_write_nothing(arguments, message, capsys, no_colour):

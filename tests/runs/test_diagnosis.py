@@ -8,7 +8,7 @@ import pytest
 
 import vae_flows as vf
 from tests.evaluation.linear_gaussian import LinearGaussianVAE, diagonal, exact, weight
-from tests.evaluation.test_density_checks import WrongLogDet
+from tests.evaluation.wrong_log_det import WrongLogDet
 from tests.seeds import reseed
 from vae_flows.benchmark.presets import PRESETS
 from vae_flows.data import TensorExamples

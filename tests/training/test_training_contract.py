@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import lr_scheduler
 
 from tests.training.small_settings import SETTINGS
-from vae_flows.cli.flags import parse
+from vae_flows.cli.parsing import parse
 from vae_flows.cli.run_flags import NO_CHANGES, changes_flags
 from vae_flows.data import DataSet
 from vae_flows.errors import CheckpointError
