@@ -110,8 +110,10 @@ def _public_modules() -> Iterator[ModuleType]:
         elif name in offered:
             inner = [found.name for found in _modules_in(module)]
             assert {other for other in INTERNAL if other.startswith(name)} <= set(inner)
-            with suppress(MissingPackageError):  # of extras that are not installed, such as clusters
-                yield from (importlib.import_module(other) for other in inner if other not in INTERNAL)
+            for other in inner:
+                with suppress(MissingPackageError):  # of extras that are not installed, such as clusters
+                    if other not in INTERNAL:
+                        yield importlib.import_module(other)
 
 
 def _modules_in(package: ModuleType) -> list[ModuleInfo]:
