@@ -95,5 +95,5 @@ def _splits(settings: ImageSettings) -> tuple[Images, Images, Images]:
 
 def _write_samples(path: Path, **images: np.ndarray) -> None:
     stream = io.BytesIO()
-    np.savez_compressed(stream, allow_pickle=False, **images)
+    np.savez_compressed(stream, **images)  # pyright: ignore[reportArgumentType]
     write_atomically(path, stream.getvalue())

@@ -175,8 +175,7 @@ def test_what_no_node_has_is_told_at_once(cluster):
 
 
 def test_an_engine_outside_its_block_begins_no_cluster(tmp_path):
-    import ray
-
+    ray = pytest.importorskip("ray", reason="needs the extra ray")
     from vae_flows.benchmark.ray_engine import RayEngine
 
     engine = RayEngine()
