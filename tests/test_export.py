@@ -192,7 +192,6 @@ def test_what_this_release_of_pytorch_cannot_record_is_told() -> None:
     assert told.value.__cause__ is not None
 
 
-@pytest.mark.filterwarnings("ignore:(Attempted to insert|Node lifted_tensor|Additional)")  # PyTorch 2.6, of its own
 @pytest.mark.parametrize("flow", ["zuko:NAF", "zuko:CNF", "zuko:BPF"])
 def test_flows_that_torch_cannot_record_are_told_and_nothing_is_printed(flow: str, capfd: Any) -> None:
     pytest.importorskip("zuko", reason="needs the extra zuko")

@@ -219,15 +219,19 @@ def _programs(vae: VAE, examples: Tensor) -> tuple[_Encode, _Decode, Tensor, Ten
 
 
 def _recorded(part: str, program: nn.Module, *inputs: Tensor) -> ExportedProgram:
-    """Record a program of any number of examples.
+    """Record a program of any number of examples, and see that what was recorded computes the same.
 
     Raises:
         InvalidInputError: PyTorch cannot.
     """
     count = Dim("examples")
     try:
-        with _recording():
-            return torch.export.export(program, inputs, dynamic_shapes=({0: count},) * len(inputs), strict=False)
+        with _recording(), torch.no_grad():
+            recorded = torch.export.export(program, inputs, dynamic_shapes=({0: count},) * len(inputs), strict=False)
+            for found, expected in zip(recorded.module()(*inputs), program(*inputs), strict=True):
+                if not _difference(found.numpy(), expected.numpy()) <= MOST_APART:
+                    raise ArithmeticError("what was recorded computes other numbers")
+            return recorded
     except VAEFlowsError:
         raise
     except Exception as error:  # its kinds differ between releases
@@ -278,6 +282,7 @@ def _recording() -> Iterator[None]:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", UserWarning)
             yield
     finally:
         Distribution.set_default_validate_args(validated)
