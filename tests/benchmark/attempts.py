@@ -1,13 +1,17 @@
-"""What tests of engines share: a monitor that wants to know nothing, and how many processes have worked on a run."""
+"""What tests of engines share: runs without one, a silent monitor, and how many processes have worked on a run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from experiments.threads import torch_threads
 from vae_flows.benchmark.grid import GridRun, RunOutcome
+from vae_flows.runs.execution import execute
+from vae_flows.runs.folder import prepare
 
-__all__ = ["Silent", "processes_of_events"]
+__all__ = ["Silent", "executed", "processes_of_events"]
 
 
 class Silent:
@@ -25,3 +29,10 @@ class Silent:
 def processes_of_events(folder: Path) -> set[str]:
     """Return the processes that wrote TensorBoard events: their names end in the process and a number of the file."""
     return {path.name.rsplit(".", 2)[1] for path in folder.glob("events.*")}
+
+
+def executed(run: GridRun) -> dict[str, Any]:
+    """Train and test a run here, in one thread as engines do: the sums of two threads have other last digits."""
+    prepare(run.folder, run.settings)
+    with torch_threads(1):
+        return execute(run.folder) or {}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmark.attempts import executed
 from tests.benchmark.ray_clusters import open_cluster, processes_with
 from tests.benchmark.slurm_commands import end_all, write_commands
 from vae_flows.benchmark.engine import IN_USE, Engine
@@ -21,8 +22,7 @@ from vae_flows.cli.main import main
 from vae_flows.errors import InvalidInputError, UnknownNameError
 from vae_flows.persistence.files import exclusive
 from vae_flows.persistence.json_files import read_json
-from vae_flows.runs.execution import execute
-from vae_flows.runs.folder import FAILURE, METRICS, prepare
+from vae_flows.runs.folder import FAILURE, METRICS
 
 SECONDS = 60.0
 # Stands for a run: what it does hangs on its posterior.
@@ -191,8 +191,7 @@ def by_hand(tmp_path_factory) -> dict[str, float]:
     """What the test says of a run that no engine ran."""
     root = tmp_path_factory.mktemp("alone")
     (run,) = plan_grid(PRESETS["smoke"], root, posteriors=["planar"], changes=CHANGES)
-    prepare(run.folder, run.settings)
-    return without_times((execute(run.folder) or {})["test"])
+    return without_times(executed(run)["test"])
 
 
 def without_times(test: dict[str, float]) -> dict[str, float]:

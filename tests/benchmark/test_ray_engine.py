@@ -15,15 +15,14 @@ from typing import Any
 import pytest
 import torch
 
-from tests.benchmark.attempts import Silent, processes_of_events
+from tests.benchmark.attempts import Silent, executed, processes_of_events
 from tests.benchmark.ray_clusters import ancestors, open_cluster, processes_with
 from vae_flows.benchmark.grid import GridRun, RunOutcome, plan_grid, run_grid
 from vae_flows.benchmark.presets import PRESETS
 from vae_flows.errors import InvalidInputError
 from vae_flows.persistence.json_files import read_json
 from vae_flows.persistence.saved_models import WEIGHTS_FILE
-from vae_flows.runs.execution import execute
-from vae_flows.runs.folder import LAST, LOG, METRICS, prepare
+from vae_flows.runs.folder import LAST, LOG, METRICS
 
 SECONDS = 120.0  # for anything to happen on a busy machine
 EPOCHS = 60
@@ -50,8 +49,7 @@ def uninterrupted(tmp_path_factory) -> tuple[GridRun, ...]:
     """The same runs, which nothing disturbed."""
     runs = plan(tmp_path_factory.mktemp("uninterrupted"))
     for run in runs:
-        prepare(run.folder, run.settings)
-        execute(run.folder)
+        executed(run)
     return runs
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.benchmark.attempts import Silent, processes_of_events
+from tests.benchmark.attempts import Silent, executed, processes_of_events
 from tests.benchmark.ray_clusters import ancestors, processes_with
 from tests.benchmark.slurm_commands import end_all, sessions, write_commands
 from vae_flows.benchmark.grid import GridRun, plan_grid, run_grid
@@ -22,8 +22,7 @@ from vae_flows.benchmark.presets import PRESETS
 from vae_flows.errors import InvalidInputError
 from vae_flows.persistence.json_files import read_json
 from vae_flows.persistence.saved_models import WEIGHTS_FILE
-from vae_flows.runs.execution import execute
-from vae_flows.runs.folder import LAST, METRICS, prepare
+from vae_flows.runs.folder import LAST, METRICS
 
 pytest.importorskip("submitit", reason="submitit is not installed: pip install 'vae-flows[slurm]'")
 
@@ -57,8 +56,7 @@ class OnceUnderWay(Silent):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> GridRun:
     (run,) = plan(tmp_path_factory.mktemp("uninterrupted"))
-    prepare(run.folder, run.settings)
-    execute(run.folder)
+    executed(run)
     return run
 
 
