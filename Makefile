@@ -84,7 +84,7 @@ speed: $(PEERS) ## Compare speed with the published formulation, zuko, diffrax, 
 density: $(STAMP) ## Learn a toy density and draw it (OPTIONS="--data checkerboard", or all: some minutes each)
 	@$(RUN) -m experiments density $(OPTIONS)
 
-density-images: $(STAMP) ## Learn densities of images at one scale and at three: about twelve minutes on two cores
+density-images: $(STAMP) ## Learn densities of images at one scale and at three: four trainings of 300 processor seconds
 	@$(RUN) -m experiments density-images $(OPTIONS)
 
 regularizers: $(STAMP) ## Compare regularisers of the dynamics: evaluations against likelihood

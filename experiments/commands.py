@@ -106,8 +106,8 @@ def density_images(
 ) -> int:
     """Learn densities of images by convolutional flows, at one scale and at several, in equal time.
 
-    An interrupted run goes on, a finished one is not repeated. The quick preset takes about twelve minutes on two
-    cores; the published settings (--preset paper --data mnist cifar10) are for a GPU and days.
+    An interrupted run goes on, a finished one is not repeated. The published settings (--preset paper --data mnist
+    cifar10) are for a GPU.
 
     Arguments:
         data: Data sets of grey or colour images.

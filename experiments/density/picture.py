@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,7 @@ from experiments.density.fit import log_density
 from vae_flows.cnf import ContinuousNormalizingFlow, ODESolver
 from vae_flows.data import ToyDensity
 from vae_flows.errors import DataError, complaint
-from vae_flows.persistence.archives import read_npz
-from vae_flows.persistence.json_files import write_atomically
+from vae_flows.persistence.archives import read_npz, write_npz
 from vae_flows.randomness import seeded
 
 __all__ = ["Array", "Picture", "read_picture", "take_picture", "write_picture"]
@@ -92,18 +90,9 @@ def take_picture(flow: ContinuousNormalizingFlow, toy: ToyDensity, seed: int) ->
 
 def write_picture(path: Path, picture: Picture) -> None:
     """Write the arrays as a compressed `.npz`."""
-    stream = io.BytesIO()
-    np.savez_compressed(
-        stream,
-        limit=picture.limit,
-        data=picture.data,
-        samples=picture.samples,
-        density=picture.density,
-        times=list(picture.frames),
-        frames=np.stack(list(picture.frames.values())),
-        paths=picture.paths,
-    )
-    write_atomically(path, stream.getvalue())
+    arrays = {name: getattr(picture, name) for name in ("limit", "data", "samples", "density", "paths")}
+    frames = {"times": list(picture.frames), "frames": np.stack(list(picture.frames.values()))}
+    write_npz(path, {**arrays, **frames})
 
 
 def read_picture(path: Path) -> Picture:

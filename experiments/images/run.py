@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from experiments.images.fit import CPU, Moment, Training, evaluate
 from experiments.images.settings import ImageSettings, build_density
 from vae_flows.data import Images, load
 from vae_flows.errors import DataError, complaint
+from vae_flows.persistence.archives import write_npz
 from vae_flows.persistence.files import exclusive, sweep
-from vae_flows.persistence.json_files import read_json, write_atomically, write_json
+from vae_flows.persistence.json_files import read_json, write_json
 from vae_flows.persistence.records import to_plain
 from vae_flows.randomness import seeded
 from vae_flows.runs.provenance import describe_commit, describe_hardware, describe_versions
@@ -71,7 +70,7 @@ def run_images(folder: Path, settings: ImageSettings, say: Callable[[str], None]
             drawn = density.sample(count := min(NUM_SAMPLES, len(test)))
         lock.require()
         shown = test.batch(torch.arange(count))
-        _write_samples(folder / SAMPLES, data=shown.numpy(), samples=drawn.numpy())
+        write_npz(folder / SAMPLES, {"data": shown.numpy(), "samples": drawn.numpy()})
         metrics = {
             "settings": plain,
             "test": dataclasses.asdict(score),
@@ -91,9 +90,3 @@ def _splits(settings: ImageSettings) -> tuple[Images, Images, Images]:
     if not all(isinstance(part, Images) and not part.packed for part in parts):
         raise DataError(complaint(f"data {settings.data!r}", "images with 256 levels", repr(data.train)))
     return parts  # pyright: ignore[reportReturnType]
-
-
-def _write_samples(path: Path, **images: np.ndarray) -> None:
-    stream = io.BytesIO()
-    np.savez_compressed(stream, **images)  # pyright: ignore[reportArgumentType]
-    write_atomically(path, stream.getvalue())

@@ -56,7 +56,9 @@ MAKE: dict[type[FusedTransform], Callable[..., FusedTransform]] = {
 
 def test_every_transform_with_a_formula_of_its_own_is_compared() -> None:
     found = {
-        kind for kind in vars(transforms).values() if isinstance(kind, type) and "forward_with_score" in vars(kind)
+        kind
+        for kind in vars(transforms).values()
+        if isinstance(kind, type) and vars(kind).keys() & {"forward_with_score", "scored_evaluation"}
     }
     # The former is the general way, the latter takes it for transforms of other libraries.
     assert found - {FusedTransform, CachedTransform} == set(MAKE)

@@ -23,7 +23,7 @@ from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.modules import bound
 from vae_flows.ode.fields import AugmentedField, Time
 from vae_flows.persistence.configuration import register_class
-from vae_flows.tensors.shapes import check_image_shape
+from vae_flows.tensors.shapes import ImageShape, require_image_shape
 
 __all__ = ["ConditionedConvolutions", "ConvolutionalDynamics"]
 
@@ -68,7 +68,7 @@ class ConvolutionalDynamics(nn.Module):
         activation: str = "softplus",
     ) -> None:
         super().__init__()
-        self.image_shape = check_image_shape("ConvolutionalDynamics image_shape", image_shape)
+        self.image_shape = require_image_shape("ConvolutionalDynamics", image_shape)
         if not hidden_channels or any(width < 1 for width in hidden_channels):
             raise InvalidInputError(complaint("hidden_channels", "one or more positive integers", hidden_channels))
         self.hidden_channels = tuple(hidden_channels)
@@ -161,9 +161,7 @@ class _Convolution(NamedTuple):
 class ConvolutionalField(VectorField):
     """The field of `ConvolutionalDynamics`, integrated in the layout `(…, D)`."""
 
-    def __init__(
-        self, layers: Sequence[_Convolution], image_shape: tuple[int, int, int], activation: Activation
-    ) -> None:
+    def __init__(self, layers: Sequence[_Convolution], image_shape: ImageShape, activation: Activation) -> None:
         self._layers = layers
         self._image_shape = image_shape
         self._activation = activation
@@ -211,7 +209,7 @@ class _Estimate(AugmentedField):
         return value, (self._probes * derivatives).sum(-1).mean(0).unsqueeze(-1)
 
 
-def _sides(image_shape: tuple[int, int, int], strides: Sequence[int], count: int) -> list[tuple[int, int]]:
+def _sides(image_shape: ImageShape, strides: Sequence[int], count: int) -> list[tuple[int, int]]:
     """Return the sides of each layer's input, having checked that the last layer's output has those of the image."""
     if len(strides) != count or any(stride not in _KERNELS for stride in strides):
         expected = f"{count} numbers, one more than hidden layers, of 1, 2 and -2"

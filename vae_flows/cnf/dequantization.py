@@ -23,7 +23,7 @@ from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.ode.work_counts import WorkCount
 from vae_flows.persistence.configuration import register_class
 from vae_flows.tensors.known_values import known
-from vae_flows.tensors.shapes import check_image_shape, is_dense
+from vae_flows.tensors.shapes import is_dense, require_image_shape
 
 __all__ = [
     "Dequantization",
@@ -155,7 +155,7 @@ class VariationalDequantization(Dequantization):
     def __init__(self, image_shape: Sequence[int], levels: int = 256, hidden_channels: int = 32) -> None:
         super().__init__(levels)
         require_positive("VariationalDequantization", hidden_channels=hidden_channels)
-        self.image_shape = check_image_shape("VariationalDequantization image_shape", image_shape)
+        self.image_shape = require_image_shape("VariationalDequantization", image_shape)
         self.hidden_channels = hidden_channels
         channels = self.image_shape[0]
         last = nn.Conv2d(hidden_channels, 2 * channels, 3, padding=1)

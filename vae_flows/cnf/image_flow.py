@@ -19,7 +19,7 @@ from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.ode.solver import ODESolver
 from vae_flows.ode.work_counts import WorkCount
 from vae_flows.persistence.configuration import register_class
-from vae_flows.tensors.shapes import check_image_shape
+from vae_flows.tensors.shapes import ImageShape, require_image_shape
 from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.chain import ChainTransform
 from vae_flows.transforms.partial import PartialTransform
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from vae_flows.distributions import DiagonalNormal, FlowDistribution
 
 __all__ = ["ImageFlow", "unsqueezing_order"]
-
-ImageShape = tuple[int, int, int]
 
 
 @register_class("ImageFlow")
@@ -99,7 +97,7 @@ class ImageFlow(nn.Module):
     ) -> None:
         super().__init__()
         require_positive("ImageFlow", num_scales=num_scales, flows_per_scale=flows_per_scale)
-        self.image_shape = check_image_shape("ImageFlow image_shape", image_shape)
+        self.image_shape = require_image_shape("ImageFlow", image_shape)
         self.num_scales = num_scales
         self.flows_per_scale = flows_per_scale
         self.hidden_channels = tuple(hidden_channels)

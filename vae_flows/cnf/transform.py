@@ -25,13 +25,13 @@ from vae_flows.tensors.known_values import functorch_is_active, known
 from vae_flows.tensors.precision import in_own_type
 from vae_flows.tensors.shapes import is_dense
 from vae_flows.tensors.subclasses import plain, tracked
-from vae_flows.transforms.base import FusedTransform
+from vae_flows.transforms.base import EvaluatedTransform, FusedTransform
 from vae_flows.transforms.records import Evaluation
 
 __all__ = ["ContinuousTransform", "check_integration_time"]
 
 
-class ContinuousTransform(FusedTransform):
+class ContinuousTransform(EvaluatedTransform):
     r"""The flow of :math:`dz/dt = f(t, z)` from 0 to T, with :math:`\log|\det| = \int_0^T \operatorname{tr} J\,dt`.
 
     One solve gives value and log-determinant (Chen et al. 2018, theorem 1; Grathwohl et al. 2019, equation 4). Where
@@ -142,18 +142,6 @@ class ContinuousTransform(FusedTransform):
         part = copy.copy(self)  # which remembers no evaluation
         part.integration_time = self.integration_time * fraction
         return part
-
-    def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        evaluation = self.forward_evaluation(x)
-        return evaluation.y, evaluation.log_det
-
-    def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        evaluation = self.inverse_evaluation(y)
-        return evaluation.x, evaluation.log_det
-
-    def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        evaluation = self.scored_evaluation(x, score)
-        return evaluation.y, evaluation.log_det, cast(Tensor, evaluation.score)
 
     def forward_evaluation(self, x: Tensor) -> Evaluation:
         return self._integrate(x, forward=True)

@@ -15,10 +15,10 @@ from vae_flows.data.examples import StoredExamples
 from vae_flows.data.inputs import Indices, is_integer, require_floating_point, require_labels, require_levels
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.tensors.checksum import checksum
+from vae_flows.tensors.shapes import ImageShape, require_image_shape
 
 __all__ = ["ImageShape", "Images", "Pixels", "is_integer", "require_image_shape"]
 
-ImageShape = tuple[int, int, int]
 Pixels = Literal["binary", "grey"]
 
 TOP_LEVEL = 255
@@ -141,22 +141,6 @@ class Images(StoredExamples):
         else:
             pixels = rows.to(dtype) / TOP_LEVEL
         return pixels.reshape(-1, *self.image_shape)
-
-
-def require_image_shape(subject: str, shape: object) -> ImageShape:
-    """Return `(C, H, W)` as a tuple.
-
-    Raises:
-        InvalidInputError: It is not three positive integers.
-
-    Example:
-        >>> require_image_shape("Images", [1, 28, 28])
-        (1, 28, 28)
-    """
-    sizes = tuple(shape) if isinstance(shape, list | tuple) else ()
-    if len(sizes) != 3 or not all(is_integer(size) and size > 0 for size in sizes):
-        raise InvalidInputError(complaint(f"{subject} image_shape", "(channels, height, width)", repr(shape)))
-    return sizes[0], sizes[1], sizes[2]
 
 
 def _unpack_bits(rows: Tensor, dtype: torch.dtype) -> Tensor:

@@ -7,19 +7,22 @@ content too, and each is one that the reader knows.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import stat
 import zipfile
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vae_flows.errors import DataError, complaint, did_you_mean
+from vae_flows.persistence.files import written_whole
 
-__all__ = ["checked_entries", "fits_in_memory", "map_npy", "read_npz", "require_memory"]
+__all__ = ["checked_entries", "fits_in_memory", "map_npy", "read_npz", "require_memory", "write_npz"]
 
 MAX_BYTES = 16 * 2**30
 """Bytes that one source of data may take, or half of the machine's memory where that is less."""
@@ -56,6 +59,25 @@ def checked_entries(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
         with archive.open(entry):  # compares both names
             pass
     return entries
+
+
+def write_npz(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
+    """Write arrays of numbers as a compressed `.npz`, replacing the file at once.
+
+    Raises:
+        FileError: The file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.npz"
+        >>> write_npz(path, {"images": np.arange(3)})
+        >>> read_npz(path, ["images"])
+        {'images': array([0, 1, 2])}
+    """
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # pyright: ignore[reportArgumentType]
+    with written_whole(path) as file:
+        file.write(content.getbuffer())
 
 
 def read_npz(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import time
 from collections.abc import Callable
@@ -32,8 +31,8 @@ from vae_flows.evaluation import (
     trace_noise,
 )
 from vae_flows.modules import in_mode, placement
-from vae_flows.persistence.archives import read_npz
-from vae_flows.persistence.json_files import read_json, write_atomically, write_json
+from vae_flows.persistence.archives import read_npz, write_npz
+from vae_flows.persistence.json_files import read_json, write_json
 from vae_flows.persistence.records import from_plain, to_plain
 from vae_flows.randomness import seeded
 from vae_flows.runs.build import build_data
@@ -142,14 +141,15 @@ def diagnose_run(
     found, details = diagnose(load_best(folder, settings, data, device), data, seed=settings.seed, progress=progress)
     arrays: dict[str, Any] = {}
     if details.weights is not None:
-        arrays |= {"pareto_k": details.weights.pareto_k.numpy(), "weight_draws": np.int64(details.weights.num_samples)}
-        arrays |= {"effective_sample_size": details.weights.effective_sample_size.numpy()}
+        arrays |= {
+            "pareto_k": details.weights.pareto_k.cpu().numpy(),
+            "weight_draws": np.int64(details.weights.num_samples),
+        }
+        arrays |= {"effective_sample_size": details.weights.effective_sample_size.cpu().numpy()}
     if details.calibration is not None:
-        arrays |= {"ranks": details.calibration.ranks.numpy().astype(np.int16)}
+        arrays |= {"ranks": details.calibration.ranks.cpu().numpy().astype(np.int16)}
         arrays |= {"num_draws": np.int64(details.calibration.num_draws)}
-    stream = io.BytesIO()
-    np.savez_compressed(stream, **arrays)
-    write_atomically(folder / DETAILS, stream.getvalue())
+    write_npz(folder / DETAILS, arrays)
     write_json(folder / DIAGNOSTICS, to_plain(found))
     return found
 

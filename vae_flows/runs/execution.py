@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,9 +20,10 @@ from vae_flows.evaluation import EvaluationResult
 from vae_flows.evaluation.bounds import evaluate_each
 from vae_flows.evaluation.units import unit_of
 from vae_flows.networks import count_parameters
+from vae_flows.persistence.archives import write_npz
 from vae_flows.persistence.batches import complete_batch
 from vae_flows.persistence.files import exclusive, sweep
-from vae_flows.persistence.json_files import write_atomically, write_json
+from vae_flows.persistence.json_files import write_json
 from vae_flows.persistence.records import to_plain
 from vae_flows.runs.build import build_data, build_vae
 from vae_flows.runs.folder import FAILURE, IMAGES, LAST, LOCK_SECONDS, METRICS, SCORES, data_name, load_settings
@@ -71,7 +70,7 @@ def execute(folder: Path, *, progress: bool = False) -> dict[str, Any] | None:
         write_scores(folder / SCORES, scores)
         images = {} if data.pixels is None else _draw_images(vae, data, settings.seed)
         if images:
-            write_atomically(folder / IMAGES, _compressed(images))
+            write_npz(folder / IMAGES, images)
         with RunLogs(folder, len(trained.history), settings.training.loggers) as logs:
             logs.write_test(dataclasses.asdict(tested), trained.best_epoch)
             logs.write_images(images, trained.best_epoch)
@@ -133,12 +132,6 @@ def _draw_images(vae: VAE, data: DataSet, seed: int) -> dict[str, NDArray[np.uin
         reconstructions, samples = vae.reconstruct(originals), vae.generate(IMAGE_COUNT)
     images = {"originals": originals, "reconstructions": reconstructions, "samples": samples}
     return {name: _levels(batch) for name, batch in images.items()}
-
-
-def _compressed(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
-    stream = io.BytesIO()
-    np.savez_compressed(stream, **images)  # pyright: ignore[reportArgumentType]
-    return stream.getvalue()
 
 
 def _levels(images: Tensor) -> NDArray[np.uint8]:

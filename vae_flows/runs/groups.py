@@ -9,7 +9,7 @@ from vae_flows.persistence.records import flatten, to_plain
 from vae_flows.runs.folder import data_name
 from vae_flows.runs.run import Run, RunMetrics
 
-__all__ = ["RunGroup", "group_runs"]
+__all__ = ["NOT_COMPARED", "RunGroup", "group_runs"]
 
 NOT_COMPARED = ("posterior", "data", "training.seed", "split_seed", "data_path", "compute.", "evaluation.")
 """Settings that say what is compared, or where and how often it took place."""

@@ -10,13 +10,10 @@ from typing import Any, Protocol
 from vae_flows.flows import find_flow
 from vae_flows.persistence.records import differences
 from vae_flows.reporting.summaries import Reference
-from vae_flows.runs.groups import RunGroup
+from vae_flows.runs.groups import NOT_COMPARED, RunGroup
 from vae_flows.runs.settings import RunSettings
 
 __all__ = ["Literature", "deviation_notes", "literature_notes"]
-
-NOT_COMPARED = ("posterior", "training.seed", "split_seed", "data_path", "compute.", "evaluation.")
-"""Settings that say where and how often a run took place, not what it was."""
 
 
 class SettingsSource(Protocol):

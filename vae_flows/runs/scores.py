@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +12,7 @@ from numpy.typing import NDArray
 from vae_flows.data import Examples
 from vae_flows.errors import DataError, complaint
 from vae_flows.evaluation.finished import digest_of_examples
-from vae_flows.persistence.archives import read_npz
-from vae_flows.persistence.json_files import write_atomically
+from vae_flows.persistence.archives import read_npz, write_npz
 from vae_flows.randomness import seeded
 from vae_flows.shown import shown
 
@@ -70,9 +68,7 @@ def write_scores(path: Path, scores: RunScores) -> None:
     if scores.negative_log_likelihood is not None:
         arrays["negative_log_likelihood"] = scores.negative_log_likelihood
         arrays["importance_samples"] = np.int64(scores.importance_samples)
-    stream = io.BytesIO()
-    np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]
-    write_atomically(path, stream.getvalue())
+    write_npz(path, arrays)
 
 
 def read_scores(path: Path) -> RunScores:

@@ -20,22 +20,27 @@ from vae_flows.tensors.known_values import all_finite
 
 __all__ = [
     "Folded",
+    "ImageShape",
     "broadcast_batch",
     "broadcast_latents",
     "broadcasts",
     "check_context",
     "check_expanded",
     "check_finite",
-    "check_image_shape",
     "check_last_dimension",
     "check_like",
     "check_parameters",
     "fold_samples",
     "is_dense",
     "is_real",
+    "require_image_shape",
     "sum_rightmost",
     "wrong_parameters",
 ]
+
+
+ImageShape = tuple[int, int, int]
+"""(C, H, W)."""
 
 
 class Folded(NamedTuple):
@@ -49,6 +54,22 @@ class Folded(NamedTuple):
         """Bring `values (*batch, S, *event)` back to `(*sample, *batch, *event)`."""
         moved = values.movedim(len(self.batch), 0)
         return moved.reshape(self.sample + self.batch + moved.shape[1 + len(self.batch) :])
+
+
+def require_image_shape(subject: str, shape: object) -> ImageShape:
+    """Return `(C, H, W)` as a tuple.
+
+    Raises:
+        InvalidInputError: It is not three positive integers.
+
+    Example:
+        >>> require_image_shape("Images", [1, 28, 28])
+        (1, 28, 28)
+    """
+    sizes = tuple(shape) if isinstance(shape, list | tuple) else ()
+    if len(sizes) != 3 or not all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes):
+        raise InvalidInputError(complaint(f"{subject} image_shape", "(channels, height, width)", repr(shape)))
+    return sizes[0], sizes[1], sizes[2]
 
 
 def check_context(name: str, context: Tensor, context_dim: int) -> None:
@@ -74,17 +95,6 @@ def check_finite(subject: str, *values: Tensor, context: Tensor | None = None) -
     else:
         got, remedy = "NaN or infinity", "Look at the encoder's input and weights; a lower learning rate may help."
     raise InvalidInputError(complaint(subject, "finite numbers", got, remedy))
-
-
-def check_image_shape(subject: str, shape: Sequence[int]) -> tuple[int, int, int]:
-    """Return `(C, H, W)` as a tuple.
-
-    Raises:
-        InvalidInputError: It is not three positive integers.
-    """
-    if len(shape) != 3 or any(size < 1 for size in shape):
-        raise InvalidInputError(complaint(subject, "(channels, height, width)", tuple(shape)))
-    return shape[0], shape[1], shape[2]
 
 
 def check_last_dimension(subject: str, value: Tensor, size: int, remedy: str = "") -> None:

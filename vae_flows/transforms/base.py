@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Self, cast
 from weakref import ref
 
 import torch
@@ -23,7 +23,7 @@ from vae_flows.transforms.records import Evaluation
 from vae_flows.transforms.scores import check_score
 from vae_flows.transforms.scores import evaluate_with_score as carry_score
 
-__all__ = ["FusedTransform", "InverseTransform"]
+__all__ = ["EvaluatedTransform", "FusedTransform", "InverseTransform"]
 
 
 class FusedTransform(RememberingTransform):
@@ -235,6 +235,34 @@ class FusedTransform(RememberingTransform):
         self._checked(evaluation, found)
         self._keep(evaluation, found)
         return evaluation
+
+
+class EvaluatedTransform(FusedTransform):
+    """A fused transform whose primitives are its evaluations, as they find more than value and log-determinant.
+
+    Subclasses write `forward_evaluation`, `inverse_evaluation` and `scored_evaluation`.
+    """
+
+    @abstractmethod
+    def forward_evaluation(self, x: Tensor) -> Evaluation: ...
+
+    @abstractmethod
+    def inverse_evaluation(self, y: Tensor) -> Evaluation: ...
+
+    @abstractmethod
+    def scored_evaluation(self, x: Tensor, score: Tensor) -> Evaluation: ...
+
+    def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        evaluation = self.forward_evaluation(x)
+        return evaluation.y, evaluation.log_det
+
+    def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        evaluation = self.inverse_evaluation(y)
+        return evaluation.x, evaluation.log_det
+
+    def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        evaluation = self.scored_evaluation(x, score)
+        return evaluation.y, evaluation.log_det, cast(Tensor, evaluation.score)
 
 
 class InverseTransform(FusedTransform):

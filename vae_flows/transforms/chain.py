@@ -10,14 +10,14 @@ from torch import Tensor
 
 from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.transforms.base import FusedTransform
+from vae_flows.transforms.base import EvaluatedTransform, FusedTransform
 from vae_flows.transforms.double_inverse import invert_in_double
 from vae_flows.transforms.records import Evaluation
 
 __all__ = ["ChainTransform"]
 
 
-class ChainTransform(FusedTransform):
+class ChainTransform(EvaluatedTransform):
     r"""The composition :math:`T_K \circ \dots \circ T_1` of fused transforms, with the sum of their log-determinants.
 
     Arguments:
@@ -39,18 +39,6 @@ class ChainTransform(FusedTransform):
         super().__init__(parts[0].latent_dim, batch_shape, cache_size=cache_size)
         self.parts = tuple(parts)
         self.takes_double = all(part.takes_double for part in parts)
-
-    def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        evaluation = self.forward_evaluation(x)
-        return evaluation.y, evaluation.log_det
-
-    def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        evaluation = self.scored_evaluation(x, score)
-        return evaluation.y, evaluation.log_det, cast(Tensor, evaluation.score)
-
-    def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        evaluation = self.inverse_evaluation(y)
-        return evaluation.x, evaluation.log_det
 
     def forward_evaluation(self, x: Tensor) -> Evaluation:
         found, point = [], x

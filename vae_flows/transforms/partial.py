@@ -10,13 +10,13 @@ from torch import Tensor
 
 from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.transforms.base import FusedTransform
+from vae_flows.transforms.base import EvaluatedTransform, FusedTransform
 from vae_flows.transforms.records import Evaluation
 
 __all__ = ["PartialTransform"]
 
 
-class PartialTransform(FusedTransform):
+class PartialTransform(EvaluatedTransform):
     """A transform T of the first d of D coordinates: y = (T(x_1, …, x_d), x_{d+1}, …, x_D).
 
     What a multi-scale flow has factored out are the others (Dinh et al. 2017, section 3.6).
@@ -44,18 +44,6 @@ class PartialTransform(FusedTransform):
         super().__init__(latent_dim, part.batch_shape, cache_size=cache_size)
         self.part = part
         self.takes_double = part.takes_double
-
-    def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        evaluation = self.forward_evaluation(x)
-        return evaluation.y, evaluation.log_det
-
-    def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        evaluation = self.inverse_evaluation(y)
-        return evaluation.x, evaluation.log_det
-
-    def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        evaluation = self.scored_evaluation(x, score)
-        return evaluation.y, evaluation.log_det, cast(Tensor, evaluation.score)
 
     def forward_evaluation(self, x: Tensor) -> Evaluation:
         first, others = self._split(x)
