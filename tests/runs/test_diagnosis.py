@@ -13,7 +13,7 @@ from tests.seeds import reseed
 from vae_flows.benchmark.presets import PRESETS
 from vae_flows.data import TensorExamples
 from vae_flows.distributions import DiagonalNormal, FlowDistribution
-from vae_flows.errors import DataError
+from vae_flows.errors import DataError, InvalidInputError
 from vae_flows.persistence.json_files import read_json, write_json
 from vae_flows.runs import diagnosis
 from vae_flows.runs.diagnosis import DIAGNOSTICS_FILES, RunDiagnostics, diagnose, diagnose_run, read_details
@@ -93,9 +93,8 @@ def test_numbers_have_words(changes, evaluations, name, word):
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     settings = PRESETS["smoke"].settings("caltech101-silhouettes", "ffjord", 0)
-    prepare(folder, with_changes(settings, TINY))
+    prepare(folder, with_changes(settings, TINY | {"evaluation.diagnostics": True}))
     execute(folder)
-    diagnose_run(folder)
     return folder
 
 
@@ -126,6 +125,36 @@ def test_the_same_run_has_the_same_diagnostics(finished):
     assert found is not None
     again = diagnose_run(finished)
     assert replace(again, seconds=0.0) == replace(found, seconds=0.0)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_finished_runs_are_those_asked_for_with_diagnostics_or_without(finished, asked):
+    (finished / DIAGNOSTICS_FILES[0]).unlink()
+    settings = vf.Run(finished).settings
+    prepare(finished, with_changes(settings, {"evaluation.diagnostics": asked}))
+    assert vf.Run(finished).settings == settings
+    with pytest.raises(InvalidInputError, match=r"evaluation\.importance_samples"):
+        prepare(finished, with_changes(settings, {"evaluation.diagnostics": asked, "evaluation.importance_samples": 9}))
+
+
+def test_a_run_without_diagnostics_has_none(tmp_path):
+    settings = PRESETS["smoke"].settings("caltech101-silhouettes", "none", 0)
+    prepare(tmp_path, with_changes(settings, TINY))
+    execute(tmp_path)
+    assert vf.Run(tmp_path).diagnostics is None
+
+
+def test_a_diagnosis_that_fails_does_not_lose_the_run(tmp_path, monkeypatch):
+    def fails(*_arguments, **_options):
+        raise RuntimeError("of no use")
+
+    monkeypatch.setattr(diagnosis, "estimate_information", fails)
+    settings = PRESETS["smoke"].settings("caltech101-silhouettes", "none", 0)
+    prepare(tmp_path, with_changes(settings, TINY | {"evaluation.diagnostics": True}))
+    assert execute(tmp_path) is not None
+    found = vf.Run(tmp_path).diagnostics
+    assert found is not None
+    assert found.problems == ("rate and mutual information: of no use",)
 
 
 def test_a_diagnostic_that_fails_is_told_and_the_others_stand(finished, monkeypatch):

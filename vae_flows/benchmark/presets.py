@@ -143,7 +143,7 @@ QUICK = Preset(
     latent_dim=32,
     network=NetworkSettings("mlp", (300,), 128),
     training=TrainingSettings(max_epochs=36, warmup_epochs=10, patience=10, learning_rate=3e-3),
-    evaluation=EvaluationSettings(importance_samples=100, chunk_size=25),
+    evaluation=EvaluationSettings(importance_samples=100, chunk_size=25, diagnostics=True),
     flow_options={"ffjord": {**SMALL_FFJORD, "hidden_dims": (256,)}},
     training_on={
         MNIST: _epochs(4, 1),
@@ -175,7 +175,7 @@ PAPER = Preset(
         num_particles=1,
     ),
     # The published table has no −log p(x); `evaluate --importance-samples 5000` gives it with the literature's count.
-    evaluation=EvaluationSettings(importance_samples=500, chunk_size=50),
+    evaluation=EvaluationSettings(importance_samples=500, chunk_size=50, diagnostics=True),
     split_seeds_on=FREY_SPLIT_SEEDS,
     variance_bounds_on=FREY_VARIANCE_BOUNDS,
     flow_options={

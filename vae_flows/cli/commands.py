@@ -33,7 +33,7 @@ from vae_flows.persistence.json_files import check_destination
 from vae_flows.runs.build import build_data, build_vae
 from vae_flows.runs.comparison import compare as compare_runs
 from vae_flows.runs.comparison import find_runs
-from vae_flows.runs.diagnosis import DIAGNOSTICS_FILES, diagnose_run
+from vae_flows.runs.diagnosis import DIAGNOSTICS_FILES, diagnose_run, read_diagnostics
 from vae_flows.runs.evaluations import evaluate_run, evaluation_name
 from vae_flows.runs.execution import execute, is_main_process
 from vae_flows.runs.folder import METRICS, SETTINGS, folder_of, load_settings, prepare
@@ -115,7 +115,10 @@ def train(
         _prepare_training(folder, chosen, resume)
     metrics = execute(folder, progress=True)
     if metrics is not None:
-        open_console().print(test_table(f"{chosen.posterior} on {chosen.data}: test", metrics))
+        console = open_console()
+        console.print(test_table(f"{chosen.posterior} on {chosen.data}: test", metrics))
+        if chosen.evaluation.diagnostics and (diagnosed := read_diagnostics(folder)) is not None:
+            console.print(diagnostics_table("diagnostics", diagnosed))
         print(f"All of it is in {folder}.")
     return 0
 
@@ -132,6 +135,7 @@ def evaluate(
 
     What is finished is kept, and the same command goes on from it after a kill. With --diagnostics its posterior is
     diagnosed instead: collapse, unused units, importance weights, noise, inverses, calibration. Reports show both.
+    Runs with evaluation.diagnostics, as quick and paper have it, are diagnosed when they are trained.
 
     Arguments:
         folder: Folder of a run, or one that holds runs at any depth.

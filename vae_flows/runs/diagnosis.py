@@ -48,6 +48,7 @@ __all__ = [
     "diagnose_run",
     "read_details",
     "read_diagnostics",
+    "write_diagnostics",
 ]
 
 DIAGNOSTICS_FILES = DIAGNOSTICS, DETAILS = "diagnostics.json", "diagnostics.npz"
@@ -138,17 +139,28 @@ def diagnose_run(
     """
     settings = load_settings(folder)
     data = build_data(settings)
-    found, details = diagnose(load_best(folder, settings, data, device), data, seed=settings.seed, progress=progress)
+    vae = load_best(folder, settings, data, device)
+    return write_diagnostics(folder, *diagnose(vae, data, seed=settings.seed, progress=progress))
+
+
+def write_diagnostics(folder: Path, found: RunDiagnostics, details: Details) -> RunDiagnostics:
+    """Write what `diagnose` found to the folder of a run, and return its numbers.
+
+    Raises:
+        FileError: The folder cannot be written to.
+    """
     arrays: dict[str, Any] = {}
     if details.weights is not None:
         arrays |= {
             "pareto_k": details.weights.pareto_k.cpu().numpy(),
             "weight_draws": np.int64(details.weights.num_samples),
+            "effective_sample_size": details.weights.effective_sample_size.cpu().numpy(),
         }
-        arrays |= {"effective_sample_size": details.weights.effective_sample_size.cpu().numpy()}
     if details.calibration is not None:
-        arrays |= {"ranks": details.calibration.ranks.cpu().numpy().astype(np.int16)}
-        arrays |= {"num_draws": np.int64(details.calibration.num_draws)}
+        arrays |= {
+            "ranks": details.calibration.ranks.cpu().numpy().astype(np.int16),
+            "num_draws": np.int64(details.calibration.num_draws),
+        }
     write_npz(folder / DETAILS, arrays)
     write_json(folder / DIAGNOSTICS, to_plain(found))
     return found

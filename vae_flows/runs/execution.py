@@ -1,4 +1,4 @@
-"""What a run does: it trains, tests the best weights, draws pictures, and leaves its metrics."""
+"""What a run does: it trains, tests the best weights, draws pictures, diagnoses, and leaves its metrics."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from vae_flows.persistence.files import exclusive, sweep
 from vae_flows.persistence.json_files import write_json
 from vae_flows.persistence.records import to_plain
 from vae_flows.runs.build import build_data, build_vae
+from vae_flows.runs.diagnosis import diagnose, write_diagnostics
 from vae_flows.runs.folder import FAILURE, IMAGES, LAST, LOCK_SECONDS, METRICS, SCORES, data_name, load_settings
 from vae_flows.runs.provenance import describe_commit, describe_hardware, describe_versions
 from vae_flows.runs.scores import RunScores, digests_of, write_scores
@@ -75,6 +76,9 @@ def execute(folder: Path, *, progress: bool = False) -> dict[str, Any] | None:
             logs.write_test(dataclasses.asdict(tested), trained.best_epoch)
             logs.write_images(images, trained.best_epoch)
         metrics = _metrics(settings, data, vae, trained, tested) | {"seconds": time.perf_counter() - start}
+        if settings.evaluation.diagnostics:
+            write_diagnostics(folder, *diagnose(vae, data, seed=settings.seed))
+            lock.require()
         write_json(folder / METRICS, metrics)
         (folder / FAILURE).unlink(missing_ok=True)
     return metrics

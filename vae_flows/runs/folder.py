@@ -2,8 +2,9 @@
 
 `settings.json` defines the run, `last.ckpt` is where it stands, `config.json` and `model.safetensors` are its best
 weights as a saved model, `metrics.csv` has a row for each epoch, `log.txt` is what it printed, `images.npz` a few
-reconstructions and samples, `scores.npz` what each test image scored, `failure.json` why it failed. `metrics.json`
-comes last: with it the run is finished. `vae-flows evaluate` adds `evaluation-*-samples.json`, with scores beside it.
+reconstructions and samples, `scores.npz` what each test image scored, `diagnostics.json` what was found of its
+posterior, `failure.json` why it failed. `metrics.json` comes last: with it the run is finished. `vae-flows evaluate`
+adds `evaluation-*-samples.json`, with scores beside it, or diagnostics that are missing.
 Folders of earlier releases have no scores; they are read all the same.
 
 `format` in `settings.json` says how a folder is laid out, `version` which release wrote it. Folders of format 1, which
@@ -80,14 +81,18 @@ def prepare(folder: Path, settings: RunSettings) -> None:
 
     Raises:
         InvalidInputError: The folder holds a run with other settings; results of two settings are never mixed. Only
-            those of the test may change, as long as the run is not finished.
+            those of the test may change, as long as the run is not finished; a finished one may lack diagnostics, or
+            have some that are not asked for.
         FileError: The folder cannot be made or written to, or another process is at work in it.
     """
     if not (folder / SETTINGS).exists():
         write_json(folder / SETTINGS, to_settings_json(settings))
         return
     found = differences(settings, load_settings(folder))
-    if found and not (folder / METRICS).exists() and all(name.startswith("evaluation.") for name in found):
+    finished = (folder / METRICS).exists()
+    if finished and found.keys() <= {"evaluation.diagnostics"}:
+        return
+    if found and not finished and all(name.startswith("evaluation.") for name in found):
         with exclusive(folder, wait=LOCK_SECONDS):  # the test is still to come, and may be another
             write_json(folder / SETTINGS, to_settings_json(settings))
         return

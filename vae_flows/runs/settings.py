@@ -30,9 +30,6 @@ FORMAT = 2
 WITH_OPTIONS = frozenset({"posterior", "likelihood", "training.optimizer", "training.schedule", "training.objective"})
 """Settings that name something whose options are a setting beside them."""
 
-WITH_OPTIONS = frozenset({"posterior", "likelihood", "training.optimizer", "training.schedule", "training.objective"})
-"""Settings that name something whose options are a setting beside them."""
-
 
 @dataclass(frozen=True)
 class NetworkSettings:
@@ -69,11 +66,13 @@ class EvaluationSettings:
         importance_samples: Samples per image for −log p(x); 0 leaves it out.
         chunk_size: Samples at once, `None` for all.
         batch_size: Images at once.
+        diagnostics: Whether the posterior is diagnosed too, on a few images: some seconds, or a minute for a slow flow.
     """
 
     importance_samples: int = 0
     chunk_size: int | None = None
     batch_size: int = 100
+    diagnostics: bool = False
 
     def __post_init__(self) -> None:
         samples = self.importance_samples
@@ -83,6 +82,10 @@ class EvaluationSettings:
         require_positive("EvaluationSettings", batch_size=self.batch_size)
         if self.chunk_size is not None:
             require_positive("EvaluationSettings", chunk_size=self.chunk_size)
+        if not isinstance(self.diagnostics, bool):
+            raise InvalidInputError(
+                complaint("EvaluationSettings diagnostics", "True or False", repr(self.diagnostics))
+            )
 
 
 @dataclass(frozen=True)
