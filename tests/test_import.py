@@ -34,6 +34,25 @@ def test_import_has_no_side_effects():
     assert result.returncode == 0, result.stderr
 
 
+ANY_FIRST = """
+import sys
+from importlib import import_module
+from pkgutil import iter_modules
+import torch, pyro, torchdiffeq, vae_flows
+
+for module in iter_modules(vae_flows.__path__, "vae_flows."):
+    if not module.name.endswith("__main__"):
+        for name in [name for name in sys.modules if name.partition(".")[0] == "vae_flows"]:
+            del sys.modules[name]
+        import_module(module.name)
+"""
+
+
+def test_any_module_can_be_imported_first():
+    result = subprocess.run([sys.executable, "-c", ANY_FIRST], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
 CORE_ALONE = """
 import sys
 import torch

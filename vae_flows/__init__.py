@@ -5,6 +5,7 @@ The names of `vae_flows.namespace` are the library. They are loaded when one is 
 """
 
 from importlib import import_module as _import_module
+from importlib.util import find_spec as _find_spec
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
@@ -19,15 +20,13 @@ _LAZY_NAMES = ("Run", "compare")
 
 
 def __getattr__(name: str) -> _Any:
-    if name in _LAZY:
+    # A module by itself, first: while the namespace is loaded, its modules import each other from this package.
+    if name.isidentifier() and not name.startswith("__") and _find_spec(f"vae_flows.{name}") is not None:
         return _import_module(f"vae_flows.{name}")
     if name in _LAZY_NAMES:
         return getattr(_import_module("vae_flows.runs"), name)
     if name == "__all__" or not name.startswith("__"):
-        # Its modules are loaded with it, and become attributes of this package as any that is imported.
         namespace = _import_module("vae_flows.namespace")
-        if name in globals():
-            return globals()[name]
         if name == "__all__" or name in namespace.__all__:
             return getattr(namespace, name)
     raise AttributeError(f"module 'vae_flows' has no attribute {name!r}")
