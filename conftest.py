@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import zlib
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,11 @@ PACKAGES = ("vae_flows", "experiments", "examples")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the knob."""
+    """Add the knobs."""
     parser.addoption("--seed", type=int, help=f"shift the seeds of all tests (default: ${VARIABLE}, or 0)")
+    parser.addoption(
+        "--part", type=_part, metavar="K/N", help="run the K-th part of the files, cut into N by their names"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,6 +30,20 @@ def pytest_configure(config: pytest.Config) -> None:
     seed = config.getoption("--seed")
     if seed is not None:
         os.environ[VARIABLE] = str(seed)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the files of other parts."""
+    part = config.getoption("--part")
+    if part is None:
+        return
+    index, count = part
+    chosen: dict[bool, list[pytest.Item]] = {True: [], False: []}
+    for item in items:
+        name = item.path.relative_to(ROOT).as_posix()
+        chosen[zlib.crc32(name.encode()) % count == index].append(item)
+    config.hook.pytest_deselected(items=chosen[False])
+    items[:] = chosen[True]
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
@@ -44,6 +62,14 @@ def pytest_report_header() -> str:
     """Say on what the suite runs: what a failure may hang on."""
     vector = torch.backends.cpu.get_cpu_capability()
     return f"torch {torch.__version__}, {vector}, {torch.get_num_threads()} thread(s), seed {shift()}"
+
+
+def _part(text: str) -> tuple[int, int]:
+    """Read `1/2`, the first of two, as (0, 2)."""
+    index, count = map(int, text.split("/"))
+    if not 1 <= index <= count:
+        raise ValueError(text)
+    return index - 1, count
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
     python -m tests.everywhere              every variant, one after the other
     python -m tests.everywhere --turn 1a2b  the one that a commit's hash, or any hexadecimal number, points to
+    python -m tests.everywhere --turn 1a2b --parts 2    on one of two halves of the files, which the hash chooses too
 
 What follows goes to pytest. The exit status is 0 where all passed. Every two settings meet in some variant, so that
 a fault shows that hangs on one of them or on a pair; of three that have to meet, chance decides.
@@ -83,8 +84,13 @@ def main(arguments: Sequence[str], run: Callable[[Variant, Sequence[str]], bool]
     """Run the variants that are asked for, all of them although some fail, and say which failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.everywhere")
     parser.add_argument("--turn", type=lambda text: int(text, 16), help="a hexadecimal number that chooses one variant")
+    parser.add_argument("--parts", type=int, default=1, help="into how many parts a turn cuts the files, to run one")
     settings, options = parser.parse_known_args(arguments)
-    chosen = VARIANTS if settings.turn is None else [VARIANTS[settings.turn % len(VARIANTS)]]
+    chosen: Sequence[Variant] = VARIANTS
+    if settings.turn is not None:
+        others, own = divmod(settings.turn, len(VARIANTS))
+        chosen = [VARIANTS[own]]
+        options.append(f"--part={others % settings.parts + 1}/{settings.parts}")
     failed = [variant for variant in chosen if not run(variant, options)]
     print(f"\n{len(chosen) - len(failed)} of {len(chosen)} variants passed")
     print(*(f"failed: {variant}" for variant in failed), sep="\n")

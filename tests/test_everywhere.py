@@ -48,6 +48,45 @@ def test_a_hash_chooses_one_and_each_has_its_turn() -> None:
     assert ran == [VARIANTS[0x0A3D6F5 % 6], *VARIANTS]
 
 
+def test_a_turn_has_one_part_of_the_files_and_each_comes_with_each_variant() -> None:
+    ran: list[tuple[Variant, str]] = []
+    for turn in range(18):
+        assert (
+            main([f"--turn={turn:x}", "--parts=3", "-x"], lambda variant, options: ran.append((variant, *options))) == 1
+        )
+    assert sorted(ran, key=str) == sorted(
+        ((variant, "-x", f"--part={part}/3") for variant in VARIANTS for part in (1, 2, 3)), key=str
+    )
+
+
+class Collected:
+    """A plugin that keeps the tests that were collected."""
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.names = [item.nodeid for item in session.items]
+
+
+def test_parts_are_whole_files_and_together_all_tests() -> None:
+    def collected(*options: str) -> list[str]:
+        found = Collected()
+        command = ["--collect-only", "-q", "-p", "no:cacheprovider", str(ROOT / "tests" / "ode")]
+        assert pytest.main([*command, *options], plugins=[found]) == pytest.ExitCode.OK
+        return found.names
+
+    parts = [collected("--part", f"{part}/2") for part in (1, 2)]
+    assert sorted([*parts[0], *parts[1]]) == sorted(collected())
+    first, second = ({name.partition("::")[0] for name in part} for part in parts)
+    assert first
+    assert second
+    assert not first & second
+
+
+@pytest.mark.parametrize("part", ["0/2", "3/2", "2", "a/b"])
+def test_parts_that_are_none_are_refused(part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pytest.main(["--collect-only", "--part", part, __file__]) == pytest.ExitCode.USAGE_ERROR
+    assert "--part" in capsys.readouterr().err
+
+
 def test_a_variant_reaches_the_process_that_it_names() -> None:
     variant = Variant("newest", 2, "default", 1)
     script = "import torch; from tests.seeds import shift; "
