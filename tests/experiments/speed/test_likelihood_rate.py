@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
 import vae_flows as vf
-from experiments.speed.likelihood_rate import measure_rates, published_log_likelihood
+from experiments.speed.likelihood_rate import evaluate_whole, measure_rates, published_log_likelihood, write_rates
 from tests.seeds import reseed
 from vae_flows.data import Images
 from vae_flows.evaluation import estimate_likelihood
@@ -37,3 +39,16 @@ def test_rates_are_measured_of_both():
     assert min(*rates.library, *rates.published) > 0
     assert abs(rates.difference) < 1
     assert vae.training
+
+
+def test_a_whole_test_set_is_written_beside_both_rates(tmp_path):
+    vae, images = small()
+    whole = evaluate_whole(vae, images, importance_samples=20)
+    assert (whole.images, whole.importance_samples) == (12, 20)
+    assert min(whole.seconds, whole.processor_seconds, whole.standard_error) > 0
+    assert 0.05 < whole.gigabytes < 100
+    rates = measure_rates(vae, images, importance_samples=20, images=4, rounds=1)
+    written = json.loads(write_rates(whole, rates, tmp_path / "results").read_text())
+    assert written["whole"]["negative_log_likelihood"] == whole.negative_log_likelihood
+    assert written["rates"]["published"]["per_second"] == rates.published.per_second
+    assert {"threads", "versions", "hardware", "commit"} <= written.keys()
