@@ -21,7 +21,7 @@ RUN := $(VENV)/bin/python
 BENCHMARK = $(RUN) -m experiments benchmark --preset $(PRESET) \
 	$(if $(WORKERS),--workers $(WORKERS)) $(if $(THREADS),--threads $(THREADS))
 
-.PHONY: help setup setup-oldest benchmark report benchmark-mnist benchmark-caltech benchmark-frey benchmark-omniglot density density-images regularizers \
+.PHONY: help setup setup-oldest benchmark report benchmark-mnist benchmark-caltech benchmark-frey benchmark-omniglot density density-glow density-images regularizers \
 	speed smoke examples example-plain example-pyro example-hierarchical example-conditional example-prior \
 	test test-all test-everywhere mutation lint format typecheck clean
 
@@ -83,6 +83,9 @@ speed: $(PEERS) ## Compare speed with the published formulation, zuko, diffrax, 
 
 density: $(STAMP) ## Learn a toy density and draw it (OPTIONS="--data checkerboard", or all: some minutes each)
 	@$(RUN) -m experiments density $(OPTIONS)
+
+density-glow: $(STAMP) ## Learn toy densities by FFJORD and by a flow like Glow in equal time: half an hour
+	@$(RUN) -m experiments density-glow $(OPTIONS)
 
 density-images: $(STAMP) ## Learn densities of images at one scale and at three: four trainings of 300 processor seconds
 	@$(RUN) -m experiments density-images $(OPTIONS)

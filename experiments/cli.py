@@ -16,6 +16,11 @@ COMMANDS: Mapping[str, Command] = {
         None,
         "the same command keeps finished densities and begins the last one anew",
     ),
+    "density-glow": Command(
+        "experiments.commands:density_glow",
+        None,
+        "the same command keeps finished runs and begins the last one anew",
+    ),
     "density-images": Command(
         "experiments.commands:density_images", None, "the same command goes on where this one stopped"
     ),

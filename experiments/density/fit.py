@@ -10,7 +10,6 @@ from time import perf_counter
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
@@ -20,7 +19,7 @@ from vae_flows.data import ToyDensity
 from vae_flows.errors import NonFiniteLossError, complaint
 from vae_flows.randomness import seeded
 
-__all__ = ["Fit", "Score", "evaluate", "fit", "log_density"]
+__all__ = ["Fit", "Score", "evaluate", "fit", "held_out_points", "log_density", "score_of"]
 
 CPU = torch.device("cpu")
 WINDOWS = 50
@@ -56,7 +55,8 @@ class Score:
         true_negative_log_likelihood: That of the true density on the same points, which estimates the entropy.
         excess: The difference, an estimate of KL(truth ‖ model).
         excess_standard_error: Its standard error, smaller than that of either term.
-        evaluations_per_solve: Evaluations of the dynamics in a solve of the test, the mean over its chunks of points.
+        evaluations_per_solve: Evaluations of the dynamics in a solve of the test, the mean over its chunks of points;
+            `None` for a flow that solves nothing.
         points: Number of points.
     """
 
@@ -65,7 +65,7 @@ class Score:
     true_negative_log_likelihood: float
     excess: float
     excess_standard_error: float
-    evaluations_per_solve: float
+    evaluations_per_solve: float | None
     points: int
 
 
@@ -114,14 +114,22 @@ def fit(
 def evaluate(flow: ContinuousNormalizingFlow, toy: ToyDensity, settings: DensitySettings) -> Score:
     """Score points that training has not seen, in double precision."""
     precise = copy.deepcopy(flow).double().eval()
-    with seeded(CPU, settings.seed, "test") as generator:
-        x = toy.sample(settings.test_size, generator).double()
-    density, truth = precise(), toy.log_density(x)
-    chunks, evaluations = [], []
+    x = held_out_points(toy, settings.seed, settings.test_size)
+    density, chunks, evaluations = precise(), [], []
     for points in x.split(CHUNK):
         chunks.append(density.log_prob(points))
         evaluations.append(_evaluations(precise))
-    log_q = torch.cat(chunks)
+    return score_of(torch.cat(chunks), toy.log_density(x), sum(evaluations) / len(evaluations))
+
+
+def held_out_points(toy: ToyDensity, seed: int, count: int) -> Tensor:
+    """Draw the points `(count, 2)` of the test of a seed, which training has not seen, in double precision."""
+    with seeded(CPU, seed, "test") as generator:
+        return toy.sample(count, generator).double()
+
+
+def score_of(log_q: Tensor, truth: Tensor, evaluations_per_solve: float | None = None) -> Score:
+    """Score log-densities `(N,)` of a model against the true ones of the same points."""
     nll, error = _mean_and_error(-log_q)
     excess, excess_error = _mean_and_error(truth - log_q)
     return Score(
@@ -130,14 +138,14 @@ def evaluate(flow: ContinuousNormalizingFlow, toy: ToyDensity, settings: Density
         true_negative_log_likelihood=-truth.mean().item(),
         excess=excess,
         excess_standard_error=excess_error,
-        evaluations_per_solve=sum(evaluations) / len(evaluations),
-        points=settings.test_size,
+        evaluations_per_solve=evaluations_per_solve,
+        points=len(truth),
     )
 
 
-def log_density(density: Distribution, x: Tensor) -> Tensor:
-    """Return log p(x) of points `(N, 2)`, computed in chunks."""
-    return torch.cat([density.log_prob(points) for points in x.split(CHUNK)])
+def log_density(log_prob: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return log p(x) of points `(N, D)`, computed in chunks."""
+    return torch.cat([log_prob(points) for points in x.split(CHUNK)])
 
 
 def _evaluations(flow: ContinuousNormalizingFlow) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.distributions import Distribution
+from torch import Tensor
 
 from experiments.density.fit import log_density
 from vae_flows.cnf import ContinuousNormalizingFlow, ODESolver
@@ -19,7 +19,7 @@ from vae_flows.errors import DataError, complaint
 from vae_flows.persistence.archives import read_npz, write_npz
 from vae_flows.randomness import seeded
 
-__all__ = ["Array", "Picture", "read_picture", "take_picture", "write_picture"]
+__all__ = ["Array", "Picture", "density_on_grid", "picture_density", "read_picture", "take_picture", "write_picture"]
 
 Array = NDArray[np.floating]
 POINTS, PARTICLES = 5000, 150
@@ -71,8 +71,7 @@ def take_picture(flow: ContinuousNormalizingFlow, toy: ToyDensity, seed: int) ->
     flow = copy.deepcopy(flow).eval()
     flow.eval_solver = SOLVER
     with seeded(torch.device("cpu"), seed, "picture") as generator:
-        data = toy.sample(POINTS, generator)
-        limit = MARGIN * float(data.abs().max())
+        data, limit = _draw_data(toy, generator)
         samples = flow().sample((POINTS,))
         start = flow.base().sample((PARTICLES,))
         times = [flow.duration * step / STEPS for step in range(1, STEPS + 1)]
@@ -81,11 +80,24 @@ def take_picture(flow: ContinuousNormalizingFlow, toy: ToyDensity, seed: int) ->
             limit=limit,
             data=data.numpy(),
             samples=samples.numpy(),
-            density=_on_grid(flow(), limit, FINE),
-            frames={0.0: _on_grid(flow.base(), limit, COARSE)}
-            | {time: _on_grid(flow(until=time), limit, COARSE) for time in shown},
+            density=density_on_grid(flow().log_prob, limit, FINE),
+            frames={0.0: density_on_grid(flow.base().log_prob, limit, COARSE)}
+            | {time: density_on_grid(flow(until=time).log_prob, limit, COARSE) for time in shown},
             paths=torch.stack([start, *(flow.transform(until=time)(start) for time in times)]).numpy(),
         )
+
+
+@torch.no_grad()
+def picture_density(log_prob: Callable[[Tensor], Tensor], toy: ToyDensity, seed: int) -> Array:
+    """Compute another density of the same data on the grid of the picture of that seed."""
+    with seeded(torch.device("cpu"), seed, "picture") as generator:
+        return density_on_grid(log_prob, _draw_data(toy, generator)[1], FINE)
+
+
+def _draw_data(toy: ToyDensity, generator: torch.Generator) -> tuple[Tensor, float]:
+    """Draw the points that a picture shows, and return them with the limit of the square that holds them."""
+    data = toy.sample(POINTS, generator)
+    return data, MARGIN * float(data.abs().max())
 
 
 def write_picture(path: Path, picture: Picture) -> None:
@@ -115,7 +127,8 @@ def read_picture(path: Path) -> Picture:
         raise DataError(complaint(str(path), "the arrays of a picture", f"{error}")) from None
 
 
-def _on_grid(density: Distribution, limit: float, cells: int) -> Array:
+def density_on_grid(log_prob: Callable[[Tensor], Tensor], limit: float, cells: int) -> Array:
+    """Return a density in the centres of cells of the square [−limit, limit]², by row from below."""
     centres = limit * ((torch.arange(cells) + 0.5) * (2 / cells) - 1)
     y, x = torch.meshgrid(centres, centres, indexing="ij")
-    return log_density(density, torch.stack([x, y], -1).flatten(0, 1)).exp().reshape(cells, cells).numpy()
+    return log_density(log_prob, torch.stack([x, y], -1).flatten(0, 1)).exp().reshape(cells, cells).numpy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from experiments.density.picture import Array, Picture
 from vae_flows.reporting.plots import COLOURS, DPI, FAINT, INK
 
-__all__ = ["plot_densities", "plot_density", "plot_trials"]
+__all__ = ["Comparison", "plot_comparisons", "plot_densities", "plot_density", "plot_trials"]
 
 SHADES = LinearSegmentedColormap.from_list("shades", ["#FFFFFF", "#C6E6F8", "#56B4E9", "#0072B2", "#06304F"])
 PATHS = LinearSegmentedColormap.from_list("paths", ["#D8D8D8", "#9CCBE8", "#0072B2"])
@@ -64,13 +65,52 @@ def plot_densities(pictures: Mapping[str, Picture]) -> Figure:
     return figure
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Densities of several models of the same data, to draw below each other.
+
+    Arguments:
+        limit: The square drawn is [−limit, limit]².
+        data: Points of the data `(N, 2)`.
+        densities: Densities on a grid by model, by row from below.
+        excess: −log p of each model less that of the true density, in nats.
+    """
+
+    limit: float
+    data: Array
+    densities: Mapping[str, Array]
+    excess: Mapping[str, float]
+
+
+def plot_comparisons(panels: Mapping[str, Comparison]) -> Figure:
+    """Draw data and the densities of several models below each other, one column per data set, in equal shades.
+
+    Arguments:
+        panels: What to draw, by the names to write above.
+    """
+    models = list(next(iter(panels.values())).densities)
+    size = (SMALL_INCHES * len(panels), (SMALL_INCHES + 0.1) * (1 + len(models)))
+    figure = Figure(figsize=size, dpi=SMALL_DPI, layout="constrained")
+    grid = figure.subplots(1 + len(models), len(panels), squeeze=False)
+    for (above, *below), (name, panel) in zip(grid.T, panels.items(), strict=True):
+        _scatter(above, panel.data[:SMALL_POINTS], panel.limit, name, scale=SMALL_SCALE)
+        darkest = min(float(density.max()) for density in panel.densities.values())
+        for axes, model in zip(below, models, strict=True):
+            _shade(axes, panel.densities[model], panel.limit, darkest=darkest)
+            axes.set_xlabel(f"{panel.excess[model]:+.3f} nats", fontsize=8, color=INK)
+    for axes, row in zip(grid[:, 0], ["data", *models], strict=True):
+        axes.set_ylabel(row, fontsize=9, color=INK)
+    return figure
+
+
 def _scatter(axes: Axes, points: Array, limit: float, name: str = "", *, scale: float = 1.0) -> None:
     axes.scatter(*points.T, s=1.2 * scale**2, color=POINT, alpha=0.35, linewidths=0)
     _dress(axes, limit, name)
 
 
-def _shade(axes: Axes, density: Array, limit: float, name: str = "") -> None:
-    axes.imshow(density, cmap=SHADES, origin="lower", extent=(-limit, limit, -limit, limit), interpolation="bilinear")
+def _shade(axes: Axes, density: Array, limit: float, name: str = "", *, darkest: float | None = None) -> None:
+    extent = (-limit, limit, -limit, limit)
+    axes.imshow(density, cmap=SHADES, origin="lower", extent=extent, interpolation="bilinear", vmax=darkest)
     _dress(axes, limit, name)
 
 

@@ -17,13 +17,13 @@ from torch.distributions.transforms import _InverseTransform
 
 from vae_flows.checks import checked
 from vae_flows.errors import IntegrationError, complaint, unknown_name
-from vae_flows.extras import missing_package
+from vae_flows.extras import missing_package, needing
 from vae_flows.flows.adapters.foreign import AdaptedFlow, ForeignTransform, Orientation
 from vae_flows.flows.adapters.newton import newton_inverse
 from vae_flows.tensors.subclasses import plain
 from vae_flows.transforms.base import FusedTransform
 
-__all__ = ["ZUKO_FAMILIES", "ZukoFlow", "require_zuko", "zuko_is_installed", "zuko_options"]
+__all__ = ["ZUKO_FAMILIES", "ZukoFlow", "import_flows", "require_zuko", "zuko_is_installed", "zuko_options"]
 
 # All of zuko.flows but NCSF, which maps a torus, and the mixture GMM, which is no transform.
 ZUKO_FAMILIES = ("BPF", "CNF", "GF", "MAF", "NAF", "NICE", "NSF", "RealNVP", "SOSPF", "UNAF")
@@ -84,7 +84,7 @@ class ZukoFlow(AdaptedFlow):
     ) -> None:
         super().__init__(latent_dim, context_dim, f"zuko:{family}", orientation, options)
         require_zuko(family)
-        flows = _import_flows()
+        flows = import_flows()
         with self.building(options):
             self.lazy: nn.Module = getattr(flows, family)(latent_dim, context_dim, **options).transform
 
@@ -128,7 +128,7 @@ def zuko_options(family: str) -> tuple[Parameter, ...]:
         >>> {"orientation", "bins", "transforms"} <= {parameter.name for parameter in zuko_options("NSF")}
         True
     """
-    flows, networks = _import_flows(), import_module("zuko.nn")
+    flows, networks = import_flows(), import_module("zuko.nn")
     transform, network = "ElementWiseTransform", networks.MLP
     if family == "CNF":
         transform = "FFJTransform"
@@ -226,12 +226,17 @@ _KINDS: dict[str, type[ZukoTransform]] = {
 }
 
 
-def _import_flows() -> Any:
-    """Import `zuko.flows`, and put back what its import changes in `torch.distributions`."""
+def import_flows() -> Any:
+    """Import `zuko.flows`, and put back what its import changes in `torch.distributions`.
+
+    Raises:
+        MissingPackageError: zuko is not installed.
+    """
     changed = {name: vars(Distribution)[name] for name in ("_validate_args", "arg_constraints")}
     name = _InverseTransform.__name__
     try:
-        return import_module("zuko.flows")
+        with needing("zuko"):
+            return import_module("zuko.flows")
     finally:
         for attribute, value in changed.items():
             setattr(Distribution, attribute, value)
