@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import os
 import re
@@ -10,14 +11,17 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pyro
 import pytest
 
 import vae_flows as vf
 from tests.seeds import reseed
+from vae_flows import cnf, ode, training
 from vae_flows.benchmark.grid import plan_grid
 from vae_flows.benchmark.presets import PRESETS
+from vae_flows.cnf import Dequantization, Regularizer
 from vae_flows.flows import registry
 from vae_flows.runs.execution import execute
 from vae_flows.runs.folder import METRICS, prepare
@@ -72,6 +76,53 @@ def test_snippets_run_one_after_the_other(page: Path, project: Path) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def rows_of_methods() -> list[list[str]]:
+    """Return name, test and measured sentence of each method."""
+    page = (DOCS / "methods.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in page.splitlines() if line.startswith("| ")
+    ]
+    return [[name, test, measured] for _, name, _, test, measured in rows if test != "test"]
+
+
+def test_each_method_names_a_test_that_there_is() -> None:
+    assert len(rows_of_methods()) > 20
+    for name, test, _ in rows_of_methods():
+        told = re.fullmatch(r"\[(test_\w+)\]\(([^)]+)\)", test)
+        assert told is not None, name
+        assert f"def {told[1]}(" in (DOCS / told[2]).read_text(encoding="utf-8"), name
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [name for name in vf.flows.available_flows() if ":" not in name and name != "none"],
+        get_args(ode.solver.Gradient),
+        get_args(cnf.layers.TimeConditioning),
+        get_args(cnf.amortization.AmortizationName),
+        get_args(training.objectives.ObjectiveName),
+        [kind.__name__ for kind in (*Regularizer.__subclasses__(), *Dequantization.__subclasses__())],
+        ["hutchinson", "exact", "bottleneck"],
+    ],
+    ids=" ".join,
+)
+def test_every_method_has_its_entry(names: list[str]) -> None:
+    page = (DOCS / "methods.md").read_text(encoding="utf-8")
+    assert [name for name in names if f"`{name}`" not in page and f'="{name}"`' not in page] == []
+
+
+def test_figures_of_the_quick_table_are_its_own() -> None:
+    with (ROOT / "experiments" / "results" / "quick" / "table.csv").open(encoding="utf-8") as file:
+        recorded = {row["posterior"]: f"{float(row['negative_elbo_mean']):.2f}" for row in csv.DictReader(file)}
+    told = {
+        name.strip("`"): measured.partition(" ")[0]
+        for name, _, measured in rows_of_methods()
+        if measured.endswith(" in the quick table")
+    }
+    assert told == {name: value for name, value in recorded.items() if name != "none"}
+    assert f"without a flow is {recorded['none']}." in (DOCS / "methods.md").read_text(encoding="utf-8")
 
 
 def test_there_are_pages() -> None:
