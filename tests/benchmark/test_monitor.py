@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 import time
 
 import pytest
@@ -54,6 +55,14 @@ def test_a_glance_tells_how_old_the_log_is(run):
     found = glance(run.folder)
     assert found is not None
     assert 100 <= found.age < 160
+
+
+@pytest.mark.parametrize("workers", [6, 100, sys.maxsize])
+def test_a_cluster_that_takes_all_runs_at_once_tells_the_time_left(runs, workers):
+    forecast = GridForecast(runs, workers)
+    forecast.end(RunOutcome(runs[0], "finished", 5.0))
+    running = [(run, EpochGlance(1, 150.0, 150.0, 3.0)) for run in runs[1:3]]
+    assert forecast.seconds_left(running) == 5.0  # three wait, and take as long as the one that ended
 
 
 def test_a_glance_at_a_folder_without_a_log(tmp_path):

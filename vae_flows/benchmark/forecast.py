@@ -87,7 +87,7 @@ class GridForecast:
 
     def __init__(self, runs: Sequence[GridRun], workers: int) -> None:
         self.runs = tuple(runs)
-        self.workers = workers
+        self.workers = min(workers, len(self.runs))  # a cluster takes all at once, and says so by a huge number
         self.ended: dict[GridRun, RunOutcome] = {}
         self.met_elsewhere: set[GridRun] = set()
 
