@@ -13,8 +13,8 @@ COMMANDS: Mapping[str, Command] = {
     **library.COMMANDS,
     "density": Command(
         "experiments.commands:density",
-        None,
-        "the same command keeps finished densities and begins the last one anew",
+        "experiments.commands:density_flags",
+        "the same command keeps finished runs; of a toy density it begins the last anew, of a table it goes on",
     ),
     "density-glow": Command(
         "experiments.commands:density_glow",

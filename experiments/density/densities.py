@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vae_flows.cnf import ContinuousNormalizingFlow
 from vae_flows.flows.adapters.zuko import import_flows
 
-__all__ = ["ContinuousDensity", "ZukoDensity", "glow_density", "spline_density"]
+__all__ = ["ContinuousDensity", "GaussianDensity", "ZukoDensity", "glow_density", "spline_density"]
 
 
 class ContinuousDensity(nn.Module):
@@ -32,6 +32,31 @@ class ContinuousDensity(nn.Module):
         return self.flow().log_prob(x)
 
 
+class GaussianDensity(nn.Module):
+    r"""log N(x; m, L Lᵀ) with mean and Cholesky factor of the covariance.
+
+    Arguments:
+        mean: m `(D,)`.
+        factor: L `(D, D)`, lower triangular with a positive diagonal.
+    """
+
+    def __init__(self, mean: Tensor, factor: Tensor) -> None:
+        super().__init__()
+        self.mean, self.factor = nn.Parameter(mean), nn.Parameter(factor)
+
+    @classmethod
+    def of(cls, x: Tensor) -> GaussianDensity:
+        """Return the Gaussian of the highest likelihood of points `(N, D)`: their mean and covariance, by N."""
+        x = x.double()
+        centred = x - x.mean(0)
+        return cls(x.mean(0), torch.linalg.cholesky(centred.mT @ centred / len(x)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return log p(x) `(N,)` in nats of points `(N, D)`."""
+        z = torch.linalg.solve_triangular(self.factor, (x - self.mean).mT, upper=False).mT
+        return _standard_log_density(z) - self.factor.diagonal().log().sum()
+
+
 class ZukoDensity(nn.Module):
     r"""log p(x) = log N(f(x); 0, I) + log |det ∂f/∂x| for a transform f of zuko, which carries data to noise.
 
@@ -46,7 +71,11 @@ class ZukoDensity(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return log p(x) `(N,)` in nats of points `(N, D)`."""
         z, log_det = self.transform().call_and_ladj(x)
-        return log_det - 0.5 * (z**2).sum(-1) - 0.5 * x.shape[-1] * math.log(2 * math.pi)
+        return log_det + _standard_log_density(z)
+
+
+def _standard_log_density(z: Tensor) -> Tensor:
+    return -0.5 * (z**2).sum(-1) - 0.5 * z.shape[-1] * math.log(2 * math.pi)
 
 
 def glow_density(size: int, *, num_steps: int, hidden_dims: Sequence[int], seed: int) -> ZukoDensity:
