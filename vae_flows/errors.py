@@ -18,6 +18,7 @@ __all__ = [
     "MissingPackageError",
     "NoClosedFormError",
     "NonFiniteLossError",
+    "ProcessError",
     "UnknownNameError",
     "VAEFlowsError",
     "complaint",
@@ -88,6 +89,10 @@ class NoClosedFormError(VAEFlowsError, NotImplementedError):
 
 class NonFiniteLossError(VAEFlowsError, ArithmeticError):
     """Training met a loss that is NaN or infinite; the message names epoch, batch and posterior."""
+
+
+class ProcessError(VAEFlowsError, RuntimeError):
+    """Another of the processes that share a work failed or ended."""
 
 
 class IntegrationError(VAEFlowsError, ArithmeticError):

@@ -14,6 +14,7 @@ from vae_flows.errors import (
     MissingPackageError,
     NoClosedFormError,
     NonFiniteLossError,
+    ProcessError,
     UnknownNameError,
     VAEFlowsError,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "NoClosedFormError",
     "NonFiniteLossError",
     "ODESolver",
+    "ProcessError",
     "Standardization",
     "UnknownNameError",
     "VAEFlowsError",

@@ -75,7 +75,8 @@ def _read_checkpoint(path: Path) -> Any:
 
 def _write_finished(path: Path) -> None:
     with finished_values(path, 2, {"bound": ()}, "key") as values:
-        values.put(torch.tensor([0]), torch.tensor([5]), {"bound": torch.tensor([1.5])}, 2.0)
+        values.put(torch.tensor([0]), torch.tensor([5]), {"bound": torch.tensor([1.5])})
+        values.took(2.0)
 
 
 def _read_finished(path: Path) -> Any:

@@ -171,7 +171,7 @@ def test_an_interrupted_test_is_told_in_its_place(make, tmp_path):
     make("none", 0, 100.0)
     folder = tmp_path / "runs/none-0/evaluation-20-samples"
     with finished_values(folder / "likelihood.safetensors", 5, {"rate": ()}, "key") as values:
-        values.put(torch.arange(2), torch.zeros(2, dtype=torch.int64), {"rate": torch.ones(2)}, 1.0)
+        values.put(torch.arange(2), torch.zeros(2, dtype=torch.int64), {"rate": torch.ones(2)})
     page = read_page(tmp_path)
     assert "<strong>unfinished test</strong>" in page
     assert "evaluation-20-samples: 2 of 5 images so far" in page

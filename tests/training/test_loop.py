@@ -99,7 +99,7 @@ def test_bfloat16_is_passed_on(make_vae: MakeVAE, fit: Fit):
 
 
 def test_hardware_that_is_missing_is_named(make_vae: MakeVAE, fit: Fit):
-    with pytest.raises(InvalidInputError, match="compute settings: expected what Lightning Fabric finds here"):
+    with pytest.raises(InvalidInputError, match="ComputeSettings: expected what Lightning Fabric finds here"):
         fit(make_vae(), compute=ComputeSettings(accelerator="abacus"))
 
 

@@ -55,7 +55,9 @@ CALLS: dict[str, Callable[[], ValidCall]] = {
             "seed": 0,
             "folder": None,
             "progress": lambda step: None,
+            "devices": 1,
         },
+        leave=("devices",),  # another number starts the tests once more
     ),
     "evaluation.importance_weighted_bounds": lambda: ValidCall(
         vf.evaluation.importance_weighted_bounds,

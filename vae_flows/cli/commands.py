@@ -25,17 +25,18 @@ from vae_flows.cli.evaluation import (
 from vae_flows.cli.flags import Alias, Group, Subject
 from vae_flows.cli.run_flags import NO_CHANGES, Changes, changes_flags
 from vae_flows.data import DataSet, available_data_sets, load
-from vae_flows.errors import DataError, FolderInUseError, InvalidInputError, complaint
+from vae_flows.errors import DataError, FolderInUseError, InvalidInputError, complaint, refuse_unused
 from vae_flows.extras import needing
 from vae_flows.flows import available_flows
 from vae_flows.persistence.files import file_errors
 from vae_flows.persistence.json_files import check_destination
+from vae_flows.processes import is_main_process
 from vae_flows.runs.build import build_data, build_vae
 from vae_flows.runs.comparison import compare as compare_runs
 from vae_flows.runs.comparison import find_runs
 from vae_flows.runs.diagnosis import DIAGNOSTICS_FILES, diagnose_run, read_diagnostics
 from vae_flows.runs.evaluations import evaluate_run, evaluation_name
-from vae_flows.runs.execution import execute, is_main_process
+from vae_flows.runs.execution import execute
 from vae_flows.runs.folder import METRICS, SETTINGS, folder_of, load_settings, prepare
 from vae_flows.runs.page import PAGE_FILES, write_page
 from vae_flows.runs.settings import RunSettings, with_changes
@@ -130,6 +131,7 @@ def evaluate(
     batch_size: int | None = None,
     diagnostics: bool = False,
     device: str = "auto",
+    devices: int = 1,
 ) -> int:
     """Test a trained VAE again: −ELBO and, by importance sampling, bounds up to −log p(x), with the time left.
 
@@ -144,7 +146,11 @@ def evaluate(
         batch_size: Images at once, by default what is fast.
         diagnostics: Diagnose the posterior, on a few images: about a minute for each run.
         device: cpu, cuda, cuda:1, mps, …; auto takes a GPU if there is one.
+        devices: Number of devices of that kind, with one process each, which share the images; on the CPU no more than
+            it has processors (two on any).
     """
+    if diagnostics:
+        refuse_unused("evaluate", "--diagnostics", devices=devices if devices != 1 else None)
     folders = [run.folder for run in find_runs(folder)] if folder.is_dir() else [folder]
     console = open_console()
     for each in folders:
@@ -166,10 +172,12 @@ def evaluate(
                 batch_size=batch_size,
                 chunk_size=chunk_size,
                 device=device,
+                devices=devices,
                 progress=progress,
             )
-        console.print(evaluation_table(f"{title}: test", found))
-        print(f"Written to {each / name}.json; scores of each image are beside it.")
+        if is_main_process():
+            console.print(evaluation_table(f"{title}: test", found))
+            print(f"Written to {each / name}.json; scores of each image are beside it.")
     return 0
 
 

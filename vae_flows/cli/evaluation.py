@@ -9,6 +9,7 @@ from typing import Any
 from vae_flows.evaluation import EvaluationResult, LikelihoodProgress
 from vae_flows.evaluation.units import Unit
 from vae_flows.extras import needing
+from vae_flows.processes import is_main_process
 from vae_flows.runs import RunDiagnostics, RunEvaluation
 from vae_flows.runs.verdicts import KINDS, judge
 
@@ -23,9 +24,10 @@ __all__ = ["diagnostics_progress", "diagnostics_table", "evaluation_progress", "
 
 @contextmanager
 def evaluation_progress(console: Console) -> Iterator[Callable[[LikelihoodProgress], None]]:
-    """Show a bar of the images done, the draws per second and the time left, where there is a terminal."""
+    """Show a bar of the images done, the draws per second and the time left, where there is a terminal, and once."""
+    shown = console.is_terminal and is_main_process()
     columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    with Progress(*columns, console=console, disable=not shown, transient=True) as bar:
         task = bar.add_task("images", total=None, note="")
 
         def tell(step: LikelihoodProgress) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vae_flows.errors import CheckpointError, complaint
 from vae_flows.persistence.files import exclusive, read_file, sweep, written_whole
+from vae_flows.processes import ALONE, Processes
 
 __all__ = ["FinishedValues", "count_finished", "digest_of_examples", "digest_of_model", "finished_values"]
 
@@ -33,6 +34,7 @@ class FinishedValues:
         seconds: Time that the finished ones took.
         key: What the values depend on beside the examples.
         path: The file, `None` for none.
+        writes: Whether this process writes it; of several that share the work one does.
     """
 
     def __init__(
@@ -43,10 +45,13 @@ class FinishedValues:
         seconds: float,
         key: str,
         path: Path | None,
+        *,
+        writes: bool = True,
     ) -> None:
         self.values = dict(values)
         self.done = done
         self.seconds = seconds
+        self.writes = writes
         self._digests = digests
         self._key = key
         self._path = path
@@ -65,18 +70,21 @@ class FinishedValues:
             raise CheckpointError(complaint(f"{self._path}", "values of the same examples", got, REMEDY))
         return True
 
-    def put(self, indices: Tensor, digests: Tensor, values: Mapping[str, Tensor], seconds: float) -> None:
-        """Take the values of further examples, and write them all from time to time."""
+    def put(self, indices: Tensor, digests: Tensor, values: Mapping[str, Tensor]) -> None:
+        """Take the values of further examples, float64 on the CPU."""
         for name, entries in values.items():
-            self.values[name][indices] = entries.detach().double().cpu()
+            self.values[name][indices] = entries
         self._digests[indices], self.done[indices] = digests, True
+
+    def took(self, seconds: float) -> None:
+        """Add the time that they took, and write them all from time to time."""
         self.seconds += seconds
         if perf_counter() - self._written > SECONDS_BETWEEN_WRITES:
             self.write()
 
     def write(self) -> None:
         """Write what is finished, in whole."""
-        if self._path is None:
+        if self._path is None or not self.writes:
             return
         content = {
             **{f"values.{name}": tensor.contiguous() for name, tensor in self.values.items()},
@@ -93,7 +101,11 @@ class FinishedValues:
 
 @contextmanager
 def finished_values(
-    path: Path | None, count: int, shapes: Mapping[str, tuple[int, ...]], key: str
+    path: Path | None,
+    count: int,
+    shapes: Mapping[str, tuple[int, ...]],
+    key: str,
+    processes: Processes = ALONE,
 ) -> Iterator[FinishedValues]:
     """Open the values of an evaluation, those that the file holds among them, and write them at the end, come what may.
 
@@ -102,23 +114,24 @@ def finished_values(
         count: Examples, N.
         shapes: Names of the values and the shape of those of one example.
         key: What the values depend on beside the examples.
+        processes: Those that share the work: the first one reads and writes the file, and all begin with what it holds.
 
     Raises:
         CheckpointError: The file is damaged, or belongs to another model or other settings.
         FolderInUseError: Another process works in the folder.
     """
     with ExitStack() as stack:
-        if path is not None:
-            stack.enter_context(exclusive(path.parent))
-            sweep(path.parent)
-        if path is not None and path.exists():
-            values = _read(path, count, shapes, key)
-        else:
-            empty = {
-                name: torch.full((count, *shape), torch.nan, dtype=torch.float64) for name, shape in shapes.items()
-            }
-            digests, done = torch.zeros(count, dtype=torch.int64), torch.zeros(count, dtype=torch.bool)
-            values = FinishedValues(empty, digests, done, 0.0, key, path)
+
+        def opened() -> FinishedValues:
+            if path is not None:
+                stack.enter_context(exclusive(path.parent))
+                sweep(path.parent)
+                if path.exists():
+                    return _read(path, count, shapes, key)
+            return _none_yet(path, count, shapes, key)
+
+        values = processes.by_first(opened)
+        values.writes = processes.is_first
         try:
             yield values
         finally:
@@ -167,6 +180,12 @@ def digest_of_examples(x: Tensor) -> Tensor:
 
 def _bytes_of(tensor: Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _none_yet(path: Path | None, count: int, shapes: Mapping[str, tuple[int, ...]], key: str) -> FinishedValues:
+    empty = {name: torch.full((count, *shape), torch.nan, dtype=torch.float64) for name, shape in shapes.items()}
+    digests, done = torch.zeros(count, dtype=torch.int64), torch.zeros(count, dtype=torch.bool)
+    return FinishedValues(empty, digests, done, 0.0, key, path)
 
 
 def _read(path: Path, count: int, shapes: Mapping[str, tuple[int, ...]], key: str) -> FinishedValues:

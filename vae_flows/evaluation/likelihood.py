@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from vae_flows.checks import checked
+from vae_flows.data import Examples
 from vae_flows.distributions import draw_from
-from vae_flows.errors import require_positive
+from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.evaluation.batches import examples_for
 from vae_flows.evaluation.estimates import MeanEstimate
 from vae_flows.evaluation.finished import FinishedValues, digest_of_examples, digest_of_model, finished_values
@@ -28,6 +29,7 @@ from vae_flows.evaluation.units import bits_per_dim, log_bin_size_of
 from vae_flows.modules import in_mode, placement
 from vae_flows.objectives import for_nonlinear_bound
 from vae_flows.persistence.files import checked_path
+from vae_flows.processes import Processes, start_processes
 from vae_flows.randomness import seeded
 from vae_flows.shown import html_table, shown
 from vae_flows.vae import VAE
@@ -178,12 +180,17 @@ def estimate_likelihood(
     seed: int = 0,
     folder: str | Path | None = None,
     progress: Callable[[LikelihoodProgress], None] | None = None,
+    devices: int = 1,
 ) -> LikelihoodResult:
     r"""Bound log p(x) of each image by :math:`L_K = E[\log \frac1K \sum_k p(x, z_k) / q(z_k|x)]` for several K.
 
     In evaluation mode, where traces are exact, without gradients; the model's mode and the global random numbers stay
     as they were. Memory grows neither with the number of draws nor with that of images. Of a flow that estimates its
     trace in evaluation too, a `BiasedBoundWarning` tells.
+
+    With several devices the program is started once for each, as by `train`, so call it from a script, and in every
+    process; after a training in several, the same go on. They share the batches out, and each has the whole result:
+    on a CPU, with the same number of threads, that of one process to the last bit.
 
     Source: Burda et al. (2016), "Importance weighted autoencoders", equation 8.
 
@@ -197,13 +204,17 @@ def estimate_likelihood(
         chunk_size: Draws of all images of a batch at once, by default what is fast and takes little memory.
         seed: The same seed and sizes give the same result.
         folder: Where to keep what is finished, in a small file. The same call goes on from it.
-        progress: Called after each batch.
+        progress: Called after each batch; of several processes, in the first one.
+        devices: Number of devices of the model's kind, one process each; on a CPU no more than it has processors (two
+            on any). The model is left on that of its process.
 
     Returns:
         The bounds of each image, with averages and standard errors.
 
     Raises:
-        InvalidInputError: A size is out of range, or the images do not fit the model.
+        InvalidInputError: A size is out of range, the images do not fit the model, there are fewer devices, or models,
+            images or arguments of the processes differ.
+        ProcessError: Another process ended; what is finished is kept in the folder.
         CheckpointError: The folder has values of another model, other images or other settings.
         IntegrationError: A solve of a continuous flow failed.
 
@@ -221,28 +232,17 @@ def estimate_likelihood(
         [1, 10, 100]
     """
     sizes = bound_sizes("estimate_likelihood", particles, importance_samples)
-    device, dtype = placement(vae)
-    examples = examples_for(vae, data)
+    path = None if folder is None else checked_path(folder, "folder of an evaluation") / FILE
+    processes, device = start_processes("estimate_likelihood", devices, placement(vae)[0])
+    examples = examples_for(vae.to(device), data)
     with in_mode(vae, training=False):
-        with seeded(device, "measure"):
-            rows = chunk_size or _rows_at_once(vae, examples.batch(slice(0, 1), dtype=dtype))
-        require_positive("estimate_likelihood", chunk_size=rows)
-        batch_size = batch_size or min(max(rows // importance_samples, FEWEST_IMAGES), MOST_IMAGES)
-        require_positive("estimate_likelihood", batch_size=batch_size)
-        key = digest_of_model(vae, sizes, batch_size, rows, seed, str(dtype), FILE)
-        path = None if folder is None else checked_path(folder, "folder of an evaluation") / FILE
+        plan = _agreed(processes, lambda: _plan(vae, examples, sizes, batch_size, chunk_size, seed))
         shapes = {"log_bounds": (len(sizes),), "distortion": (), "rate": (), "effective_sample_size": ()}
-        with finished_values(path, len(examples), shapes, key) as finished:
-            pace = _Pace(progress, importance_samples, finished)
-            for indices in torch.arange(len(examples)).split(batch_size):
-                started = perf_counter()
-                with seeded(device, seed, "likelihood", int(indices[0])) as generator:
-                    x = examples.batch(indices, generator=generator, dtype=dtype)
-                    digests = digest_of_examples(x)
-                    if not finished.holds(indices, digests):
-                        values = _score(vae, x, sizes, max(rows // len(x), 1))
-                        finished.put(indices, digests, values, perf_counter() - started)
-                        pace.tell(len(x))
+        with finished_values(path, len(examples), shapes, plan.key, processes) as finished:
+            pace = _Pace(progress if processes.is_first else None, importance_samples, finished)
+            for indices in processes.shares(torch.arange(len(examples)).split(plan.batch_size)):
+                scored = processes.together(lambda indices=indices: _scored(vae, examples, indices, plan, finished))
+                processes.together(lambda scored=scored: _keep(scored, finished, pace))
     return LikelihoodResult(
         sizes,
         **finished.values,
@@ -251,6 +251,75 @@ def estimate_likelihood(
         seconds=finished.seconds,
         log_bin_size=log_bin_size_of(vae.likelihood, examples),
     )
+
+
+class _Plan(NamedTuple):
+    """What all batches have in common."""
+
+    sizes: tuple[int, ...]
+    batch_size: int
+    rows: int
+    seed: int
+    num_images: int
+    key: str
+
+
+class _Scored(NamedTuple):
+    """The values of each image of a batch, and how long they took."""
+
+    indices: Tensor
+    digests: Tensor
+    values: dict[str, Tensor]
+    seconds: float
+
+
+def _plan(
+    vae: VAE, examples: Examples, sizes: tuple[int, ...], batch_size: int | None, chunk_size: int | None, seed: int
+) -> _Plan:
+    device, dtype = placement(vae)
+    with seeded(device, "measure"):
+        rows = chunk_size or _rows_at_once(vae, examples.batch(slice(0, 1), dtype=dtype))
+    require_positive("estimate_likelihood", chunk_size=rows)
+    batch_size = batch_size or min(max(rows // sizes[-1], FEWEST_IMAGES), MOST_IMAGES)
+    require_positive("estimate_likelihood", batch_size=batch_size)
+    key = digest_of_model(vae, sizes, batch_size, rows, seed, str(dtype), FILE)
+    return _Plan(sizes, batch_size, rows, seed, len(examples), key)
+
+
+def _agreed(processes: Processes, make: Callable[[], _Plan]) -> _Plan:
+    """Return the plan that each process makes, and check that it is one."""
+    plans = processes.together(make)
+    if len(set(plans)) > 1:
+        expected, remedy = "the same model, images and arguments in each process", "Make them of one seed or file."
+        raise InvalidInputError(complaint("estimate_likelihood", expected, "different ones", remedy))
+    return plans[0]
+
+
+def _scored(
+    vae: VAE, examples: Examples, indices: Tensor | None, plan: _Plan, finished: FinishedValues
+) -> _Scored | None:
+    """Return what is new of a batch; a process whose share is used up has none."""
+    if indices is None:
+        return None
+    device, dtype = placement(vae)
+    started = perf_counter()
+    with seeded(device, plan.seed, "likelihood", int(indices[0])) as generator:
+        x = examples.batch(indices, generator=generator, dtype=dtype)
+        digests = digest_of_examples(x)
+        if finished.holds(indices, digests):
+            return None
+        values = _score(vae, x, plan.sizes, max(plan.rows // len(x), 1))
+    return _Scored(indices, digests, values, perf_counter() - started)
+
+
+def _keep(scored: Sequence[_Scored | None], finished: FinishedValues, pace: _Pace) -> None:
+    """Take the batches that the processes scored at the same time."""
+    new = [batch for batch in scored if batch is not None]
+    for batch in new:
+        finished.put(batch.indices, batch.digests, batch.values)
+    if new:
+        finished.took(max(batch.seconds for batch in new))
+        pace.tell(sum(len(batch.indices) for batch in new))
 
 
 @torch.no_grad()
@@ -267,12 +336,13 @@ def _score(vae: VAE, x: Tensor, sizes: tuple[int, ...], chunk_size: int) -> dict
         distortion, rate = distortion - log_likelihood.sum(0), rate + log_ratio.sum(0)
         sums.add(log_likelihood - log_ratio)
     found = sums.result()
-    return {
+    values = {
         "log_bounds": found.bounds.T,
         "distortion": distortion / num_samples,
         "rate": rate / num_samples,
         "effective_sample_size": found.effective_sample_size,
     }
+    return {name: entries.double().cpu() for name, entries in values.items()}
 
 
 def _rows_at_once(vae: VAE, x: Tensor) -> int:

@@ -15,6 +15,7 @@ from vae_flows.evaluation.likelihood import FILE
 from vae_flows.evaluation.units import NATS, bits_per_dim, unit_of
 from vae_flows.persistence.json_files import read_json, write_json
 from vae_flows.persistence.records import checked_record, to_plain
+from vae_flows.processes import is_main_process
 from vae_flows.runs.build import build_data
 from vae_flows.runs.folder import load_settings
 from vae_flows.runs.scores import RunScores, digests_of, write_scores
@@ -97,6 +98,7 @@ def evaluate_run(
     batch_size: int | None = None,
     chunk_size: int | None = None,
     device: str = "cpu",
+    devices: int = 1,
     progress: Callable[[LikelihoodProgress], None] | None = None,
 ) -> RunEvaluation:
     """Test the best weights of the run in `folder` again, and write what came of it, and the score of each image.
@@ -109,12 +111,14 @@ def evaluate_run(
         batch_size: Images at once, by default what is fast.
         chunk_size: Draws of all images of a batch at once, by default what is fast and takes little memory.
         device: Name of a device, or `"auto"` for a GPU if there is one.
+        devices: How many devices of that kind, each with a process that shares the work; the first one writes.
         progress: Called after each batch.
 
     Raises:
         CheckpointError: There is no checkpoint, it is damaged, or it belongs to another model; or what is finished is
             of other weights or sizes.
-        InvalidInputError: There is no such device, or a size is out of range.
+        InvalidInputError: There are no such devices, or a size is out of range.
+        ProcessError: Another process ended.
         NonFiniteLossError: A number of the test is NaN or infinite.
     """
     settings = load_settings(folder)
@@ -132,14 +136,18 @@ def evaluate_run(
         seed=settings.seed,
         folder=partial,
         progress=progress,
+        devices=devices,
     )
     if not bool(result.log_bounds.isfinite().all()):
-        shutil.rmtree(partial)
+        if is_main_process():
+            shutil.rmtree(partial)
         remedy = "Are the weights finite? A checkpoint of an earlier epoch, or a smaller learning rate, may help."
         value = result.negative_elbo.nats
         subject = f"test of {settings.posterior} on {settings.data}"
         raise NonFiniteLossError(complaint(subject, "finite numbers", f"an average of {value}", remedy))
     found = _summarize(result, importance_samples, unit_of(data, result.num_dimensions, result.log_bin_size).name)
+    if not is_main_process():
+        return found
     bounds = -result.log_bounds.numpy()
     likelihoods = bounds[:, -1].copy() if importance_samples else None
     write_scores(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +24,7 @@ from vae_flows.persistence.batches import complete_batch
 from vae_flows.persistence.files import exclusive, sweep
 from vae_flows.persistence.json_files import write_json
 from vae_flows.persistence.records import to_plain
+from vae_flows.processes import is_main_process
 from vae_flows.runs.build import build_data, build_vae
 from vae_flows.runs.diagnosis import diagnose, write_diagnostics
 from vae_flows.runs.folder import FAILURE, IMAGES, LAST, LOCK_SECONDS, METRICS, SCORES, data_name, load_settings
@@ -35,7 +35,7 @@ from vae_flows.training import TrainingResult, train
 from vae_flows.training.logs import RunLogs
 from vae_flows.vae import VAE
 
-__all__ = ["execute", "is_main_process"]
+__all__ = ["execute"]
 
 IMAGE_COUNT = 12
 
@@ -82,11 +82,6 @@ def execute(folder: Path, *, progress: bool = False) -> dict[str, Any] | None:
         write_json(folder / METRICS, metrics)
         (folder / FAILURE).unlink(missing_ok=True)
     return metrics
-
-
-def is_main_process() -> bool:
-    """Tell whether this is the process that the user started; the launcher of a parallel run numbers the others."""
-    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
 
 
 def _train(folder: Path, settings: RunSettings, *, progress: bool) -> tuple[DataSet, VAE, TrainingResult]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
@@ -17,9 +15,9 @@ from torch import Tensor
 from vae_flows.call_stack import warn
 from vae_flows.checks import check_argument
 from vae_flows.errors import InvalidInputError, complaint
-from vae_flows.extras import needing
 from vae_flows.modules import in_mode, placement
 from vae_flows.persistence.files import checked_path, exclusive
+from vae_flows.processes import make_fabric
 from vae_flows.randomness import seeded
 from vae_flows.training.callbacks import Callback, TrainingState, check_callbacks, stop_is_asked
 from vae_flows.training.description import describe_run
@@ -152,38 +150,15 @@ def train(
 
 
 def _launch(compute: ComputeSettings) -> Fabric:
-    # Imported here because importing it sets up logging, and takes seconds.
-    with needing("train"):
-        from lightning_fabric import Fabric
-        from lightning_fabric.utilities.exceptions import MisconfigurationException
-
     if compute.precision in ("bf16-true", "16-true"):
         warn(
             f"Training with precision {compute.precision!r} computes log q, and with it the bound, in 16 bits, which "
             f"have two to three digits; {compute.precision.replace('true', 'mixed')!r} keeps densities in 32."
         )
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*AMP with fp16 is not supported on CPU")  # an error below
-            fabric = Fabric(**asdict(compute))
-        _check_processes(fabric, compute)
-        _check_precision(fabric, compute)
-    except InvalidInputError:
-        raise
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
-        message = complaint("compute settings", "what Lightning Fabric finds here", compute, str(error))
-        raise InvalidInputError(message) from error
+    fabric = make_fabric("ComputeSettings", **asdict(compute))
+    _check_precision(fabric, compute)
     fabric.launch()
     return fabric
-
-
-def _check_processes(fabric: Fabric, compute: ComputeSettings) -> None:
-    """Refuse more processes than the machine has processors; two are let pass, to try training in parallel."""
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    most = max(processors, 2)
-    if fabric.device.type == "cpu" and compute.devices > most:
-        subject, remedy = "ComputeSettings devices", "Fewer processes with more threads each are as fast."
-        raise InvalidInputError(complaint(subject, f"at most {most} on this CPU", compute.devices, remedy))
 
 
 def _check_precision(fabric: Fabric, compute: ComputeSettings) -> None:
