@@ -7,6 +7,8 @@ import pickle
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ALONE", "Processes", "is_main_process", "make_fabric", "start_processes"]
 
+PATIENCE = timedelta(days=7)
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 
@@ -94,13 +97,19 @@ class Processes:
     def _exchanged(self, own: _Outcome) -> list[_Outcome]:
         outcomes: list[Any] = [None] * self.count
         try:
-            torch.distributed.all_gather_object(outcomes, own)
+            torch.distributed.all_gather_object(outcomes, own, group=_patient_group())
         except RuntimeError as error:
             got, told = "one that ended or does not answer", next(iter(str(error).splitlines()), "")
             remedy = "Its own message tells why, where it had the time; what is finished is kept."
             expected = f"{self.count} at work"
             raise ProcessError(complaint("processes", expected, f"{got} ({told})", remedy)) from error
         return outcomes
+
+
+@cache
+def _patient_group() -> Any:
+    """Return all processes as a group that waits for long work; one that ends is noticed all the same."""
+    return torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
 
 
 ALONE = Processes()

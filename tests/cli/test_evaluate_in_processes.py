@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evaluate(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return call("evaluate", *arguments, *ARGUMENTS)
+
+
+def call(*arguments: str) -> subprocess.CompletedProcess[str]:
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # as many as here, where one process evaluates
     environment = os.environ | threads | {"PYTHONPATH": str(Path(vf.__file__).parents[1]), "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "vae_flows", "evaluate", *arguments, *ARGUMENTS]
+    command = [sys.executable, "-m", "vae_flows", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
 
@@ -58,6 +63,26 @@ def test_two_processes_leave_what_one_does(made: Path, tmp_path: Path):
         f"{evaluation_name(8)}.json",
         f"{evaluation_name(8)}.npz",
     ]
+
+
+@pytest.mark.slow
+def test_a_run_in_two_processes_is_tested_as_in_one(tmp_path: Path):
+    folder = tmp_path / "run"
+    changes = {**TINY, "compute.devices": 2, "evaluation.batch_size": 20, "evaluation.importance_samples": 5}
+    settings = with_changes(PRESETS["smoke"].settings("caltech101-silhouettes", "planar", 0), changes)
+    prepare(folder, settings)
+    done = call("run", str(folder))
+    assert done.returncode == 0, done.stderr
+    run = vf.Run(folder)
+    assert run.metrics is not None
+    expected = vf.evaluation.evaluate(
+        run.load_model(),
+        run.load_data(),
+        batch_size=20,
+        importance_samples=5,
+        chunk_size=settings.evaluation.chunk_size,
+    )
+    assert replace(run.metrics.test, seconds=0.0) == replace(expected, seconds=0.0)
 
 
 @pytest.mark.parametrize(

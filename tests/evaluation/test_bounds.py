@@ -139,6 +139,12 @@ def test_the_same_seed_gives_the_same_result(dynamic: bool):
     assert numbers(evaluate(vae, images, batch_size=20, importance_samples=3, seed=2)) != numbers(first)
 
 
+def test_one_draw_is_the_same_whether_or_not_there_are_others():
+    vae, images = make_vae(), make_images()
+    alone, beside = (evaluate(vae, images, batch_size=20, importance_samples=samples) for samples in (0, 3))
+    assert (alone.negative_elbo, alone.kl) == (beside.negative_elbo, beside.kl)
+
+
 def test_the_model_and_the_global_random_numbers_stay_as_they_were():
     vae = make_vae().train()
     vae.decoder.eval()

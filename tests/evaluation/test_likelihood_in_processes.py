@@ -20,6 +20,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ import vae_flows as vf
 import vae_flows.training as training
 from vae_flows.data import DataSet, Images
 from vae_flows.errors import CheckpointError, IntegrationError, VAEFlowsError
-from vae_flows.evaluation import estimate_likelihood
+from vae_flows.evaluation import estimate_likelihood, evaluate
 from vae_flows.likelihoods import BernoulliLikelihood
 from vae_flows.networks import MLPDecoder, MLPEncoder
 from vae_flows.processes import is_main_process
@@ -109,6 +110,14 @@ def main(folder):
     ):
         report[name] = same(estimate(other, examples, **TWO), estimate(other, examples))
 
+    counted, calls = make(), []
+    bound = counted.importance_weighted_bound
+    counted.importance_weighted_bound = lambda *args, **options: calls.append(1) or bound(*args, **options)
+    tested = evaluate(counted, data, batch_size=20, importance_samples=30, devices=2)
+    report["batches of the test"] = len(calls)
+    one = evaluate(vae, data, batch_size=20, importance_samples=30)
+    report["test"] = replace(tested, seconds=0.0) == replace(one, seconds=0.0)
+
     kept = {"folder": folder / "of one"}
     if FIRST:
         report["one is stopped"] = error_of(lambda: estimate(vae, data, progress=stop_after(20), **kept), Told)
@@ -170,8 +179,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str,
 def test_two_processes_find_what_one_does(made):
     _, reports = made
     for report in reports:
-        for name in ("same", "one batch", "dynamic", "ffjord", "trained", "after errors", "other"):
+        for name in ("same", "one batch", "dynamic", "ffjord", "trained", "after errors", "other", "test"):
             assert report[name], name
+    assert [report["batches of the test"] for report in reports] == [2, 1]
     assert reports[0]["seconds"] == reports[1]["seconds"] > 0
 
 

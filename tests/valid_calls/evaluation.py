@@ -41,7 +41,9 @@ CALLS: dict[str, Callable[[], ValidCall]] = {
             "importance_samples": 2,
             "chunk_size": 1,
             "seed": 0,
+            "devices": 1,
         },
+        leave=("devices",),  # another number starts the tests once more
     ),
     "evaluation.estimate_likelihood": lambda: ValidCall(
         vf.evaluation.estimate_likelihood,

@@ -10,6 +10,7 @@ Autoencoders").
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -23,6 +24,8 @@ from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.evaluation.batches import evaluating, examples_for
 from vae_flows.evaluation.units import bits_per_dim, log_bin_size_of
 from vae_flows.modules import placement
+from vae_flows.processes import Processes, start_processes
+from vae_flows.randomness import seeded
 from vae_flows.shown import shown
 from vae_flows.vae import VAE
 
@@ -84,6 +87,7 @@ def evaluate(
     importance_samples: int = 0,
     chunk_size: int | None = None,
     seed: int = 0,
+    devices: int = 1,
 ) -> EvaluationResult:
     """Bound the log-likelihood of examples in evaluation mode, where traces are exact, without gradients.
 
@@ -99,13 +103,16 @@ def evaluate(
             5,000.
         chunk_size: Samples computed at once, all by default: memory grows with batch_size · chunk_size.
         seed: The same seed gives the same result.
+        devices: Number of devices of the model's kind, one process each, as of `estimate_likelihood`: they share out
+            the batches for −log p(x), with the numbers of one process.
 
     Returns:
         Averages over the examples, with standard errors.
 
     Raises:
-        InvalidInputError: A size is out of range, or the examples do not fit the model.
+        InvalidInputError: A size is out of range, the examples do not fit the model, or there are fewer devices.
         IntegrationError: A solve of a continuous flow failed.
+        ProcessError: Another process ended.
 
     Example:
         >>> from vae_flows.data import Images
@@ -128,28 +135,35 @@ def evaluate(
         importance_samples=importance_samples,
         chunk_size=chunk_size,
         seed=seed,
+        devices=devices,
     )[0]
 
 
 def evaluate_each(
-    vae: VAE, data: Any, *, batch_size: int, importance_samples: int, chunk_size: int | None, seed: int
+    vae: VAE,
+    data: Any,
+    *,
+    batch_size: int,
+    importance_samples: int,
+    chunk_size: int | None,
+    seed: int,
+    devices: int = 1,
 ) -> tuple[EvaluationResult, Scores]:
     """Return what `evaluate` does, and what it averages: the scores of each example."""
     for name, value, least in (("batch_size", batch_size, 1), ("importance_samples", importance_samples, 0)):
         if not isinstance(value, int) or value < least:
             raise InvalidInputError(complaint(f"evaluate {name}", f"an integer of at least {least}", repr(value)))
     started = perf_counter()
-    examples = examples_for(vae, data)
-    with evaluating(vae, seed, "evaluate") as generator:
-        scores = score(
-            vae,
-            examples,
-            torch.arange(len(examples)),
-            batch_size=batch_size,
-            generator=generator,
-            importance_samples=importance_samples,
-            chunk_size=chunk_size,
-        )
+    processes, device = start_processes("evaluate", devices, placement(vae)[0])
+    examples = examples_for(vae.to(device), data)
+    draws = _Draws(importance_samples, chunk_size, seed, processes) if importance_samples else None
+
+    def scored() -> Scores:
+        with evaluating(vae, seed, "evaluate") as generator:
+            every = torch.arange(len(examples))
+            return score(vae, examples, every, batch_size=batch_size, generator=generator, draws=draws)
+
+    scores = _joined(processes.together(scored), batch_size)
     negative_elbo, standard_error = _mean(scores.negative_elbo)
     bound, bound_error = (None, None) if scores.bound is None else _mean(-scores.bound)
     solves = scores.evaluations
@@ -170,8 +184,20 @@ def evaluate_each(
     return result, scores
 
 
+class _Draws(NamedTuple):
+    """How −log p(x) of examples is estimated: draws per example, draws at once, their seed, and who shares the work."""
+
+    importance_samples: int
+    chunk_size: int | None
+    seed: int
+    processes: Processes
+
+
 class Scores(NamedTuple):
-    """What `score` found: float64 tensors on the CPU, one entry per example, and the work of each batch's solve."""
+    """What `score` found: float64 tensors on the CPU, one entry per example, and the work of each batch's solve.
+
+    The bound is NaN for batches of other processes.
+    """
 
     log_likelihood: Tensor
     kl: Tensor
@@ -192,8 +218,7 @@ def score(
     *,
     batch_size: int,
     generator: torch.Generator,
-    importance_samples: int = 0,
-    chunk_size: int | None = None,
+    draws: _Draws | None = None,
 ) -> Scores:
     """Score the examples at `indices (N,)` batch by batch, one sample per example for the ELBO.
 
@@ -203,20 +228,36 @@ def score(
         indices: Which of them.
         batch_size: Examples scored at once.
         generator: Source of their draws, such as of dynamic binarisation, on the device of the examples.
-        importance_samples: Samples per example for the importance-weighted bound, 0 for none.
-        chunk_size: Samples computed at once.
+        draws: Those of the importance-weighted bound, `None` for no bound.
     """
     _, dtype = placement(vae)
     log_likelihood, kl, bound, evaluations = [], [], [], []
-    for x in examples.batches(indices.split(batch_size), generator=generator, dtype=dtype):
+    for number, x in enumerate(examples.batches(indices.split(batch_size), generator=generator, dtype=dtype)):
         terms = vae.elbo(x)
         log_likelihood.append(terms.log_likelihood)
         kl.append(terms.kl)
         if terms.work is not None:
             evaluations.append(terms.work.forward_evaluations)
-        if importance_samples:
-            bound.append(vae.importance_weighted_bound(x, importance_samples, chunk_size=chunk_size))
-    return Scores(_join(log_likelihood), _join(kl), _join(bound) if importance_samples else None, evaluations)
+        if draws is not None:
+            bound.append(_bound(vae, x, number, draws))
+    return Scores(_join(log_likelihood), _join(kl), None if draws is None else _join(bound), evaluations)
+
+
+def _bound(vae: VAE, x: Tensor, number: int, draws: _Draws) -> Tensor:
+    """Return the bound of a batch, whose random numbers are its own, so that any process finds the same."""
+    if number % draws.processes.count != draws.processes.rank:
+        return torch.full(x.shape[:1], torch.nan, device=x.device)
+    with seeded(x.device, draws.seed, "bound", number):
+        return vae.importance_weighted_bound(x, draws.importance_samples, chunk_size=draws.chunk_size)
+
+
+def _joined(scores: Sequence[Scores], batch_size: int) -> Scores:
+    """Return the scores of all processes, of which each has the bounds of its batches."""
+    bounds = [each.bound for each in scores if each.bound is not None]
+    if not bounds:
+        return scores[0]
+    every = torch.arange(len(bounds[0]))
+    return scores[0]._replace(bound=torch.stack(bounds)[every // batch_size % len(bounds), every])
 
 
 def _join(batches: list[Tensor]) -> Tensor:

@@ -71,9 +71,9 @@ class FinishedValues:
         return True
 
     def put(self, indices: Tensor, digests: Tensor, values: Mapping[str, Tensor]) -> None:
-        """Take the values of further examples, float64 on the CPU."""
+        """Take the values of further examples."""
         for name, entries in values.items():
-            self.values[name][indices] = entries
+            self.values[name][indices] = entries.double()
         self._digests[indices], self.done[indices] = digests, True
 
     def took(self, seconds: float) -> None:

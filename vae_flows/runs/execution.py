@@ -57,7 +57,8 @@ def execute(folder: Path, *, progress: bool = False) -> dict[str, Any] | None:
     """
     settings = load_settings(folder)
     if not is_main_process():
-        _train(folder, settings, progress=False)
+        data, vae, _ = _train(folder, settings, progress=False)
+        _test(vae, data, settings)
         return None
     with exclusive(folder, wait=LOCK_SECONDS) as lock:
         sweep(folder)
@@ -109,6 +110,7 @@ def _test(vae: VAE, data: DataSet, settings: RunSettings) -> tuple[EvaluationRes
         importance_samples=options.importance_samples,
         chunk_size=options.chunk_size,
         seed=settings.seed,
+        devices=settings.compute.devices,
     )
     for name in ("negative_elbo", "negative_log_likelihood"):
         value = getattr(result, name)
