@@ -124,3 +124,9 @@ def test_tolerances_have_defaults(method):
 def test_a_switch_of_backpropagation_beside_another_gradient(gradient):
     with pytest.raises(InvalidInputError, match=f"fused: expected none beside gradient='{gradient}'"):
         vf.ODESolver(gradient=gradient, fused=False)
+
+
+@pytest.mark.parametrize("settings", [{"fused": False}, {"method": "dopri8"}, {"options": {"min_step": 0.1}}])
+def test_compilation_beside_what_is_not_compiled(settings):
+    with pytest.raises(InvalidInputError, match="compile: expected none beside"):
+        vf.ODESolver(compile=True, **settings)

@@ -212,8 +212,13 @@ def test_every_option_of_a_flow_that_can_be_written_has_a_flag(posterior):
         if plainly or parameter.annotation is Parameter.empty:
             assert f"{posterior}.{parameter.name}" in names
     if posterior == "ffjord":
-        assert {"ffjord.solver.rtol", "ffjord.eval_solver.method", "ffjord.divergence"} <= names
-        assert {"ffjord.end_time_jitter", *(f"ffjord.{name}" for name in REGULARIZERS)} <= names
+        assert {
+            "ffjord.solver.rtol",
+            "ffjord.solver.compile",
+            "ffjord.eval_solver.method",
+            "ffjord.divergence",
+        } <= names
+        assert {"ffjord.divergence", "ffjord.end_time_jitter", *(f"ffjord.{name}" for name in REGULARIZERS)} <= names
         assert "ffjord.regularizers" not in names
 
 

@@ -103,6 +103,8 @@ def test_options_of_adaptive_methods_are_of_their_type_and_range(method, name, v
         ({"fallback": {"method": "rk4"}}, "fallback"),
         ({"fused": "no"}, "fused"),
         ({"fused": 0}, "fused"),
+        ({"compile": "no"}, "compile"),
+        ({"compile": 1}, "compile"),
     ],
 )
 def test_settings_are_told_when_a_solver_is_made(settings, match):

@@ -69,6 +69,7 @@ CALLS: dict[str, Callable[[], ValidCall]] = {
             "max_evaluations": 100,
             "options": {"first_step": 0.25},
             "fused": True,
+            "compile": False,
             "fallback": vf.ODESolver(),
         },
         lambda solver: applied(ContinuousTransform(lambda t, z: -z, solver=solver)),

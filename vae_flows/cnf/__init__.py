@@ -22,6 +22,7 @@ from vae_flows.cnf.image_flow import ImageFlow
 from vae_flows.cnf.layers import LayerUpdate
 from vae_flows.cnf.regularization import JacobianNorm, KineticEnergy, Regularizer
 from vae_flows.cnf.transform import ContinuousTransform
+from vae_flows.ode.compilation import CompilationWarning
 from vae_flows.ode.fields import AugmentedField
 from vae_flows.ode.solver import IntegrationWarning, ODESolver
 from vae_flows.ode.work_counts import WorkCount, WorkMeter
@@ -30,6 +31,7 @@ __all__ = [
     "AugmentedField",
     "BottleneckDivergence",
     "BruteForceDivergence",
+    "CompilationWarning",
     "ConditionedDynamics",
     "ConditionedMLP",
     "ContinuousNormalizingFlow",

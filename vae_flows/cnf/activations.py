@@ -25,10 +25,10 @@ class ValueAndSlope(NamedTuple):
 _LARGEST_EXPONENT = 80.0  # e⁸⁰ is finite in single precision, though not in half
 
 ValueInto = Callable[[Tensor, Tensor], Tensor]
-PullBack = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+PullBack = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
-def _left_to_automatic_differentiation(*_: Tensor) -> Tensor:
+def _left_to_automatic_differentiation(*_: Tensor | None) -> Tensor:
     raise NotImplementedError("an activation with parameters has no backward pass of its own")
 
 
@@ -82,7 +82,7 @@ def _softplus_quick(x: Tensor, out: Tensor) -> Tensor:
     return slope
 
 
-def _softplus_pull_back(value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor) -> Tensor:
+def _softplus_pull_back(value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor | None) -> Tensor:
     # σ'' = σ' (1 − σ')
     return torch.mul(torch.addcmul(of_value + of_slope, of_slope, slope, value=-1), slope, out=out)
 
@@ -97,7 +97,7 @@ def _tanh_quick(x: Tensor, out: Tensor) -> Tensor:
     return torch.mul(out, out).neg_().add_(1)
 
 
-def _tanh_pull_back(value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor) -> Tensor:
+def _tanh_pull_back(value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor | None) -> Tensor:
     # σ'' = −2 σ σ'
     return torch.mul(torch.addcmul(of_value, of_slope, value, value=-2), slope, out=out)
 
@@ -107,7 +107,7 @@ def _elu(x: Tensor) -> ValueAndSlope:
     return ValueAndSlope(y, torch.where(x > 0, torch.ones_like(y), y + 1))
 
 
-def _elu_pull_back(value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor) -> Tensor:
+def _elu_pull_back(value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor | None) -> Tensor:
     # σ'' = σ' left of zero, where σ is negative as well, and nothing right of it
     return torch.mul(of_value + of_slope * (value <= 0), slope, out=out)
 
@@ -118,7 +118,7 @@ def _silu(x: Tensor) -> ValueAndSlope:
     return ValueAndSlope(y, gate + y * (1 - gate))
 
 
-def _silu_pull_back(x: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor) -> Tensor:
+def _silu_pull_back(x: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor | None) -> Tensor:
     return torch.addcmul(of_value * slope, of_slope, _silu_curvature(x), out=out)
 
 
@@ -131,7 +131,7 @@ def _sine(x: Tensor) -> ValueAndSlope:
     return ValueAndSlope(torch.sin(x), torch.cos(x))
 
 
-def _sine_pull_back(value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor) -> Tensor:
+def _sine_pull_back(value: Tensor, slope: Tensor, of_value: Tensor, of_slope: Tensor, out: Tensor | None) -> Tensor:
     # σ'' = −σ
     return torch.addcmul(of_value * slope, of_slope, value, value=-1, out=out)
 

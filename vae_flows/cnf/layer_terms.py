@@ -138,5 +138,6 @@ def add_times(total: Tensor, t: Time, tensor: Tensor) -> Tensor:
 
 
 def _plus_product(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Return total + left @ right, in place where nothing is differentiated."""
-    return torch.baddbmm(total, left, right) if torch.is_grad_enabled() else total.baddbmm_(left, right)
+    """Return total + left @ right, in place where nothing is differentiated or compiled."""
+    in_place = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+    return total.baddbmm_(left, right) if in_place else torch.baddbmm(total, left, right)

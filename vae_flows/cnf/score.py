@@ -36,6 +36,9 @@ class ScoredField(TapedField):
     def tensors(self) -> Sequence[Tensor]:
         return self._field.tensors()
 
+    def compiled(self) -> AugmentedField:
+        return ScoredField(self._field.compiled())
+
     def evaluate(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             (rates, integrals), _ = self.record(t, z.detach())

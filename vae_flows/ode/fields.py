@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from vae_flows.ode.compilation import warn_uncompiled
+
 __all__ = ["AugmentedField", "TapedField", "Time"]
 
 Time = float | Tensor
@@ -39,6 +41,11 @@ class AugmentedField(ABC):
     @abstractmethod
     def tensors(self) -> Sequence[Tensor]:
         """Return the tensors that f and the rates depend on, in the form in which they are used."""
+
+    def compiled(self) -> AugmentedField:
+        """Return the field with its evaluations compiled; itself, with a warning, where none can be."""
+        warn_uncompiled(f"{type(self).__name__} has no evaluation that is fused")
+        return self
 
 
 class TapedField(AugmentedField):
