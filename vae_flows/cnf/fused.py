@@ -15,7 +15,7 @@ from torch import Tensor
 from vae_flows.cnf.activations import Activation
 from vae_flows.cnf.fused_network import FusedNetwork, PulledBack, Rows, Tape
 from vae_flows.cnf.layer_terms import Layer, TraceTerms, add_times
-from vae_flows.ode.compilation import Compilation, warn_uncompiled
+from vae_flows.ode.compilation import Compilation
 from vae_flows.ode.fields import TapedField, Time
 
 __all__ = ["FusedField"]
@@ -130,12 +130,10 @@ class FusedField(TapedField):
         return self._network.tensors()
 
     def evaluate(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
-        if not torch.is_grad_enabled():
-            found = None if self._programs is None else self._programs.rates(t, z)
-            return self._network.record(t, z)[0] if found is None else found
-        if self._programs is not None:
-            warn_uncompiled("evaluations that automatic differentiation goes through are not compiled")
-        return self._network.evaluate(t, z)[0]
+        if torch.is_grad_enabled():  # for automatic differentiation, which no compiled program is made for
+            return self._network.evaluate(t, z)[0]
+        found = None if self._programs is None else self._programs.rates(t, z)
+        return self._network.record(t, z)[0] if found is None else found
 
     def record(self, t: Time, z: Tensor) -> tuple[tuple[Tensor, Tensor], object]:
         found = None if self._programs is None else self._programs.record(t, z)

@@ -12,7 +12,6 @@ from torch.distributions import Distribution
 from torch.utils import _pytree
 
 from vae_flows.call_stack import warn
-from vae_flows.tensors.known_values import functorch_is_active
 
 __all__ = ["Compilation", "CompilationWarning", "warn_uncompiled"]
 
@@ -61,10 +60,7 @@ class Compilation(Generic[P, Result]):
             args: Arguments of the function.
             kwargs: Likewise.
         """
-        if structure in _failed or torch.compiler.is_compiling() or torch.jit.is_tracing() or device.type == "meta":
-            return None
-        if functorch_is_active():
-            warn_uncompiled("transforms of torch.func do not see through compiled programs")
+        if structure in _failed:
             return None
         try:
             with torch.no_grad():

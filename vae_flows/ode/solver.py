@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vae_flows.call_stack import warn
 from vae_flows.errors import IntegrationError, InvalidInputError, complaint, refuse_unused, require_positive
+from vae_flows.ode.compilation import warn_uncompiled
 from vae_flows.ode.continuous_adjoint import solve_by_continuous_adjoint
 from vae_flows.ode.discrete_adjoint import solve_by_discrete_adjoint
 from vae_flows.ode.fields import AugmentedField
@@ -167,8 +168,8 @@ class ODESolver:
         if torch.jit.is_tracing():
             self._check_traceable()
         progress = SolveProgress(meter, self.max_evaluations)
-        if self.compile and not (torch.jit.is_tracing() or torch.compiler.is_compiling()):  # which compile it all
-            field = field.compiled()
+        if self.compile:
+            field = self._compiled(field)
         state = torch.cat([z, z.new_zeros((*z.shape[:-1], field.num_integrals))], -1)
         if self._steps_here():
             end = self._step(field, state, z.shape[-1], interval, progress)
@@ -178,6 +179,15 @@ class ODESolver:
             raise progress.error("the state at the end is not finite")
         progress.start_backward()
         return end
+
+    @staticmethod
+    def _compiled(field: AugmentedField) -> AugmentedField:
+        if torch.jit.is_tracing() or torch.compiler.is_compiling():  # which take the operations of the plain solve
+            return field
+        if functorch_is_active():
+            warn_uncompiled("transforms of torch.func do not see through compiled programs")
+            return field
+        return field.compiled()
 
     @property
     def has_fixed_steps(self) -> bool:
