@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from itertools import count
 from types import FunctionType
 from typing import Generic, ParamSpec, TypeVar, cast
 
@@ -26,6 +27,7 @@ class CompilationWarning(UserWarning):
     """Evaluations that were to be compiled go on uncompiled, with the same results."""
 
 
+_numbers = count()
 _failed: set[Hashable] = set()
 _told: set[str] = set()
 
@@ -73,19 +75,19 @@ class Compilation(Generic[P, Result]):
     def _run(self, structure: Hashable, device: torch.device, *args: P.args, **kwargs: P.kwargs) -> Result:
         captured = device.type == "cuda"
         if structure not in self._programs:
-            self._programs[structure] = self._make(len(self._programs), captured)
+            self._programs[structure] = self._make(captured)
         if not captured:
             return self._programs[structure](*args, **kwargs)
         torch.compiler.cudagraph_mark_step_begin()
         # The next replay of a graph overwrites its results.
         return _pytree.tree_map_only(Tensor, torch.clone, self._programs[structure](*args, **kwargs))
 
-    def _make(self, number: int, captured: bool) -> Callable[P, Result]:
-        if number == _MOST_PROGRAMS:
-            raise RuntimeError(f"{number} programs of other sizes are kept already")
+    def _make(self, captured: bool) -> Callable[P, Result]:
+        if len(self._programs) == _MOST_PROGRAMS:
+            raise RuntimeError(f"{_MOST_PROGRAMS} programs of other sizes are kept already")
         function, code = self._function, self._function.__code__
         # torch.compile keeps programs, and what it has learned of variable sizes, by the place and name of the code.
-        own = FunctionType(code.replace(co_name=f"{code.co_name}_{number}"), function.__globals__)
+        own = FunctionType(code.replace(co_name=f"{code.co_name}_{next(_numbers)}"), function.__globals__)
         validate = Distribution._validate_args
         try:
             return torch.compile(own, fullgraph=True, mode="reduce-overhead" if captured else None)
