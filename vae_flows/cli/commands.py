@@ -98,7 +98,7 @@ def train(
         data: Name of a data set, or path of an .npz, .npy or .csv file or of a folder of pictures; by default that of
             --settings, or caltech101-silhouettes.
         posterior: Name of the posterior's flow; by default that of --settings, or ffjord.
-        preset: Where settings come from: quick by default, smoke or paper.
+        preset: Where settings come from: quick by default, quick-all, smoke or paper.
         settings: Where they come from instead: a file that --print-settings wrote, TOML with the same names, or the
             folder of a run. Flags beside it win.
         seed: Seed of weights, batches and draws; by default that of --settings, or 0.
@@ -198,7 +198,7 @@ def benchmark(
     others, nor does one that another process works on. The exit status is 1 when any failed.
 
     Arguments:
-        preset: Where settings come from: quick by default, smoke or paper.
+        preset: Where settings come from: quick by default, quick-all, smoke or paper.
         settings: Where they come from instead: a file that --print-settings wrote, TOML with the same names, or the
             folder of a run. Flags beside it win.
         posteriors: Instead of those of the preset or file.
