@@ -70,6 +70,13 @@ def test_what_one_raises_all_raise():
         assert (str(error), error.t, error.evaluations) == ("too stiff", 0.5, 7)
 
 
+def test_what_differs_among_processes_is_refused():
+    assert in_each(lambda own: own.agreed("call", lambda: "same")) == ["same"] * COUNT
+    for error in in_each(lambda own: own.agreed("call", lambda: own.rank == 1)):
+        assert isinstance(error, InvalidInputError)
+        assert "call: expected the same model, data and arguments in each process" in str(error)
+
+
 class UnportableError(Exception):
     """An error that pickle cannot make anew."""
 

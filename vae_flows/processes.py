@@ -94,6 +94,18 @@ class Processes:
         """Do work in the first process alone, and give what it found to all of them, as `together` does."""
         return self.together(lambda: [work()] if self.is_first else [])[0][0]
 
+    def agreed(self, owner: str, make: Callable[[], Result]) -> Result:
+        """Return what each process makes of its model, data and arguments, which has to be the same in all.
+
+        Raises:
+            InvalidInputError: It is not.
+        """
+        made = self.together(make)
+        if any(other != made[0] for other in made):
+            expected, remedy = "the same model, data and arguments in each process", "Make them of one seed or file."
+            raise InvalidInputError(complaint(owner, expected, "different ones", remedy))
+        return made[0]
+
     def _exchanged(self, own: _Outcome) -> list[_Outcome]:
         outcomes: list[Any] = [None] * self.count
         try:

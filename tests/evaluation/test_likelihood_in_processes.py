@@ -24,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 import vae_flows as vf
 import vae_flows.training as training
@@ -137,13 +138,18 @@ def main(folder):
     spoiled = spoil(make(), Unportable("odd", 2))
     report["odd error"] = error_of(lambda: estimate(spoiled, data, **TWO), Exception)
     report["models"] = error_of(lambda: estimate(make(seed=0 if FIRST else 1), data, **TWO))
+    report["models of a test"] = error_of(lambda: evaluate(make(seed=0 if FIRST else 1), data, devices=2))
     report["three"] = error_of(lambda: estimate(vae, data, devices=3))
     report["after errors"] = same(estimate(vae, data, **TWO), whole)
 
     splits = DataSet("bits", images(60), images(20), data, pixels="binary", description="")
     settings = training.TrainingSettings(max_epochs=1, batch_size=20, warmup_epochs=0)
-    training.train(vae, splits, settings, compute=training.ComputeSettings("cpu", devices=2), progress=False)
-    report["trained"] = same(estimate(vae, splits, **TWO), estimate(vae, splits))
+    compute = training.ComputeSettings("cpu", devices=2)
+    averaging = make()
+    averaging.encoder = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Linear(8, 6))
+    for name, model in (("trained", vae), ("trained with averages of batches", averaging)):
+        training.train(model, splits, settings, compute=compute, progress=False)
+        report[name] = same(estimate(model, splits, **TWO), estimate(model, splits))
 
     if not FIRST:
         def end(_module, inputs, _output, calls=[0]):
@@ -179,8 +185,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str,
 def test_two_processes_find_what_one_does(made):
     _, reports = made
     for report in reports:
-        for name in ("same", "one batch", "dynamic", "ffjord", "trained", "after errors", "other", "test"):
+        for name in ("same", "one batch", "dynamic", "ffjord", "after errors", "other", "test"):
             assert report[name], name
+        assert report["trained"]
+        assert report["trained with averages of batches"]
     assert [report["batches of the test"] for report in reports] == [2, 1]
     assert reports[0]["seconds"] == reports[1]["seconds"] > 0
 
@@ -210,7 +218,8 @@ def test_what_one_process_raises_all_raise(made):
     for report in reports:
         assert report["error"] == "IntegrationError: too stiff"
         assert report["another seed"].startswith("CheckpointError:")
-        assert "expected the same model, images and arguments in each process" in report["models"]
+        for name in ("models", "models of a test"):
+            assert "expected the same model, data and arguments in each process" in report[name]
         assert "devices: expected 1 or 2, the processes that run, got 3" in report["three"]
     assert "expected its share of the work, got an error (Unportable: odd)" in reports[0]["odd error"]
     assert reports[1]["odd error"] == "Unportable: odd"

@@ -22,6 +22,7 @@ from vae_flows.checks import Measured, checked
 from vae_flows.data import Examples
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.evaluation.batches import evaluating, examples_for
+from vae_flows.evaluation.finished import digest_of_model
 from vae_flows.evaluation.units import bits_per_dim, log_bin_size_of
 from vae_flows.modules import placement
 from vae_flows.processes import Processes, start_processes
@@ -156,6 +157,9 @@ def evaluate_each(
     started = perf_counter()
     processes, device = start_processes("evaluate", devices, placement(vae)[0])
     examples = examples_for(vae.to(device), data)
+    if devices > 1:
+        settings = (batch_size, importance_samples, chunk_size, seed, len(examples))
+        processes.agreed("evaluate", lambda: digest_of_model(vae, *settings))
     draws = _Draws(importance_samples, chunk_size, seed, processes) if importance_samples else None
 
     def scored() -> Scores:

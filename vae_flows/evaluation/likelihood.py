@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from vae_flows.checks import checked
 from vae_flows.data import Examples
 from vae_flows.distributions import draw_from
-from vae_flows.errors import InvalidInputError, complaint, require_positive
+from vae_flows.errors import require_positive
 from vae_flows.evaluation.batches import examples_for
 from vae_flows.evaluation.estimates import MeanEstimate
 from vae_flows.evaluation.finished import FinishedValues, digest_of_examples, digest_of_model, finished_values
@@ -29,7 +30,7 @@ from vae_flows.evaluation.units import bits_per_dim, log_bin_size_of
 from vae_flows.modules import in_mode, placement
 from vae_flows.objectives import for_nonlinear_bound
 from vae_flows.persistence.files import checked_path
-from vae_flows.processes import Processes, start_processes
+from vae_flows.processes import start_processes
 from vae_flows.randomness import seeded
 from vae_flows.shown import html_table, shown
 from vae_flows.vae import VAE
@@ -236,13 +237,14 @@ def estimate_likelihood(
     processes, device = start_processes("estimate_likelihood", devices, placement(vae)[0])
     examples = examples_for(vae.to(device), data)
     with in_mode(vae, training=False):
-        plan = _agreed(processes, lambda: _plan(vae, examples, sizes, batch_size, chunk_size, seed))
+        made = partial(_plan, vae, examples, sizes, batch_size, chunk_size, seed)
+        plan = processes.agreed("estimate_likelihood", made)
         shapes = {"log_bounds": (len(sizes),), "distortion": (), "rate": (), "effective_sample_size": ()}
         with finished_values(path, len(examples), shapes, plan.key, processes) as finished:
             pace = _Pace(progress if processes.is_first else None, importance_samples, finished)
             for indices in processes.shares(torch.arange(len(examples)).split(plan.batch_size)):
-                scored = processes.together(lambda indices=indices: _scored(vae, examples, indices, plan, finished))
-                processes.together(lambda scored=scored: _keep(scored, finished, pace))
+                scored = processes.together(partial(_scored, vae, examples, indices, plan, finished))
+                processes.together(partial(_keep, scored, finished, pace))
     return LikelihoodResult(
         sizes,
         **finished.values,
@@ -284,15 +286,6 @@ def _plan(
     require_positive("estimate_likelihood", batch_size=batch_size)
     key = digest_of_model(vae, sizes, batch_size, rows, seed, str(dtype), FILE)
     return _Plan(sizes, batch_size, rows, seed, len(examples), key)
-
-
-def _agreed(processes: Processes, make: Callable[[], _Plan]) -> _Plan:
-    """Return the plan that each process makes, and check that it is one."""
-    plans = processes.together(make)
-    if len(set(plans)) > 1:
-        expected, remedy = "the same model, images and arguments in each process", "Make them of one seed or file."
-        raise InvalidInputError(complaint("estimate_likelihood", expected, "different ones", remedy))
-    return plans[0]
 
 
 def _scored(

@@ -144,7 +144,8 @@ def train(
                 logs = stack.enter_context(RunLogs(path, len(state.history), settings.loggers, loggers))
                 logs.begin({"max_epochs": settings.max_epochs, **description})
             state = _continue(runner, state, kept, logs, callbacks, show=progress and fabric.is_global_zero)
-        vae.load_state_dict(state.best_weights)
+        # Those of the first process, which are kept: buffers, such as averages over batches, differ among processes.
+        vae.load_state_dict(fabric.broadcast(state.best_weights))
         fabric.barrier()
     return TrainingResult.from_history(state.history, settings)
 
