@@ -1,11 +1,12 @@
 # Every target makes the virtual environment .venv by itself when it is missing.
-# Variables: PYTHON=python3.12  PRESET=paper  WORKERS=2  THREADS=1  OPTIONS="--seeds 0"
+# Variables: PYTHON=python3.12  PRESET=paper  WORKERS=2  THREADS=1  DEVICE=cuda (of speed)  OPTIONS="--seeds 0"
 
 PYTHON ?= python3
 PRESET ?= quick
 RUNS ?= runs/$(PRESET)
 WORKERS ?=
 THREADS ?=
+DEVICE ?=
 OPTIONS ?=
 
 .DEFAULT_GOAL := help
@@ -79,7 +80,7 @@ $(PEERS): $(STAMP)
 	@touch $@
 
 speed: $(PEERS) ## Compare speed with the published formulation, zuko, diffrax, torchode and Pyro: half an hour on two idle cores
-	@$(RUN) -m experiments speed $(OPTIONS)
+	@$(RUN) -m experiments speed $(if $(DEVICE),--device $(DEVICE)) $(OPTIONS)
 
 density: $(STAMP) ## Learn a toy density and draw it (OPTIONS="--data checkerboard", or all: some minutes each)
 	@$(RUN) -m experiments density $(OPTIONS)

@@ -34,6 +34,7 @@ from vae_flows.cli.flags import Group, flags_of_record
 from vae_flows.data import available_toys
 from vae_flows.persistence.json_files import check_destination
 from vae_flows.reporting import Table as ResultTable
+from vae_flows.runs.weights import require_device
 
 __all__ = ["density", "density_flags", "density_glow", "density_images", "regularizers", "speed"]
 
@@ -51,6 +52,7 @@ def speed(
     quick: bool = False,
     rounds: int | None = None,
     threads: int | None = None,
+    device: str = "cpu",
 ) -> int:
     """Compare the speed of this library with published formulations, zuko, diffrax, torchode and Pyro at equal work.
 
@@ -63,11 +65,14 @@ def speed(
         quick: Tiny sizes, to see that everything works; the times say nothing.
         rounds: Interleaved rounds at each size, instead of the plan's.
         threads: Threads of PyTorch and XLA; by default all cores.
+        device: On which PyTorch computes: cpu, or cuda where there is a GPU. Peers that know the CPU alone are told.
     """
+    require_device(device)
     plan = QUICK if quick else FULL
     console = open_console()
     check_destination(publish or folder)
-    comparison = compare(plan if rounds is None else replace(plan, rounds=rounds), threads=threads, say=console.print)
+    plan = plan if rounds is None else replace(plan, rounds=rounds)
+    comparison = compare(plan, threads=threads, device=device, say=console.print)
     tables, files = write_speed(comparison, publish or folder)
     for table in tables:
         console.print(table.to_rich())

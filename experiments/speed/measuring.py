@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+import torch
+
 from experiments.speed.competitors.competitor import Competitor
 from experiments.speed.competitors.this_library import ThisLibrary
 from experiments.speed.problems import TINY_LOW_RANK, make_problem
@@ -31,19 +33,31 @@ def interleave(steps: Steps, rounds: int, limits: Mapping[str, int | None] | Non
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     gc.collect()
     gc.disable()
+    wait = _synchronizer()
     try:
         for number in range(rounds):
             for name, step in steps.items():
                 limit = (limits or {}).get(name)
                 if limit is None:
                     step()
+                wait()
                 if limit is None or number < limit:
                     start = time.perf_counter()
                     step()
+                    wait()
                     seconds[name].append(time.perf_counter() - start)
     finally:
         gc.enable()
     return seconds
+
+
+def _on_cuda() -> bool:
+    return torch.get_default_device().type == "cuda"
+
+
+def _synchronizer() -> Callable[[], None]:
+    """Return what waits until the device has done what it was told."""
+    return torch.cuda.synchronize if _on_cuda() else lambda: None
 
 
 def medians(steps: Steps, rounds: int) -> dict[str, float]:
@@ -67,6 +81,8 @@ def peak_of_steps(build: Callable[[], Competitor]) -> Peak:
     # What the set-up has freed goes back to the system, lest a step takes it without being seen.
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+    if _on_cuda():
+        torch.cuda.reset_peak_memory_stats()
     # The kernel counts the peak from now on, where it can: compiling may have taken more than a step will.
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
@@ -78,7 +94,12 @@ def peak_of_steps(build: Callable[[], Competitor]) -> Peak:
 
 
 def peak_bytes() -> int:
-    """Return the largest memory that this process has held; on Linux since the count was last set back."""
+    """Return the largest memory that this process has held, on a GPU where it computes on one; since it was set back.
+
+    The memory of the CPU is set back on Linux alone.
+    """
+    if _on_cuda():
+        return torch.cuda.max_memory_allocated()
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

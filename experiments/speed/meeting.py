@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -87,15 +88,22 @@ def first_step(
     if entrant.missing:
         return None, Measurement(entrant.name, entrant.missing)
     try:
+        start = time.perf_counter()
         competitor = entrant.build(problem)
         competitor.step()
+        seconds = time.perf_counter() - start
         outcome = competitor.outcome()
     except Exception as error:
         return None, Measurement(entrant.name, f"failed: {type(error).__name__}: {error}")
     errors = {} if entrant.divergence is None else errors_between(outcome, truth(entrant.divergence))
     forward, backward = outcome.forward_evaluations, outcome.backward_evaluations
-    measured = Measurement(entrant.name, forward_evaluations=forward, backward_evaluations=backward, errors=errors)
-    return competitor, measured
+    return competitor, Measurement(
+        entrant.name,
+        first_seconds=seconds,
+        forward_evaluations=forward,
+        backward_evaluations=backward,
+        errors=errors,
+    )
 
 
 def errors_between(outcome: Outcome, truth: Outcome) -> dict[str, float]:

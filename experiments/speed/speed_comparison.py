@@ -67,12 +67,15 @@ QUICK = Plan(
 )
 
 
-def compare(plan: Plan, *, threads: int | None = None, say: Callable[[str], None] = print) -> Comparison:
+def compare(
+    plan: Plan, *, threads: int | None = None, device: str = "cpu", say: Callable[[str], None] = print
+) -> Comparison:
     """Measure everything in a plan; what fails is told in the results and does not stop the rest.
 
     Arguments:
         plan: What to measure.
         threads: Threads of PyTorch and XLA; by default all cores.
+        device: On which PyTorch computes.
         say: Told what begins.
     """
     threads = threads or os.cpu_count() or 1
@@ -80,7 +83,7 @@ def compare(plan: Plan, *, threads: int | None = None, say: Callable[[str], None
     steps, failures = [], []
 
     with tempfile.TemporaryDirectory() as cache:
-        run = partial(call_apart, threads=threads, seconds=_CALL_SECONDS, cache=Path(cache))
+        run = partial(call_apart, threads=threads, seconds=_CALL_SECONDS, cache=Path(cache), device=device)
 
         def attempt(what: str, call: Callable[[], Any], **options: Any) -> Any:
             say(what)
@@ -109,6 +112,7 @@ def compare(plan: Plan, *, threads: int | None = None, say: Callable[[str], None
             "integration_time": INTEGRATION_TIME,
             "rounds": plan.rounds,
             "threads": threads,
+            "device": device,
             "precision": "float32",
             "scaling": {**scaling, "threads": SCALING_THREADS},
             "steps": {"size": plan.steps_size.name, "method": METHOD, "rounds": plan.steps_rounds},

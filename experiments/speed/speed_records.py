@@ -23,6 +23,7 @@ class Measurement:
     competitor: str
     absent: str = ""  # why there is nothing, in a few words; empty where there is
     seconds: tuple[float, ...] = ()  # of a step, one entry per round
+    first_seconds: float | None = None  # of the set-up with the first step, in which compilers work
     forward_evaluations: int | None = None  # of the dynamics, in the forward solve
     backward_evaluations: int | None = None  # in the backward pass, where the competitor tells
     errors: Mapping[str, float] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from statistics import median
 
-from experiments.speed.competitors.roster import BASELINE, MODES
+from experiments.speed.competitors.roster import BASELINE, COMPILED, MODES
 from experiments.speed.speed_plot import plot_comparison
 from experiments.speed.speed_records import ASYMPTOTIC, Comparison, Measurement, SizeResult
 from experiments.speed.targets import GIGABYTE, judge
@@ -55,8 +55,10 @@ def _targets_table(comparison: Comparison) -> Table:
         wanted = f"{'at least' if target.at_least else 'at most'} {target.limit:g}"
         rows.append(_row(target.text, wanted, target.measured, target.verdict, bold=target.verdict == "short"))
     hardware, settings = comparison.hardware, comparison.settings
+    on_cpu = settings.get("device", "cpu") == "cpu"
+    place = hardware["processor"] if on_cpu else ", ".join(hardware["accelerators"])
     note = (
-        f"{hardware['processor']}, {settings['threads']} threads, float32, forward and backward of the posterior "
+        f"{place}, {settings['threads']} threads, float32, forward and backward of the posterior "
         f"alone, tolerance {settings['tolerance']:g}. Ratios are medians of the ratios of interleaved rounds. "
         "While time is taken, glibc keeps freed memory for the next step, for all alike."
     )
@@ -70,6 +72,12 @@ def _size_table(result: SizeResult) -> Table:
             f"The matrix products alone take {_number(result.floor_seconds)} s at the "
             f"{2e-9 * median(result.rates):.0f} GFLOP/s of a large product, measured in the same rounds; {BASELINE} "
             f"takes {_number(result.floor_ratio(BASELINE))} times that."
+        )
+    compiled = result.find(COMPILED)
+    if compiled.first_seconds is not None:
+        notes.append(
+            f"{COMPILED}: torch.compile takes most of the {compiled.first_seconds:.0f} s of the first step; "
+            f"the later ones take {_number(result.floor_ratio(COMPILED))} times the matrix products alone."
         )
     for entry in result.measurements:
         if entry.seconds and not entry.errors:

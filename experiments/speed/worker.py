@@ -30,7 +30,13 @@ class WorkerError(VAEFlowsError, RuntimeError):
 
 
 def call_apart(
-    call: Callable[[], Result], *, threads: int, seconds: float, cache: Path, keep_freed_memory: bool = True
+    call: Callable[[], Result],
+    *,
+    threads: int,
+    seconds: float,
+    cache: Path,
+    device: str = "cpu",
+    keep_freed_memory: bool = True,
 ) -> Result:
     """Make a call in a new process and return its result.
 
@@ -38,7 +44,8 @@ def call_apart(
         call: A function of a module, its arguments bound by `functools.partial`.
         threads: Threads of PyTorch and of XLA.
         seconds: After which the process is ended.
-        cache: Folder in which JAX keeps what it compiled, so that a second process need not.
+        cache: Folder in which JAX and PyTorch keep what they compiled, so that a second process need not.
+        device: On which PyTorch makes tensors.
         keep_freed_memory: Whether what a step frees stays with the process; not where memory is measured.
 
     Raises:
@@ -49,11 +56,12 @@ def call_apart(
         **(_KEEP_FREED_MEMORY if keep_freed_memory else {}),
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(call, threads, sender))
+    process = context.Process(target=_answer, args=(call, threads, device, sender))
     with patch.dict(os.environ, environment):
         process.start()
     sender.close()
@@ -72,8 +80,10 @@ def call_apart(
     return result
 
 
-def _answer(call: Callable[[], object], threads: int, sender: Connection) -> None:
+def _answer(call: Callable[[], object], threads: int, device: str, sender: Connection) -> None:
     torch.set_num_threads(threads)
+    if device != "cpu":  # a default device costs time in every call of PyTorch
+        torch.set_default_device(device)
     try:
         sender.send(call())
     except Exception as error:

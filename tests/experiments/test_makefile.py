@@ -21,7 +21,8 @@ OTHERS = ["density", "density-glow", "regularizers", "speed", "smoke", "clean", 
 TARGETS = ["setup", "setup-oldest", *BENCHMARKS, "examples", *EXAMPLES, *CHECKS, *OTHERS]
 
 # What a make that runs these tests hands down: its own flags, and its variables that were set on the command line.
-INHERITED = ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PYTHON", "PRESET", "WORKERS", "THREADS", "OPTIONS"]
+INHERITED = ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PYTHON", "PRESET", "WORKERS", "THREADS"]
+INHERITED += ["DEVICE", "OPTIONS"]
 
 # Stands for Python: makes a .venv whose python writes down what it is called with.
 FAKE_PYTHON = """#!/bin/sh
@@ -107,6 +108,8 @@ def test_peers_are_installed_once_and_for_the_speed_comparison_alone(project):
     calls = (folder / "calls.txt").read_text().splitlines()
     assert sum(".[dev,peers]" in call for call in calls) == 1
     assert calls[-2:] == ["-m experiments speed --quick", "-m experiments speed"]
+    assert make("speed", "DEVICE=cuda").returncode == 0
+    assert (folder / "calls.txt").read_text().splitlines()[-1] == "-m experiments speed --device cuda"
 
 
 def test_all_examples_run_one_after_the_other_with_the_same_options(project):

@@ -10,10 +10,11 @@ from typing import Any
 from experiments.speed.competitors.competitor import Competitor, Entrant
 from experiments.speed.competitors.published_formulation import PublishedFormulation
 from experiments.speed.competitors.this_library import ThisLibrary
-from experiments.speed.problems import INTEGRATION_TIME, LOW_RANK, TINY_LOW_RANK, Problem, Size
+from experiments.speed.problems import BIAS, INTEGRATION_TIME, LOW_RANK, TINY_LOW_RANK, Problem, Size
 
 __all__ = [
     "BASELINE",
+    "COMPILED",
     "DIFFRAX",
     "EXACT",
     "METHOD",
@@ -30,6 +31,7 @@ __all__ = [
 
 BASELINE, EXACT, PUBLISHED = "backprop", "backprop, exact trace", "published formulation"
 ZUKO, DIFFRAX, TORCHODE, PYRO = "zuko", "diffrax", "torchode", "Pyro"
+COMPILED = "backprop, compiled"
 PEERS = (PUBLISHED, ZUKO, DIFFRAX, TORCHODE, PYRO)
 PEER_PACKAGES = ("zuko", "jax", "jaxlib", "diffrax", "torchode")
 METHOD = "rk4"
@@ -51,6 +53,7 @@ def entrants_at(size: Size) -> dict[str, Entrant]:
     torchdiffeq = {"options": _LEFT_TO_TORCHDIFFEQ}
     rows = [
         *((True, Entrant(mode, partial(ThisLibrary, **settings))) for mode, settings in MODES.items()),
+        (size in (LOW_RANK, BIAS), Entrant(COMPILED, partial(ThisLibrary, compile=True))),
         (shared_weights, Entrant(EXACT, partial(ThisLibrary, divergence="exact"), divergence="exact")),
         (True, Entrant("backprop, torchdiffeq", partial(ThisLibrary, **torchdiffeq))),
         (

@@ -7,10 +7,14 @@ import pytest
 import torch
 
 from experiments.speed.competitors.competitor import Entrant
-from experiments.speed.competitors.roster import DIFFRAX, EXACT, PUBLISHED, TORCHODE, ZUKO, entrants_at
+from experiments.speed.competitors.roster import COMPILED, DIFFRAX, EXACT, PUBLISHED, TORCHODE, ZUKO, entrants_at
 from experiments.speed.competitors.this_library import reference
 from experiments.speed.meeting import errors_between, first_step
-from experiments.speed.problems import SIZES, TINY_CONCAT, TINY_LOW_RANK, make_problem
+from experiments.speed.problems import BIAS as PROBLEM_BIAS
+from experiments.speed.problems import LOW_RANK, SIZES, TINY_CONCAT, TINY_LOW_RANK, make_problem
+from vae_flows.cnf import fused
+from vae_flows.ode import compilation
+from vae_flows.ode.compilation import Compilation
 
 DISCRETE = 1e-5  # single precision and the tolerance of the steps
 CONTINUOUS = 1e-3  # torchdiffeq interpolates the end of a solve, and the adjoint is solved at its own tolerance
@@ -33,6 +37,36 @@ def test_all_of_this_library_and_the_published_formulation_agree(size):
         assert measurement.forward_evaluations >= 13
         solves_backwards = name.startswith(("adjoint", "recompute", PUBLISHED))
         assert (measurement.backward_evaluations > 0) == solves_backwards
+
+
+def test_compiled_evaluations_take_part_or_are_told_to_be_missing(monkeypatch):
+    problem = make_problem(TINY_CONCAT)
+    truth = cache(partial(reference, problem))
+    for size in (LOW_RANK, PROBLEM_BIAS):
+        entrant = entrants_at(size)[COMPILED]
+        monkeypatch.setattr(compilation, "_failed", set())
+        monkeypatch.setattr(compilation, "_told", set())
+        with monkeypatch.context() as stubbed:
+            stubbed.setattr(torch, "compile", lambda function, **_: function)
+            competitor, measurement = first_step(entrant, problem, truth)
+        assert competitor is not None, measurement.absent
+        assert max(measurement.errors.values()) < DISCRETE
+        assert measurement.first_seconds > 0
+
+
+def test_what_goes_on_uncompiled_is_no_time_of_compiled_evaluations(monkeypatch):
+    def broken(function, **_):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    for name in ("_failed", "_told"):
+        monkeypatch.setattr(compilation, name, set())
+    for name in ("_RATES", "_RECORD", "_PULL_BACK"):
+        monkeypatch.setattr(fused, name, Compilation(getattr(fused, name)._function))
+    entrant = entrants_at(LOW_RANK)[COMPILED]
+    competitor, measurement = first_step(entrant, make_problem(TINY_CONCAT), lambda _: pytest.fail("no reference"))
+    assert competitor is None
+    assert "CompilationWarning" in measurement.absent
 
 
 def test_torchode_solves_the_same_dynamics():

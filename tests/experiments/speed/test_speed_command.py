@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments.cli import main
 from experiments.speed import speed_comparison
@@ -75,6 +76,26 @@ def test_speed_publishes_what_was_measured(no_colour, monkeypatch, capsys):
     assert by_name["recompute"]["process_bytes"] is None
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+def test_a_device_that_is_not_there_is_told(no_colour, device, capsys):
+    assert main(["speed", "--quick", "--device", device]) != 0
+    assert "device: expected a device of this machine, such as cpu or cuda" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_the_device_is_that_of_every_call_and_is_told(no_colour, monkeypatch, capsys):
+    devices = set()
+
+    def recording(call, **options):
+        devices.add(options["device"])
+        return canned(call)
+
+    monkeypatch.setattr(speed_comparison, "call_apart", recording)
+    assert main(["speed", "--quick", "--device", "meta", "--folder", "speed"]) == 0
+    assert devices == {"meta"}
+    assert json.loads(Path("speed/speed.json").read_text())["settings"]["device"] == "meta"
+
+
 def test_memory_is_measured_without_keeping_freed_memory_and_scaling_in_one_thread(no_colour, monkeypatch, capsys):
     made = []
 
@@ -116,6 +137,8 @@ def test_a_call_that_takes_too_long_is_ended(tmp_path):
 @pytest.mark.slow
 def test_a_call_returns_or_says_why_it_failed(tmp_path):
     assert call_apart(partial(divmod, 7, 2), threads=1, seconds=100, cache=tmp_path) == (3, 1)
+    made = call_apart(partial(torch.get_default_device), threads=1, seconds=100, cache=tmp_path, device="meta")
+    assert made == torch.device("meta")
     with pytest.raises(WorkerError, match="ZeroDivisionError: "):
         call_apart(partial(divmod, 7, 0), threads=1, seconds=100, cache=tmp_path)
 
