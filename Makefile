@@ -91,6 +91,9 @@ density-glow: $(STAMP) ## Learn toy densities by FFJORD and by a flow like Glow 
 density-images: $(STAMP) ## Learn densities of images at one scale and at three: four trainings of 300 processor seconds
 	@$(RUN) -m experiments density-images $(OPTIONS)
 
+ablations: $(STAMP) ## Ask what each part of FFJORD as a posterior is worth: runs that share settings, answers in a sentence
+	@$(RUN) -m experiments ablations $(OPTIONS)
+
 regularizers: $(STAMP) ## Compare regularisers of the dynamics: evaluations against likelihood
 	@$(RUN) -m experiments regularizers $(OPTIONS)
 

@@ -11,6 +11,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS: Mapping[str, Command] = {
     **library.COMMANDS,
+    "ablations": Command("experiments.commands:ablations", None, "the same command goes on where this one stopped"),
     "density": Command(
         "experiments.commands:density",
         "experiments.commands:density_flags",

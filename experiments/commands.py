@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,6 +13,7 @@ import torch
 from rich.table import Table
 from rich.text import Text
 
+from experiments.ablations import find_questions, plan_ablations, retest_models, write_ablations
 from experiments.density import (
     DensitySettings,
     GlowSettings,
@@ -29,6 +31,9 @@ from experiments.images import ImageSettings, paper_settings, run_images, write_
 from experiments.speed.speed_comparison import FULL, QUICK, compare
 from experiments.speed.speed_report import write_comparison as write_speed
 from experiments.threads import torch_threads
+from vae_flows.benchmark.grid import run_grid
+from vae_flows.benchmark.local import LocalEngine
+from vae_flows.benchmark.monitor import open_monitor
 from vae_flows.cli.console import open_console
 from vae_flows.cli.flags import Group, flags_of_record
 from vae_flows.data import available_toys
@@ -36,7 +41,7 @@ from vae_flows.persistence.json_files import check_destination
 from vae_flows.reporting import Table as ResultTable
 from vae_flows.runs.weights import require_device
 
-__all__ = ["density", "density_flags", "density_glow", "density_images", "regularizers", "speed"]
+__all__ = ["ablations", "density", "density_flags", "density_glow", "density_images", "regularizers", "speed"]
 
 MakeSettings = Callable[..., DensitySettings | TabularSettings]
 
@@ -211,6 +216,52 @@ def density_images(
         print(f"  test {metrics['test']['bits_per_dim']:.3f} ± {metrics['test']['standard_error']:.3f} bits/dim")
     table, files = write_images(places, publish or folder)
     open_console().print(table.to_rich())
+    print(f"Written to {publish or folder}: {', '.join(path.name for path in files)}.")
+    return 0
+
+
+def ablations(
+    questions: tuple[str, ...] = (),
+    seeds: tuple[int, ...] = (1, 2),
+    folder: Path | None = None,
+    publish: Path | None = None,
+    quick: bool = False,
+    workers: int | None = None,
+    threads: int | None = None,
+) -> int:
+    """Ask what each part of FFJORD as a posterior is worth: trained settings, intervals, and an answer in a sentence.
+
+    Finished runs are not repeated, interrupted ones go on from their checkpoints.
+
+    Arguments:
+        questions: Names of questions: tolerance, training, dimension, time, noise, amortization, blocks, gradient; by
+            default all.
+        seeds: Seeds of each setting.
+        folder: Where to put runs, tables, pictures and numbers; by default runs/ablations.
+        publish: Write tables, pictures and numbers there instead: small files, fit to be committed.
+        quick: Tiny models on a few images, to see that everything works; the answers say nothing.
+        workers: Runs at once; by default as many as there are cores.
+        threads: Threads of each run.
+    """
+    asked, console = find_questions(questions), open_console()
+    folder = folder or RUNS / ("ablations-quick" if quick else "ablations")
+    check_destination(folder)
+    if publish is not None:
+        check_destination(publish)
+    runs = plan_ablations(asked, folder, seeds=seeds, tiny=quick)
+    engine = LocalEngine(workers, threads, gpus_each=0)
+    with open_monitor(console, runs, engine.workers) as monitor:
+        outcomes = run_grid(runs, engine, monitor)
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    for outcome in failed:
+        print(f"failed: {outcome.run.folder}: {outcome.error}", file=sys.stderr)
+    if failed:
+        return 1
+    with torch_threads(torch.get_num_threads() if threads is None else threads):
+        retest_models(asked, folder, seeds=seeds, tiny=quick, say=lambda line: console.print(Text(line)))
+    tables, files = write_ablations(asked, folder, publish or folder, seeds=seeds, tiny=quick)
+    for table in tables:
+        console.print(table.to_rich())
     print(f"Written to {publish or folder}: {', '.join(path.name for path in files)}.")
     return 0
 

@@ -17,7 +17,7 @@ EXAMPLES = {
     "example-prior": "learned_prior",
 }
 CHECKS = ["test", "test-all", "test-everywhere", "mutation", "lint", "typecheck"]
-OTHERS = ["density", "density-glow", "regularizers", "speed", "smoke", "clean", "help"]
+OTHERS = ["ablations", "density", "density-glow", "regularizers", "speed", "smoke", "clean", "help"]
 TARGETS = ["setup", "setup-oldest", *BENCHMARKS, "examples", *EXAMPLES, *CHECKS, *OTHERS]
 
 # What a make that runs these tests hands down: its own flags, and its variables that were set on the command line.
