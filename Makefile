@@ -22,7 +22,7 @@ RUN := $(VENV)/bin/python
 BENCHMARK = $(RUN) -m experiments benchmark --preset $(PRESET) \
 	$(if $(WORKERS),--workers $(WORKERS)) $(if $(THREADS),--threads $(THREADS))
 
-.PHONY: help setup setup-oldest benchmark report benchmark-mnist benchmark-caltech benchmark-frey benchmark-omniglot density density-glow density-images regularizers \
+.PHONY: help setup setup-oldest benchmark report benchmark-mnist benchmark-caltech benchmark-frey benchmark-omniglot ablations density density-glow density-images regularizers \
 	speed smoke examples example-plain example-pyro example-hierarchical example-conditional example-prior \
 	test test-all test-everywhere mutation lint format typecheck clean
 
