@@ -109,7 +109,11 @@ def test_wrong_names_are_one_line_and_write_nothing(arguments, message, capsys, 
     [
         (["train"], "find_preset", "the same command with --resume goes on from the last checkpoint"),
         (["benchmark"], "plan_grid", "the same command goes on from the last checkpoints"),
-        (["density"], "run_density", "the same command keeps finished densities and begins the last one anew"),
+        (
+            ["density"],
+            "run_density",
+            "the same command keeps finished runs; of a toy density it begins the last anew, of a table it goes on",
+        ),
         (["regularizers"], "run_trials", "the same command keeps finished runs and begins the last one anew"),
         (["run", "folder"], "execute", "the same command goes on from the last checkpoint"),
         (["evaluate", "folder"], "load_settings", "the same command goes on from what is finished"),
