@@ -84,7 +84,10 @@ def test_every_command_has_help(command, capsys, no_colour):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["benchmark", "--preset", "quik"], "error: --preset: expected one of paper, quick, quick-all, smoke, got 'quik'"),
+        (
+            ["benchmark", "--preset", "quik"],
+            "error: --preset: expected one of paper, quick, quick-all, smoke, got 'quik'",
+        ),
         (["benchmark", "--posteriors", "plannar"], "Did you mean 'planar'"),
         (["benchmark", "--data", "mnist-statc"], "Did you mean 'mnist-static'"),
         (["benchmark", "--latents", "3"], "Did you mean '--latent-dim'"),
