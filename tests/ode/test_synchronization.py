@@ -19,8 +19,8 @@ WAITING = {
     torch.ops.aten.equal.default,
     torch.ops.aten.masked_select.default,
 }
-START = 2
-"""Of a solve: the first step is guessed from two numbers, read together, and from a third."""
+START = 3
+"""Of a solve: the three numbers from which the first step is guessed."""
 END = 1
 """Whether the state at the end is finite."""
 GPU = torch.cuda.is_available()

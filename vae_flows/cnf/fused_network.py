@@ -145,11 +145,11 @@ class FusedNetwork(NamedTuple):
         terms, last = self.terms, len(tape.hidden) - 1
         of_value, narrow = self.layers[-1].transposed_product_by_rank(value)
         products = [Rows(value, narrow)]
-        found = TraceGradients()
+        of_start = of_inner = of_end = None
         of_pushed = integrals if terms.probes == 1 else integrals.repeat(1, terms.probes, 1)
         if terms.end is not None:
             if of_tensors:
-                found = found._replace(end=self._pushed(tape, last) * of_pushed)
+                of_end = self._pushed(tape, last) * of_pushed
             of_pushed = of_pushed * terms.end
         for index in range(last, -1, -1):
             rows, of_tangents = self._pull_back_activation(tape, index, of_value, of_pushed)
@@ -159,11 +159,11 @@ class FusedNetwork(NamedTuple):
                 of_value, of_pushed = of_value.split([value.shape[1], of_value.shape[1] - value.shape[1]], 1)
             elif index and terms.inner is not None:
                 if of_tensors:
-                    found = found._replace(inner=_outer_sum(self._pushed(tape, 0), of_tangents, terms.inner.dim()))
+                    of_inner = _outer_sum(self._pushed(tape, 0), of_tangents, terms.inner.dim())
                 of_pushed = of_tangents @ terms.inner.mT
             elif of_tensors and terms.start is not None:
-                found = found._replace(start=of_tangents)
-        return PulledBack(of_value, products[::-1], found)
+                of_start = of_tangents
+        return PulledBack(of_value, products[::-1], TraceGradients(of_start, of_inner, of_end))
 
     def _pull_back_activation(
         self, tape: Tape, index: int, of_value: Tensor, of_pushed: Tensor

@@ -241,8 +241,7 @@ def _initial_size(
     """Guess a first step from f and a difference of f (Hairer, Nørsett & Wanner 1993, section II.4), more boldly."""
     t, end = interval
     scale = settings.atol + settings.rtol * state.abs()
-    # Read together: to read from a GPU is to wait for it.
-    size_of_state, size_of_slope = torch.stack([settings.norm(vector / scale) for vector in (state, first)]).tolist()
+    size_of_state, size_of_slope = (float(settings.norm(vector / scale)) for vector in (state, first))
     small = size_of_state < 1e-5 or size_of_slope < 1e-5
     probe = min(1e-6 if small else 0.01 * size_of_state / size_of_slope, abs(end - t))
     if not math.isfinite(probe) or not math.isfinite(size_of_slope):
