@@ -16,7 +16,7 @@ from experiments.ablations import QUESTIONS, Question, Setting, find_questions, 
 from experiments.ablations.answers import answer, answer_noise, answer_tolerance
 from experiments.ablations.findings import Finding, NoiseFinding, ToleranceFinding, find
 from experiments.ablations.questions import DEFAULT, NARROW, base_settings
-from experiments.ablations.retests import ESTIMATES, NOISE, REFERENCE, TOLERANCE, TOLERANCES
+from experiments.ablations.retests import ESTIMATES, NOISE, REFERENCE, TOLERANCE, TOLERANCES, _kept
 from experiments.cli import main
 from tests.seeds import numpy_generator
 from vae_flows.benchmark.engine import RunExit
@@ -24,6 +24,7 @@ from vae_flows.cnf.divergence import divergence_from
 from vae_flows.data import load
 from vae_flows.errors import DataError
 from vae_flows.evaluation import paired_difference
+from vae_flows.flows import FFJORD
 from vae_flows.persistence.records import differences
 from vae_flows.posterior import AmortizedPosterior
 from vae_flows.reporting import Estimate
@@ -90,7 +91,7 @@ def test_every_question_has_its_settings_and_runs_are_shared(tmp_path):
 def test_every_setting_builds(setting):
     settings = setting.settings(0)
     vae = build_vae(settings, load(settings.data))
-    config = cast(AmortizedPosterior, vae.posterior).flow.get_config()
+    config = cast(FFJORD, cast(AmortizedPosterior, vae.posterior).flow).get_config()
     for name, value in setting.changes.items():
         option = name.removeprefix("posterior_options.")
         if option in config and option != "divergence":
@@ -183,6 +184,13 @@ def test_the_command_trains_tests_again_answers_and_keeps_what_is_finished(tmp_p
         assert list(Path("runs/ablations-quick/default").rglob(name))
     assert main(options) == 0
     assert len(engine.started) == 6
+
+
+def test_what_is_tested_again_is_kept_unless_of_another_size(tmp_path):
+    found = iter([{"value": 1}, {"value": 2}])
+    for images, expected in ((4, 1), (4, 1), (5, 2)):
+        kept = _kept(tmp_path / "kept.json", {"images": images}, lambda: next(found))
+        assert kept == {"images": images, "value": expected}
 
 
 def test_an_answer_needs_finished_runs(tmp_path):
