@@ -28,7 +28,7 @@ OPTIONS: dict[str, dict[str, Any]] = {  # every kind of value that a description
         "train_integration_time": True,
         "num_probes": 2,
         "solver": SOLVER,
-        "eval_solver": vf.ODESolver(rtol=1e-3, atol=1e-3, compile=True),
+        "eval_solver": vf.ODESolver(rtol=1e-3, atol=1e-3),
         "regularizers": [KineticEnergy(0.1)],
     },
     "iaf": {"num_layers": 2, "hidden_dim": 5, "num_hidden": 2, "forget_bias": 0.5},
