@@ -136,6 +136,7 @@ def density_flags(given: Mapping[str, Any], _arguments: Sequence[str]) -> Group:
 def density_glow(
     settings: DensitySettings = EVERY_DENSITY,
     glow_steps: int = 16,
+    glow_learning_rate: float = 2e-3,
     folder: Path = RUNS / "density",
     publish: Path | None = None,
     threads: int = 1,
@@ -147,6 +148,7 @@ def density_glow(
     Arguments:
         settings: Data, FFJORD's training and test; seed and test are the other flow's, too.
         glow_steps: Steps of the flow like Glow.
+        glow_learning_rate: Its learning rate at the start; 5e-3 ended in an infinite gradient on rings.
         folder: Where to put runs, in folders for each density, flow and seed.
         publish: Write table, picture and numbers there instead of to the folder: small files, fit to be committed.
         threads: Threads of PyTorch. These matrices are so small that more make it slower.
@@ -159,7 +161,14 @@ def density_glow(
         with torch_threads(threads):
             metrics = run_density(ffjord, run)
             seconds = metrics["processor_seconds"]
-            other = GlowSettings(name, seconds, seed=run.seed, num_steps=glow_steps, test_size=run.test_size)
+            other = GlowSettings(
+                name,
+                seconds,
+                seed=run.seed,
+                num_steps=glow_steps,
+                learning_rate=glow_learning_rate,
+                test_size=run.test_size,
+            )
             found = run_glow(glow, other)
         excess = [f"{record['test']['excess']:.3f}" for record in (metrics, found)]
         console.print(Text(f"{name}: {excess[0]} nats above the true density by FFJORD, {excess[1]} like Glow"))

@@ -53,7 +53,7 @@ class GlowSettings:
     num_steps: int = 16
     hidden_dims: tuple[int, ...] = (64, 64)
     batch_size: int = 256
-    learning_rate: float = 5e-3
+    learning_rate: float = 2e-3
     test_size: int = 10_000
 
     def __post_init__(self) -> None:

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.skipif(not zuko_is_installed(), reason="needs zuko")
 
 TINY = GlowSettings("moons", 0.1, num_steps=2, hidden_dims=(8,), batch_size=16, test_size=50)
 OPTIONS = [
-    *("--hidden-dims", "8", "--steps", "4", "--batch-size", "16", "--glow-steps", "2"),
+    *("--hidden-dims", "8", "--steps", "4", "--batch-size", "16"),
+    *("--glow-steps", "2", "--glow-learning-rate", "1e-3"),
     *("--test-size", "50", "--tolerance", "1e-2", "--test-tolerance", "1e-3"),
 ]
 ROUNDING = 1e-8  # of double precision, in a few layers
@@ -132,6 +133,7 @@ def test_the_command_learns_both_and_publishes_them(small_picture, no_colour, ca
     assert "density-glow.json, density-glow.md, density-glow.png" in capsys.readouterr().out
     ffjord, glow = json.loads(Path("published/density-glow.json").read_text())["runs"]
     assert ffjord["settings"]["steps"] == 4
+    assert (glow["settings"]["num_steps"], glow["settings"]["learning_rate"]) == (2, 1e-3)
     assert glow["settings"]["seconds"] == ffjord["processor_seconds"]
     assert glow["training"]["processor_seconds"] >= ffjord["processor_seconds"]
     assert glow["test"]["true_negative_log_likelihood"] == ffjord["test"]["true_negative_log_likelihood"]
