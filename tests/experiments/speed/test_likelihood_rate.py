@@ -1,12 +1,20 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
 
 import vae_flows as vf
-from experiments.speed.likelihood_rate import evaluate_whole, measure_rates, published_log_likelihood, write_rates
+from experiments.speed.likelihood_rate import (
+    RESULTS,
+    evaluate_whole,
+    measure_rates,
+    published_log_likelihood,
+    write_rates,
+)
 from tests.seeds import reseed
 from vae_flows.data import Images
 from vae_flows.evaluation import estimate_likelihood
@@ -52,3 +60,23 @@ def test_a_whole_test_set_is_written_beside_both_rates(tmp_path):
     assert written["whole"]["negative_log_likelihood"] == whole.negative_log_likelihood
     assert written["rates"]["published"]["per_second"] == rates.published.per_second
     assert {"threads", "versions", "hardware", "commit"} <= written.keys()
+
+
+def test_the_recorded_rates_are_within_the_limits_and_what_the_readme_says():
+    recorded = json.loads((RESULTS / "rate.json").read_text())
+    whole, rates = recorded["whole"], recorded["rates"]
+    assert whole["seconds"] <= 5 * 60
+    assert whole["gigabytes"] <= 1
+    page = " ".join((Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8").split())
+    told = re.search(
+        r"took ([\d.]+) minutes and ([\d.]+) GB on two cores; in turn with it, ([\d,]+) .*? and ([\d,]+) by", page
+    )
+    assert told is not None
+    found = (
+        whole["seconds"] / 60,
+        whole["gigabytes"],
+        *(rates[name]["per_second"] for name in ("library", "published")),
+    )
+    assert told.groups() == tuple(
+        form.format(value) for form, value in zip(("{:.1f}", "{:.2f}", "{:,.0f}", "{:,.0f}"), found, strict=True)
+    )
