@@ -34,12 +34,12 @@ from experiments.threads import torch_threads
 from vae_flows.benchmark.grid import run_grid
 from vae_flows.benchmark.local import LocalEngine
 from vae_flows.benchmark.monitor import open_monitor
+from vae_flows.checks import require_device
 from vae_flows.cli.console import open_console
 from vae_flows.cli.flags import Group, flags_of_record
 from vae_flows.data import available_toys
 from vae_flows.persistence.json_files import check_destination
 from vae_flows.reporting import Table as ResultTable
-from vae_flows.runs.weights import require_device
 
 __all__ = ["ablations", "density", "density_flags", "density_glow", "density_images", "regularizers", "speed"]
 
@@ -73,7 +73,7 @@ def speed(
         threads: Threads of PyTorch and XLA; by default all cores.
         device: On which PyTorch computes: cpu, or cuda where there is a GPU. Peers that know the CPU alone are told.
     """
-    require_device(device)
+    require_device("device", device)
     plan = QUICK if quick else FULL
     console = open_console()
     check_destination(publish or folder)

@@ -20,6 +20,11 @@ _LAZY_NAMES = ("Run", "compare")
 
 
 def __getattr__(name: str) -> _Any:
+    globals()[name] = found = _load(name)  # once: the next access does not come here
+    return found
+
+
+def _load(name: str) -> _Any:
     # A module by itself, first: while the namespace is loaded, its modules import each other from this package.
     if name.isidentifier() and not name.startswith("__") and _find_spec(f"vae_flows.{name}") is not None:
         return _import_module(f"vae_flows.{name}")

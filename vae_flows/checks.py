@@ -204,16 +204,16 @@ def require_device(subject: str, device: object) -> torch.device:
         InvalidInputError: It is none.
 
     Example:
-        >>> require_device("map_location", "gpu")
+        >>> require_device("device", "gpu")
         Traceback (most recent call last):
-        vae_flows.errors.InvalidInputError: map_location: expected a device, such as 'cpu' or 'cuda:0', got 'gpu'.
+        vae_flows.errors.InvalidInputError: device: expected a device of this machine, such as cpu or cuda:0, got 'gpu'.
     """
     if isinstance(device, str | torch.device):
         try:
             return torch.empty(0, device=device).device
         except (RuntimeError, AssertionError, NotImplementedError):  # no such device, or this torch was built without
             pass
-    raise InvalidInputError(complaint(subject, "a device, such as 'cpu' or 'cuda:0'", described(device)))
+    raise InvalidInputError(complaint(subject, "a device of this machine, such as cpu or cuda:0", described(device)))
 
 
 def require_sample_shape(subject: str, shape: object) -> None:

@@ -133,11 +133,11 @@ class FusedField(TapedField):
         if torch.is_grad_enabled():  # for automatic differentiation, which no compiled program is made for
             return self._network.evaluate(t, z)[0]
         found = None if self._programs is None else self._programs.rates(t, z)
-        return self._network.record(t, z)[0] if found is None else found
+        return self._network.evaluate(t, z, in_place=True)[0] if found is None else found
 
     def record(self, t: Time, z: Tensor) -> tuple[tuple[Tensor, Tensor], object]:
         found = None if self._programs is None else self._programs.record(t, z)
-        rates, tape = self._network.record(t, z) if found is None else found
+        rates, tape = self._network.evaluate(t, z, in_place=True) if found is None else found
         return rates, _TimedTape(t, tape)
 
     def pull_back(self, tape: object, value: Tensor, integrals: Tensor, *, of_tensors: bool = True) -> Tensor:

@@ -87,31 +87,14 @@ class FusedNetwork(NamedTuple):
         """Return all tensors, layer by layer, then those of the trace."""
         return [tensor for layer in self.layers for tensor in layer.tensors()] + self.terms.tensors()
 
-    def evaluate(self, t: Time, z: Tensor) -> tuple[tuple[Tensor, Tensor], Tape]:
-        """Return f and the trace, `(N, S, D)` and `(N, S, 1)`, and the tape; differentiable."""
-        terms, samples = self.terms, z.shape[1]
-        inputs: list[Rows] = []
-        hidden: list[Hidden] = []
-        product, narrow = self.layers[0].product_by_rank(z)
-        rows, tangents, pushed = z, terms.start, z
-        for index, (layer, following) in enumerate(pairwise(self.layers)):
-            inputs.append(Rows(rows, narrow))
-            pre = product + layer.offset(t)
-            value, slope = self.activation(pre)
-            pushed = terms.spread(slope, tangents)
-            hidden.append(Hidden(pre if self.activation.keeps_input else None, slope, tangents))
-            stacked = self._stacks(index)
-            rows = torch.cat([value, pushed], 1) if stacked else value
-            product, narrow = following.product_by_rank(rows)
-            if stacked:
-                product, tangents = product.split([samples, samples * terms.probes], 1)
-            else:
-                tangents = self._mixed(index, pushed)
-        inputs.append(Rows(rows, narrow))
-        return (product + self.layers[-1].offset(t), self._trace(pushed)), Tape(inputs, hidden)
+    def evaluate(self, t: Time, z: Tensor, *, in_place: bool = False) -> tuple[tuple[Tensor, Tensor], Tape]:
+        """Return f and the trace, `(N, S, D)` and `(N, S, 1)`, and the tape.
 
-    def record(self, t: Time, z: Tensor) -> tuple[tuple[Tensor, Tensor], Tape]:
-        """Return what `evaluate` does, in place where it can be; not differentiable."""
+        Arguments:
+            t: Time.
+            z: Latents, `(N, S, D)`.
+            in_place: Whether layers write into what is there, which is faster and not differentiable.
+        """
         terms, samples = self.terms, z.shape[1]
         inputs: list[Rows] = []
         hidden: list[Hidden] = []
@@ -120,10 +103,16 @@ class FusedNetwork(NamedTuple):
         for index, (layer, following) in enumerate(pairwise(self.layers)):
             inputs.append(Rows(rows, narrow))
             stacked = self._stacks(index)
-            pre = layer.add_offset(product, t)
-            rows = pre.new_empty((pre.shape[0], samples * (1 + stacked * terms.probes), pre.shape[2]))
-            slope = self.activation.value_into(pre, rows[:, :samples])
-            pushed = terms.spread(slope, tangents, rows[:, samples:] if stacked else None)
+            if in_place:
+                pre = layer.add_offset(product, t)
+                rows = pre.new_empty((pre.shape[0], samples * (1 + stacked * terms.probes), pre.shape[2]))
+                slope = self.activation.value_into(pre, rows[:, :samples])
+                pushed = terms.spread(slope, tangents, rows[:, samples:] if stacked else None)
+            else:
+                pre = product + layer.offset(t)
+                rows, slope = self.activation(pre)
+                pushed = terms.spread(slope, tangents)
+                rows = torch.cat([rows, pushed], 1) if stacked else rows
             hidden.append(Hidden(pre if self.activation.keeps_input else None, slope, tangents))
             product, narrow = following.product_by_rank(rows)
             if stacked:
@@ -131,7 +120,9 @@ class FusedNetwork(NamedTuple):
             else:
                 tangents = self._mixed(index, pushed)
         inputs.append(Rows(rows, narrow))
-        return (self.layers[-1].add_offset(product, t), self._trace(pushed)), Tape(inputs, hidden)
+        last = self.layers[-1]
+        value = last.add_offset(product, t) if in_place else product + last.offset(t)
+        return (value, self._trace(pushed)), Tape(inputs, hidden)
 
     def pull_back(self, tape: Tape, value: Tensor, integrals: Tensor, of_tensors: bool) -> PulledBack:
         """Return the cotangents for those of f and the trace.

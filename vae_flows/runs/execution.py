@@ -78,8 +78,9 @@ def execute(folder: Path, *, progress: bool = False) -> dict[str, Any] | None:
             logs.write_images(images, trained.best_epoch)
         metrics = _metrics(settings, data, vae, trained, tested) | {"seconds": time.perf_counter() - start}
         if settings.evaluation.diagnostics:
-            write_diagnostics(folder, *diagnose(vae, data, seed=settings.seed))
+            diagnosed = diagnose(vae, data, seed=settings.seed)
             lock.require()
+            write_diagnostics(folder, *diagnosed)
         write_json(folder / METRICS, metrics)
         (folder / FAILURE).unlink(missing_ok=True)
     return metrics

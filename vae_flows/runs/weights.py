@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
+from vae_flows.checks import require_device
 from vae_flows.data import DataSet
-from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.runs.build import build_vae
 from vae_flows.runs.settings import RunSettings
 from vae_flows.training import load_weights
 from vae_flows.vae import VAE
 
-__all__ = ["load_best", "require_device"]
+__all__ = ["load_best"]
 
 
 def load_best(folder: Path, settings: RunSettings, data: DataSet, device: str) -> VAE:
@@ -32,17 +32,4 @@ def load_best(folder: Path, settings: RunSettings, data: DataSet, device: str) -
     vae = build_vae(settings, data)
     load_weights(vae, folder)
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    return vae.to(require_device(name))
-
-
-def require_device(name: str) -> torch.device:
-    """Return the device of a name, having checked that this machine has it.
-
-    Raises:
-        InvalidInputError: It has not.
-    """
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        expected = "a device of this machine, such as cpu or cuda"
-        raise InvalidInputError(complaint("device", expected, repr(name), str(error).splitlines()[0])) from None
+    return vae.to(require_device("device", name))
