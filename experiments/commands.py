@@ -148,7 +148,7 @@ def density_glow(
     Arguments:
         settings: Data, FFJORD's training and test; seed and test are the other flow's, too.
         glow_steps: Steps of the flow like Glow.
-        glow_learning_rate: Its learning rate at the start; 5e-3 ended in an infinite gradient on rings.
+        glow_learning_rate: Its learning rate at the start.
         folder: Where to put runs, in folders for each density, flow and seed.
         publish: Write table, picture and numbers there instead of to the folder: small files, fit to be committed.
         threads: Threads of PyTorch. These matrices are so small that more make it slower.
@@ -183,7 +183,7 @@ def density_images(
     data: tuple[str, ...] = ("frey-faces", "omniglot"),
     preset: Literal["quick", "paper"] = "quick",
     scales: tuple[int, ...] = (1, 3),
-    dequantization: Literal["uniform", "variational"] = "uniform",
+    dequantization: tuple[Literal["uniform", "variational"], ...] = ("uniform",),
     seconds: float = QUICK_IMAGES.seconds or 0.0,
     seed: int = 0,
     folder: Path = RUNS / "images",
@@ -199,7 +199,7 @@ def density_images(
         data: Data sets of grey or colour images.
         preset: Settings of minutes, or those of the paper, whose number of scales and of epochs are its own.
         scales: Numbers of scales to compare, for the quick preset.
-        dequantization: Noise within the cells of pixels: uniform, or learned.
+        dequantization: Noise within the cells of pixels: uniform, or variational, which is learned.
         seconds: Processor time of each training, of all threads together, for the quick preset.
         seed: Seed of weights, noise and order.
         folder: Where to put weights, samples and metrics, in a folder for each run.
@@ -212,15 +212,15 @@ def density_images(
         runs = [
             replace(QUICK_IMAGES, data=name, num_scales=number, seconds=seconds) for name in data for number in scales
         ]
-    runs = [replace(run, dequantization=dequantization, seed=seed) for run in runs]
+    runs = [replace(run, dequantization=noise, seed=seed) for run in runs for noise in dequantization]
     places = [
-        folder / Path(run.data).stem / f"{run.num_scales}-scales-{dequantization}" / f"seed-{seed}" for run in runs
+        folder / Path(run.data).stem / f"{run.num_scales}-scales-{run.dequantization}" / f"seed-{seed}" for run in runs
     ]
     check_destination(folder)
     if publish is not None:
         check_destination(publish)
     for run, place in zip(runs, places, strict=True):
-        print(f"{run.data}, {run.num_scales} scale(s):")
+        print(f"{run.data}, {run.num_scales} scale(s), {run.dequantization} noise:")
         with torch_threads(torch.get_num_threads() if threads is None else threads):
             metrics = run_images(place, run, print)
         print(f"  test {metrics['test']['bits_per_dim']:.3f} ± {metrics['test']['standard_error']:.3f} bits/dim")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -78,7 +79,9 @@ def _standard_log_density(z: Tensor) -> Tensor:
     return -0.5 * (z**2).sum(-1) - 0.5 * z.shape[-1] * math.log(2 * math.pi)
 
 
-def glow_density(size: int, *, num_steps: int, hidden_dims: Sequence[int], seed: int) -> ZukoDensity:
+def glow_density(
+    size: int, *, num_steps: int, hidden_dims: Sequence[int], least_scale: float = 0.3, seed: int
+) -> ZukoDensity:
     """Build a flow like Glow for vectors; its weights follow from the seed alone.
 
     Each step shifts the vector, maps it linearly by an invertible matrix in the form L U, and scales and shifts every
@@ -89,6 +92,8 @@ def glow_density(size: int, *, num_steps: int, hidden_dims: Sequence[int], seed:
         size: D.
         num_steps: Steps in sequence.
         hidden_dims: Widths of the hidden layers of each network.
+        least_scale: s; a step scales by a number between s and 1 / s. Glow bounds its scales too, by a sigmoid; without
+            a bound the likelihood of an outlier can fall by orders of magnitude from one step of training to the next.
         seed: Seed of the weights.
 
     Raises:
@@ -104,7 +109,10 @@ def glow_density(size: int, *, num_steps: int, hidden_dims: Sequence[int], seed:
                 lazy.UnconditionalTransform(transforms.AdditiveTransform, torch.zeros(size)),
                 lazy.UnconditionalTransform(transforms.LULinearTransform, torch.eye(size)),
                 flows.GeneralCouplingTransform(
-                    size, mask=torch.arange(size) % 2 == index % 2, hidden_features=tuple(hidden_dims)
+                    size,
+                    mask=torch.arange(size) % 2 == index % 2,
+                    univariate=partial(transforms.MonotonicAffineTransform, slope=least_scale),
+                    hidden_features=tuple(hidden_dims),
                 ),
             ]
         return ZukoDensity(lazy.LazyComposedTransform(*steps))

@@ -16,7 +16,7 @@ from experiments.density.densities import ZukoDensity, glow_density
 from experiments.density.fit import Score, held_out_points, log_density, score_of
 from experiments.density.picture import Array, picture_density
 from vae_flows.data import ToyDensity, toy_density
-from vae_flows.errors import require_number, require_positive
+from vae_flows.errors import InvalidInputError, complaint, require_number, require_positive
 from vae_flows.persistence.archives import read_npz, write_npz
 from vae_flows.persistence.files import exclusive, sweep
 from vae_flows.persistence.json_files import read_json, write_json
@@ -38,6 +38,7 @@ class GlowSettings:
         seed: Seed of weights and draws.
         num_steps: Steps of flow, in sequence.
         hidden_dims: Widths of the hidden layers of a coupling's network.
+        least_scale: s; each coupling scales by a number between s and 1 / s.
         batch_size: Points per step of training, drawn anew for each.
         learning_rate: Learning rate at the start.
         test_size: Points of the test.
@@ -52,6 +53,7 @@ class GlowSettings:
     seed: int = 0
     num_steps: int = 16
     hidden_dims: tuple[int, ...] = (64, 64)
+    least_scale: float = 0.3
     batch_size: int = 256
     learning_rate: float = 2e-3
     test_size: int = 10_000
@@ -62,6 +64,8 @@ class GlowSettings:
             require_positive(owner, **{name: getattr(self, name)})
         for name in ("seconds", "learning_rate"):
             require_number(owner, name, getattr(self, name), above=0.0)
+        if not 0 < self.least_scale < 1:
+            raise InvalidInputError(complaint(f"{owner} least_scale", "a number between 0 and 1", self.least_scale))
         toy_density(self.data)
 
 
@@ -82,7 +86,13 @@ def run_glow(folder: Path, settings: GlowSettings) -> dict[str, Any]:
         FileError: The folder cannot be written to, is in use, or was removed meanwhile.
     """
     toy = toy_density(settings.data)
-    flow = glow_density(2, num_steps=settings.num_steps, hidden_dims=settings.hidden_dims, seed=settings.seed)
+    flow = glow_density(
+        2,
+        num_steps=settings.num_steps,
+        hidden_dims=settings.hidden_dims,
+        least_scale=settings.least_scale,
+        seed=settings.seed,
+    )
     with exclusive(folder) as lock:
         sweep(folder)
         if (folder / METRICS).exists() and read_json(folder / METRICS).get("settings") == to_plain(settings):

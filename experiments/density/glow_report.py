@@ -83,7 +83,8 @@ def _notes(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> tupl
         f"FFJORD: hidden layers {_joined(one['hidden_dims'])}, {one['activation']}, {one['steps']} steps of "
         f"{one['batch_size']} points. Like Glow: {other['num_steps']} steps of flow of zuko "
         f"{glow['versions']['zuko']}, each a shift, a linear map L U and an affine coupling with hidden layers "
-        f"{_joined(other['hidden_dims'])}, batches of {other['batch_size']}; seed {one['seed']}; "
+        f"{_joined(other['hidden_dims'])} and scales from {other['least_scale']:g} to {1 / other['least_scale']:.2g}, "
+        f"batches of {other['batch_size']}; seed {one['seed']}; "
         f"{hardware['processor']}, {hardware['threads']} of {hardware['cores']} cores.",
     )
 

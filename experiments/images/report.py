@@ -115,7 +115,8 @@ def _notes(records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         "levels, by one draw of the noise within pixels and one of the trace per image; ± standard error over images. "
         "Seconds are those of training, of all threads together.",
         f"Hidden channels {'-'.join(map(str, settings['hidden_channels']))}, {settings['flows_per_scale']} flow(s) at "
-        f"each scale before and after a squeeze, tolerance {settings['tolerance']:g}, batches of "
-        f"{settings['batch_size']}, seed {settings['seed']}; {hardware['processor']}, {hardware['threads']} of "
+        f"each scale before and after a squeeze, tolerance {settings['tolerance']:g} in training and "
+        f"{settings['test_tolerance']:g} in the test, pixels kept {settings['logit_margin']:g} from 0 and 1, batches "
+        f"of {settings['batch_size']}, seed {settings['seed']}; {hardware['processor']}, {hardware['threads']} of "
         f"{hardware['cores']} cores.",
     )

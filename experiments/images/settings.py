@@ -34,9 +34,11 @@ class ImageSettings:
         num_scales: Scales of the flow.
         flows_per_scale: Flows before each squeeze, and after it.
         hidden_channels: Channels of the dynamics' hidden layers.
+        logit_margin: λ, by which pixels are kept from the ends of (0, 1) before their logits are taken.
         dequantization: Noise within the cells of pixels: uniform or variational, which is learned.
         train_integration_time: Whether the end time of each flow is learned.
-        tolerance: Relative and absolute tolerance of the solver.
+        tolerance: Relative and absolute tolerance of the solver in training.
+        test_tolerance: The same in validation, in the test and for samples.
         batch_size: Images per step.
         learning_rate: Of Adam, at its highest.
         warmup_steps: Steps over which it rises.
@@ -54,12 +56,14 @@ class ImageSettings:
     seed: int = 0
     num_scales: int = 1
     flows_per_scale: int = 1
-    hidden_channels: tuple[int, ...] = (32, 32)
+    hidden_channels: tuple[int, ...] = (16, 16)
+    logit_margin: float = 0.05
     dequantization: Literal["uniform", "variational"] = "uniform"
     train_integration_time: bool = True
-    tolerance: float = 1e-3
-    batch_size: int = 64
-    learning_rate: float = 2e-3
+    tolerance: float = 1e-2
+    test_tolerance: float = 1e-4
+    batch_size: int = 8
+    learning_rate: float = 2e-2
     warmup_steps: int = 20
     decay: bool = True
     max_gradient_norm: float = 10.0
@@ -71,7 +75,7 @@ class ImageSettings:
         owner = type(self).__name__
         for name in ("num_scales", "flows_per_scale", "batch_size"):
             require_positive(owner, **{name: getattr(self, name)})
-        for name in ("tolerance", "learning_rate", "max_gradient_norm"):
+        for name in ("tolerance", "test_tolerance", "learning_rate", "max_gradient_norm"):
             require_number(owner, name, getattr(self, name), above=0.0)
         if not is_integer(self.seed) or not 0 <= self.seed < 2**63:
             raise InvalidInputError(complaint(f"{owner} seed", "an integer from 0 to 2**63 - 1", repr(self.seed)))
@@ -86,7 +90,9 @@ class ImageSettings:
 PAPER = ImageSettings(
     flows_per_scale=2,
     hidden_channels=(64, 64, 64),
+    logit_margin=1e-6,
     tolerance=1e-5,
+    test_tolerance=1e-5,
     batch_size=200,
     learning_rate=1e-3,
     warmup_steps=1000,
@@ -125,11 +131,17 @@ def build_density(settings: ImageSettings, image_shape: tuple[int, int, int]) ->
             num_scales=settings.num_scales,
             flows_per_scale=settings.flows_per_scale,
             hidden_channels=settings.hidden_channels,
+            logit_margin=settings.logit_margin,
             train_integration_time=settings.train_integration_time,
             divergence=HutchinsonDivergence("rademacher"),
             eval_divergence=HutchinsonDivergence("rademacher"),
-            solver=ODESolver(rtol=settings.tolerance, atol=settings.tolerance),
+            solver=_solver(settings.tolerance),
+            eval_solver=_solver(settings.test_tolerance),
         )
         if settings.dequantization == "variational":
             return QuantizedDensity(flow, VariationalDequantization(image_shape, LEVELS))
         return QuantizedDensity(flow, UniformDequantization(LEVELS))
+
+
+def _solver(tolerance: float) -> ODESolver:
+    return ODESolver(rtol=tolerance, atol=tolerance)

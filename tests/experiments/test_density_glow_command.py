@@ -78,6 +78,19 @@ def test_every_coordinate_is_moved_as_the_other_says():
     torch.testing.assert_close(jacobian.det().abs().log(), log_det[0], rtol=1e-9, atol=1e-9)  # rounding alone
 
 
+@pytest.mark.parametrize("least_scale", [0.1, 0.5])
+def test_scales_of_a_coupling_are_bounded(least_scale):
+    density = glow_density(2, num_steps=1, hidden_dims=(8,), least_scale=least_scale, seed=0).double()
+    coupling = density.transform.transforms[-1]
+    with torch.no_grad():
+        for parameter in coupling.parameters():
+            parameter *= 1000
+    log_scale = coupling().call_and_ladj(torch.from_numpy(numpy_generator().normal(size=(50, 2))))[1]
+    bound = -math.log(least_scale)
+    assert bool((log_scale.abs() < bound).all())
+    assert log_scale.max() > 0.9 * bound or log_scale.min() < -0.9 * bound  # they come near it
+
+
 def test_a_training_goes_on_from_its_state_as_if_it_had_not_stopped():
     toy = toy_density("moons")
 
@@ -104,6 +117,12 @@ def test_a_loss_that_is_not_finite_ends_training():
     training = BudgetedTraining(density, lambda *_: torch.full((4, 2), 1e30), 1e-2, 1.0, 0)
     with pytest.raises(NonFiniteLossError, match="loss or gradient in step 1"):
         training.advance()
+
+
+@pytest.mark.parametrize("least_scale", [0.0, 1.0])
+def test_a_bound_of_scales_lies_between_0_and_1(least_scale):
+    with pytest.raises(InvalidInputError, match="least_scale"):
+        replace(TINY, least_scale=least_scale)
 
 
 def test_a_run_learns_uses_its_time_and_is_kept(small_picture, tmp_path, monkeypatch):

@@ -98,6 +98,7 @@ def test_training_learns(pictures):
         {"epochs": 0},
         {"num_scales": 0},
         {"tolerance": 0.0},
+        {"test_tolerance": 0.0},
         {"seed": -1},
         {"test_size": 0},
     ],
