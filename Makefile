@@ -88,7 +88,7 @@ density: $(STAMP) ## Learn a toy density and draw it (OPTIONS="--data checkerboa
 density-glow: $(STAMP) ## Learn toy densities by FFJORD and by a flow like Glow in equal time: half an hour
 	@$(RUN) -m experiments density-glow $(OPTIONS)
 
-density-images: $(STAMP) ## Learn densities of images at one scale and at three: four trainings of 300 processor seconds
+density-images: $(STAMP) ## Learn densities of images at one scale and at three in equal time: a quarter of an hour
 	@$(RUN) -m experiments density-images $(OPTIONS)
 
 ablations: $(STAMP) ## Ask what each part of FFJORD as a posterior is worth: runs that share settings, answers in a sentence

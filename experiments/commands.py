@@ -188,7 +188,7 @@ def density_images(
     seed: int = 0,
     folder: Path = RUNS / "images",
     publish: Path | None = None,
-    threads: int | None = None,
+    threads: int = 1,
 ) -> int:
     """Learn densities of images by convolutional flows, at one scale and at several, in equal time.
 
@@ -204,7 +204,7 @@ def density_images(
         seed: Seed of weights, noise and order.
         folder: Where to put weights, samples and metrics, in a folder for each run.
         publish: Write table, curves and pictures there: small files, fit to be committed.
-        threads: Threads of PyTorch; by default all cores.
+        threads: Threads of PyTorch; with one, a training lasts as long as its processor time.
     """
     if preset == "paper":
         runs = [paper_settings(name, multiscale=multiscale) for name in data for multiscale in (False, True)]
@@ -221,7 +221,7 @@ def density_images(
         check_destination(publish)
     for run, place in zip(runs, places, strict=True):
         print(f"{run.data}, {run.num_scales} scale(s), {run.dequantization} noise:")
-        with torch_threads(torch.get_num_threads() if threads is None else threads):
+        with torch_threads(threads):
             metrics = run_images(place, run, print)
         print(f"  test {metrics['test']['bits_per_dim']:.3f} ± {metrics['test']['standard_error']:.3f} bits/dim")
     table, files = write_images(places, publish or folder)

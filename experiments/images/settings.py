@@ -68,7 +68,7 @@ class ImageSettings:
     decay: bool = True
     max_gradient_norm: float = 10.0
     epochs: int | None = None
-    seconds: float | None = 300.0
+    seconds: float | None = 180.0
     test_size: int | None = 500
 
     def __post_init__(self) -> None:
