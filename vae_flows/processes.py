@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,11 @@ from vae_flows.extras import needing
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["ALONE", "Processes", "is_main_process", "make_fabric", "start_processes"]
+__all__ = ["ALONE", "Processes", "is_main_process", "launch", "make_fabric", "start_processes"]
 
+STARTER = "VAE_FLOWS_STARTER"
+"""The variable of the environment by which a process knows the one that started it."""
+SECONDS_BETWEEN_LOOKS = 0.5
 PATIENCE = timedelta(days=7)
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -151,7 +155,7 @@ def start_processes(owner: str, devices: int, device: torch.device) -> tuple[Pro
     if devices == 1:
         return ALONE, device
     fabric = make_fabric(owner, accelerator=device.type, devices=devices, strategy="ddp")
-    fabric.launch()
+    launch(fabric)
     return Processes(fabric.global_rank, fabric.world_size), fabric.device
 
 
@@ -179,6 +183,35 @@ def make_fabric(owner: str, **options: Any) -> Fabric:
         raise InvalidInputError(complaint(owner, "what Lightning Fabric finds here", given, str(error))) from error
     _require_processes(f"{owner} devices", options["devices"], fabric.device)
     return fabric
+
+
+def launch(fabric: Fabric) -> None:
+    """Start the program once more for each further device, or join the others if this process was started so.
+
+    While it waits for the others it ends with the process that started it, which may be killed before they have met;
+    later the end of a connection tells.
+    """
+    if is_main_process():
+        os.environ[STARTER] = str(os.getpid())
+        try:
+            fabric.launch()
+        finally:
+            # Programs that this one starts later have another starter.
+            del os.environ[STARTER]
+        return
+    met = threading.Event()
+    threading.Thread(target=_watch_over_starter, args=(met,), name="starter", daemon=True).start()
+    try:
+        fabric.launch()
+    finally:
+        met.set()
+
+
+def _watch_over_starter(met: threading.Event) -> None:
+    starter = os.environ.get(STARTER)
+    while starter is not None and not met.wait(SECONDS_BETWEEN_LOOKS):
+        if str(os.getppid()) != starter:
+            os._exit(1)
 
 
 def _require_processes(subject: str, count: int, device: torch.device) -> None:

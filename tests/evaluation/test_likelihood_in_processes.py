@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +233,57 @@ def test_a_process_that_is_killed_leaves_what_is_finished(made):
     assert first["killed"].startswith("ProcessError: processes: expected 2 at work, got one that ended")
     done, count = count_finished(folder / "killed" / FILE)
     assert (done, count) == (80, 200)
+
+
+LOST = """
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from vae_flows.processes import is_main_process, start_processes
+import torch
+
+if is_main_process():
+    def kill():
+        while not Path(sys.argv[1]).exists():
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    threading.Thread(target=kill, daemon=True).start()
+else:
+    Path(sys.argv[1]).write_text(str(os.getpid()))
+    time.sleep(2)  # meanwhile the first one is killed
+start_processes("call", 2, torch.device("cpu"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_process_whose_starter_is_killed_before_they_meet_ends(tmp_path: Path):
+    (tmp_path / "script.py").write_text(LOST, encoding="utf-8")
+    told = tmp_path / "pid"
+    ended = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py"), str(told)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(vae_flows.__file__).parents[1])},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGKILL
+    process, deadline = int(told.read_text()), time.monotonic() + 60
+    while _lives(process) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    left = _lives(process)
+    if left:
+        os.kill(process, signal.SIGKILL)
+    assert not left
+
+
+def _lives(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

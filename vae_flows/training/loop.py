@@ -17,7 +17,7 @@ from vae_flows.checks import check_argument
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.modules import in_mode, placement
 from vae_flows.persistence.files import checked_path, exclusive
-from vae_flows.processes import make_fabric
+from vae_flows.processes import launch, make_fabric
 from vae_flows.randomness import seeded
 from vae_flows.training.callbacks import Callback, TrainingState, check_callbacks, stop_is_asked
 from vae_flows.training.description import describe_run
@@ -158,7 +158,7 @@ def _launch(compute: ComputeSettings) -> Fabric:
         )
     fabric = make_fabric("ComputeSettings", **asdict(compute))
     _check_precision(fabric, compute)
-    fabric.launch()
+    launch(fabric)
     return fabric
 
 
