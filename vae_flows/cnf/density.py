@@ -19,9 +19,10 @@ from vae_flows.cnf.divergence import Divergence, divergence_from
 from vae_flows.cnf.dynamics import MLPDynamics
 from vae_flows.cnf.fields import ConditionedDynamics
 from vae_flows.cnf.regularization import Regularizer, check_regularizers
+from vae_flows.cnf.settings import Setting
 from vae_flows.cnf.transform import ContinuousTransform, check_integration_time
-from vae_flows.errors import InvalidInputError, complaint, refuse_unused, require_positive
-from vae_flows.ode.solver import ODESolver, solver_or_default
+from vae_flows.errors import InvalidInputError, complaint, refuse_unused, require_number, require_positive
+from vae_flows.ode.solver import ODESolver, require_solver
 from vae_flows.ode.work_counts import WorkCount, WorkMeter, total_work
 from vae_flows.persistence.configuration import register_class
 from vae_flows.tensors.precision import full_precision, in_own_type
@@ -49,6 +50,9 @@ class ContinuousNormalizingFlow(nn.Module):
     Calling the module makes a distribution, which serves as the prior of a `VAE` as well. Make a new one for each
     training step: it draws its noise once. What regularisers add to the loss of x is
     `distribution.evaluate(x).regularization`, beside `log_q`, in the same solve.
+
+    Solvers, divergences, regularisers, T and its jitter may be assigned later, too:
+    `flow.eval_solver = ODESolver(rtol=1e-7)`.
 
     Arguments:
         dynamics: The vector field, or several, which then follow each other, each for a time of its own: an
@@ -79,6 +83,16 @@ class ContinuousNormalizingFlow(nn.Module):
         torch.Size([3, 2])
     """
 
+    solver: Setting[ODESolver] = Setting(lambda _, subject, value: require_solver(subject, value))
+    eval_solver: Setting[ODESolver] = Setting(lambda _, subject, value: require_solver(subject, value))
+    divergence: Setting[Divergence] = Setting(lambda _, __, value: divergence_from(value))
+    eval_divergence: Setting[Divergence] = Setting(lambda _, __, value: divergence_from(value))
+    regularizers: Setting[tuple[Regularizer, ...]] = Setting(
+        lambda _, subject, value: check_regularizers(subject, value)
+    )
+    integration_time: Setting[float] = Setting(lambda flow, subject, value: _new_integration_time(flow, subject, value))
+    end_time_jitter: Setting[float] = Setting(lambda flow, subject, value: _new_jitter(flow, subject, value))
+
     @checked
     def __init__(
         self,
@@ -101,12 +115,6 @@ class ContinuousNormalizingFlow(nn.Module):
         sizes = {block.latent_dim for block in blocks}
         if len(sizes) != 1:
             raise InvalidInputError(complaint("dynamics", "one or more of one latent dimension", sorted(sizes)))
-        if isinstance(integration_time, Tensor):
-            raise InvalidInputError(complaint("integration_time", "a positive number", repr(integration_time)))
-        check_integration_time(integration_time)
-        if not 0 <= end_time_jitter < integration_time:
-            expected = f"at least 0 and below T = {integration_time}"
-            raise InvalidInputError(complaint("end_time_jitter", expected, end_time_jitter))
         self.latent_dim = sizes.pop()
         self.context_dim = context_dim
         self.dynamics = nn.ModuleList(blocks)
@@ -127,11 +135,11 @@ class ContinuousNormalizingFlow(nn.Module):
         start = torch.full((len(blocks),), math.log(integration_time))
         self.log_integration_time = nn.Parameter(start) if train_integration_time else None
         self.end_time_jitter = end_time_jitter
-        self.divergence = divergence_from(divergence)
-        self.eval_divergence = divergence_from(eval_divergence)
-        self.solver = solver_or_default("ContinuousNormalizingFlow solver", solver)
-        self.eval_solver = solver_or_default("ContinuousNormalizingFlow eval_solver", eval_solver, self.solver)
-        self.regularizers = check_regularizers("ContinuousNormalizingFlow regularizers", regularizers)
+        self.divergence = divergence
+        self.eval_divergence = eval_divergence
+        self.solver = ODESolver() if solver is None else solver
+        self.eval_solver = self.solver if eval_solver is None else eval_solver
+        self.regularizers = regularizers
         self._meters: list[WorkMeter | None] = [None] * len(blocks)
 
     @classmethod
@@ -241,6 +249,28 @@ class ContinuousNormalizingFlow(nn.Module):
         constant = self._constant_times()
         starts = accumulate(constant, initial=0.0)
         return [min(time, until - start) for time, start in zip(constant, starts, strict=False) if until > start]
+
+
+def _new_integration_time(flow: ContinuousNormalizingFlow, subject: str, value: object) -> float:
+    if isinstance(value, Tensor):
+        raise InvalidInputError(complaint(subject, "a positive number", repr(value)))
+    check_integration_time(value)
+    if getattr(flow, "log_integration_time", None) is not None:
+        raise InvalidInputError(complaint(subject, "none, as it is learned", value, "Set log_integration_time."))
+    time = cast(float, value)
+    _check_jitter(f"{type(flow).__name__} end_time_jitter", vars(flow).get("end_time_jitter", 0.0), time)
+    return time
+
+
+def _new_jitter(flow: ContinuousNormalizingFlow, subject: str, value: object) -> float:
+    require_number(type(flow).__name__, "end_time_jitter", value, least=0.0)
+    return _check_jitter(subject, cast(float, value), flow.integration_time)
+
+
+def _check_jitter(subject: str, jitter: float, integration_time: float) -> float:
+    if not 0 <= jitter < integration_time:
+        raise InvalidInputError(complaint(subject, f"at least 0 and below T = {integration_time}", jitter))
+    return jitter
 
 
 def _widths(dynamics: Dynamics) -> tuple[int, ...]:

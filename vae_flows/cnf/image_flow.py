@@ -15,6 +15,7 @@ from vae_flows.cnf.convolutions import ConvolutionalDynamics
 from vae_flows.cnf.density import ContinuousNormalizingFlow
 from vae_flows.cnf.divergence import Divergence
 from vae_flows.cnf.regularization import Regularizer
+from vae_flows.cnf.settings import SharedSettings
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.ode.solver import ODESolver
 from vae_flows.ode.work_counts import WorkCount
@@ -33,7 +34,7 @@ __all__ = ["ImageFlow", "unsqueezing_order"]
 
 
 @register_class("ImageFlow")
-class ImageFlow(nn.Module):
+class ImageFlow(SharedSettings, nn.Module):
     r"""p(x) of images x `(C, H, W)` in (0, 1): a Gaussian carried to them by flows with convolutional dynamics.
 
     From the image to the noise: logits of the pixels; then at each scale `flows_per_scale` flows, and, but for the last
@@ -124,13 +125,12 @@ class ImageFlow(nn.Module):
             for shape in scale
             if shape is not None
         )
-        first = cast(ContinuousNormalizingFlow, self.flows[0])
-        self.integration_time = integration_time
         self.train_integration_time = train_integration_time
-        self.end_time_jitter = end_time_jitter
-        self.divergence, self.eval_divergence = first.divergence, first.eval_divergence
-        self.solver, self.eval_solver = first.solver, first.eval_solver
-        self.regularizers = first.regularizers
+
+    @property
+    def continuous_flows(self) -> Sequence[ContinuousNormalizingFlow]:
+        """Its flows, the one next to the image first."""
+        return cast("Sequence[ContinuousNormalizingFlow]", self.flows)
 
     @property
     def latent_dim(self) -> int:
@@ -140,7 +140,7 @@ class ImageFlow(nn.Module):
     @property
     def last_solve(self) -> WorkCount | None:
         """Work of the latest pass through all flows, `None` before the first."""
-        counts = [cast(ContinuousNormalizingFlow, flow).last_solve for flow in self.flows]
+        counts = [flow.last_solve for flow in self.continuous_flows]
         found = [count for count in counts if count is not None]
         return WorkCount.total(found) if found else None
 
@@ -154,7 +154,7 @@ class ImageFlow(nn.Module):
 
     def transform(self) -> FusedTransform:
         """Return the map from noise to images, both laid out as vectors `(*sample, D)`."""
-        flows = iter(cast("Sequence[ContinuousNormalizingFlow]", self.flows))
+        flows = iter(self.continuous_flows)
         parts: list[FusedTransform] = [] if self.logits is None else [self.logits]
         for scale in _scales(self.image_shape, self.num_scales):
             parts.append(self._of_all(next(flows).transform()))

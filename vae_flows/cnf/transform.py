@@ -18,7 +18,7 @@ from vae_flows.errors import InvalidInputError, complaint, refuse_unused
 from vae_flows.ode.end_time import RescaledField, moved_end
 from vae_flows.ode.fields import AugmentedField
 from vae_flows.ode.options import is_number
-from vae_flows.ode.solver import ODESolver, solver_or_default
+from vae_flows.ode.solver import ODESolver, require_solver
 from vae_flows.ode.work_counts import WorkCount, WorkMeter
 from vae_flows.tensors.inference_mode import outside_inference_mode
 from vae_flows.tensors.known_values import functorch_is_active, known
@@ -109,7 +109,7 @@ class ContinuousTransform(EvaluatedTransform):
         super().__init__(self._dynamics.latent_dim, batch_shape, cache_size=cache_size)
         self.integration_time = integration_time
         self.divergence = divergence_from(divergence, noise, num_probes)
-        self.solver = solver_or_default("ContinuousTransform solver", solver)
+        self.solver = ODESolver() if solver is None else require_solver("ContinuousTransform solver", solver)
         self.regularizers = check_regularizers("ContinuousTransform regularizers", regularizers)
         self._meter: WorkMeter | None = None
         self._on_solve = on_solve

@@ -15,6 +15,7 @@ from vae_flows.cnf.dynamics import MLPDynamics
 from vae_flows.cnf.hooks import refuse_hooks
 from vae_flows.cnf.layers import TimeConditioning
 from vae_flows.cnf.regularization import Regularizer
+from vae_flows.cnf.settings import SharedSettings
 from vae_flows.errors import refuse_unused, require_positive
 from vae_flows.flows.base import AmortizedFlow
 from vae_flows.flows.registry import register_flow
@@ -26,7 +27,7 @@ __all__ = ["FFJORD"]
 
 
 @register_flow("ffjord")
-class FFJORD(AmortizedFlow):
+class FFJORD(SharedSettings, AmortizedFlow):
     r"""Continuous dynamics :math:`dz/dt = f(t, z; h)` whose parameters depend on the context h.
 
     z(0) is carried to z(T), and :math:`\log q` changes by :math:`-\int_0^T \operatorname{tr}(\partial f/\partial z) dt`
@@ -148,6 +149,11 @@ class FFJORD(AmortizedFlow):
     def upgrade_config(cls, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the configuration that an earlier release wrote as this one would."""
         return upgraded_rank(config)
+
+    @property
+    def continuous_flows(self) -> Sequence[ContinuousNormalizingFlow]:
+        """The flow of its blocks."""
+        return [self.cnf]
 
     @property
     def last_solve(self) -> WorkCount | None:

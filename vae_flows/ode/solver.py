@@ -24,7 +24,7 @@ from vae_flows.ode.torchdiffeq_engine import solve_adjoint_by_torchdiffeq, solve
 from vae_flows.persistence.configuration import register_class
 from vae_flows.tensors.known_values import functorch_is_active
 
-__all__ = ["Gradient", "IntegrationWarning", "ODESolver", "solver_or_default"]
+__all__ = ["Gradient", "IntegrationWarning", "ODESolver", "require_solver"]
 
 Gradient = Literal["backprop", "recompute", "adjoint"]
 _GRADIENTS = ("backprop", "recompute", "adjoint")
@@ -98,7 +98,7 @@ class ODESolver:
         if not self.fused and self.gradient != "backprop":
             refuse_unused("ODESolver", f"gradient={self.gradient!r}", fused=False)
         if self.fallback is not None:
-            solver_or_default("ODESolver fallback", self.fallback)
+            require_solver("ODESolver fallback", self.fallback)
         self._check_gradient()
         if self.compile:
             where = "fused=False" if not self.fused else f"method={self.method!r}, which torchdiffeq steps"
@@ -261,14 +261,12 @@ class ODESolver:
         return solve_adjoint_by_torchdiffeq(as_taped(field), states, interval, settings, progress)
 
 
-def solver_or_default(subject: str, solver: object, default: ODESolver | None = None) -> ODESolver:
-    """Return the settings of a solver, or in place of `None` the default ones.
+def require_solver(subject: str, solver: object) -> ODESolver:
+    """Return what has to be the settings of a solver.
 
     Raises:
         InvalidInputError: It is something else; the message begins with `subject`.
     """
-    if solver is None:
-        return default or ODESolver()
     if not isinstance(solver, ODESolver):
         raise InvalidInputError(complaint(subject, "an ODESolver, such as ODESolver(rtol=1e-3)", repr(solver)))
     return solver
