@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -31,3 +32,15 @@ def test_toy_densities_by_ffjord_and_like_glow() -> None:
     for ffjord, glow in zip(*flows.values(), strict=True):
         assert ffjord["settings"]["data"] == glow["settings"]["data"]
         assert glow["processor_seconds"] >= ffjord["processor_seconds"]
+
+
+def test_flows_of_zuko_and_pyro_in_the_quick_comparison() -> None:
+    with (RESULTS / "quick-all" / "table.csv").open(encoding="utf-8") as file:
+        rows = {row["posterior"]: row for row in csv.DictReader(file)}
+    others = "zuko:NSF", "pyro:spline_autoregressive", "zuko:NAF"
+    bounds = [f"{float(rows[name]['negative_elbo_mean']):.2f} of `{name}`" for name in others]
+    assert f"test −ELBO {', '.join(bounds[:-1])} and {bounds[-1]}" in README
+    seconds = {name: float(row["seconds_per_epoch_mean"]) for name, row in rows.items()}
+    ratios = [seconds[name] / seconds["iaf"] for name in others]
+    assert 2 < min(ratios) < max(ratios) < 5
+    assert "at two to five times IAF's time" in README
