@@ -44,3 +44,13 @@ def test_flows_of_zuko_and_pyro_in_the_quick_comparison() -> None:
     ratios = [seconds[name] / seconds["iaf"] for name in others]
     assert 2 < min(ratios) < max(ratios) < 5
     assert "at two to five times IAF's time" in README
+
+
+def test_densities_of_images_at_one_scale_and_at_three() -> None:
+    bits = {
+        (run["settings"]["data"], run["settings"]["num_scales"]): f"{run['test']['bits_per_dim']:.2f}"
+        for run in runs_of("images/images.json")
+    }
+    frey, omniglot = ((bits[name, 3], bits[name, 1]) for name in ("frey-faces", "omniglot"))
+    told = f"three scales reach {frey[0]} bits/dim where one scale reaches {frey[1]}"
+    assert f"{told}, on grey OMNIGLOT {omniglot[0]} where one reaches {omniglot[1]}" in README

@@ -22,7 +22,7 @@ __all__ = ["Fit", "Moment", "Score", "Training", "evaluate"]
 CPU = torch.device("cpu")
 MOMENTS = 12
 """How often validation images are scored, at equal parts of the budget."""
-VALIDATION_SIZE = 100
+VALIDATION_SIZE = 50
 TEST_BATCH = 100
 
 
