@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
+
+from experiments.ablations.questions import QUESTIONS
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
@@ -54,3 +57,70 @@ def test_densities_of_images_at_one_scale_and_at_three() -> None:
     frey, omniglot = ((bits[name, 3], bits[name, 1]) for name in ("frey-faces", "omniglot"))
     told = f"three scales reach {frey[0]} bits/dim where one scale reaches {frey[1]}"
     assert f"{told}, on grey OMNIGLOT {omniglot[0]} where one reaches {omniglot[1]}" in README
+
+
+PAGE = (ROOT / "docs" / "which-posterior.md").read_text(encoding="utf-8")
+ABLATIONS = RESULTS / "ablations"
+
+
+def test_the_page_of_settings_quotes_the_answer_to_every_question() -> None:
+    answered = re.findall(
+        r"^\*\*(.+?\?) (.+)\*\*$", (ABLATIONS / "ablations.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    parts = dict(part.split("\n", 1) for part in PAGE.split("\n### ")[1:])
+    assert list(parts) == [question.text for question in QUESTIONS]
+    for question in QUESTIONS:
+        quoted = [line[1:].strip() for line in parts[question.text].splitlines() if line.startswith(">")]
+        told = [" ".join(group.split()) for group in "\n".join(quoted).split("\n\n")]
+        assert told == [answer for text, answer in answered if text == question.text]
+
+
+def test_the_page_of_settings_shows_the_quick_comparison() -> None:
+    with (RESULTS / "quick-all" / "table.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            mean, std, seconds = (
+                float(row[name]) for name in ("negative_elbo_mean", "negative_elbo_std", "seconds_per_epoch_mean")
+            )
+            assert f"| `{row['posterior']}` | {mean:.2f} ± {std:.2f} | {seconds:.2f} |" in PAGE
+
+
+def found(name: str) -> dict[str, Any]:
+    """Return what a setting of the ablations came to."""
+    findings = json.loads((ABLATIONS / "ablations.json").read_text(encoding="utf-8"))["findings"]
+    return next(one for one in findings if one.get("setting", {}).get("name") == name and "negative_elbo" in one)
+
+
+def test_figures_of_the_advice_are_those_of_the_ablations() -> None:
+    seconds = {
+        name: found(name)["seconds"]["mean"] / found("default")["seconds"]["mean"]
+        for name in ("trained at tolerance 0.001", "exact trace", "rank 20", "path gradients")
+    }
+    evaluations = [found(name)["evaluations"]["mean"] for name in ("128 latents", "4 latents")]
+    parameters = found("rank 20")["parameters"] / found("default")["parameters"]
+    text = " ".join(PAGE.split())
+    gain = -found("rank 20")["difference"]["value"]
+    for told in (
+        f"{seconds['trained at tolerance 0.001']:.2f} times the seconds of an epoch",
+        f"no noise at {seconds['exact trace']:.1f} times the time",
+        f"ahead by {gain:.1f} nats on average, for {seconds['rank 20']:.1f} times the time",
+        f"times the time and {parameters:.0f} times the posterior's parameters",
+        f"at {seconds['path gradients']:.2f} times the time of an epoch",
+        f"there are {evaluations[0] / evaluations[1]:.1f} times the evaluations",
+    ):
+        assert told in text, told
+
+
+def test_the_readme_sums_the_ablations_up() -> None:
+    runs = runs_of("ablations/runs.json")
+    assert f"by {len(runs)} trainings" in README
+    gain = -found("path gradients")["difference"]["value"]
+    assert f"by {gain:.2f} nats after {runs[0]['settings']['training']['max_epochs']} epochs" in README
+    loose, tight = (found(name)["evaluations"]["mean"] for name in ("trained at tolerance 0.001", "default"))
+    assert f"takes {loose:.0f} evaluations for {tight:.0f}" in README
+    findings = json.loads((ABLATIONS / "ablations.json").read_text(encoding="utf-8"))["findings"]
+    better = {
+        one["setting"]["name"]
+        for one in findings
+        if (one.get("difference") or {}).get("upper", 0) < 0 and "negative_elbo" in one
+    }
+    assert better == {"path gradients"}
