@@ -124,3 +124,20 @@ def test_the_readme_sums_the_ablations_up() -> None:
         if (one.get("difference") or {}).get("upper", 0) < 0 and "negative_elbo" in one
     }
     assert better == {"path gradients"}
+
+
+def test_tables_and_other_bounds() -> None:
+    gaussian, continuous, spline = (
+        f"{run['test']['negative_log_likelihood']:.2f} ± {run['test']['standard_error']:.2f}"
+        for run in runs_of("tabular/tabular.json")
+    )
+    assert f"{continuous} nats, the spline flow's {spline} and the Gaussian's {gaussian}" in README
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    found = {}
+    for name in ("objectives/importance_weighted", "objectives/renyi", "quick"):
+        with (RESULTS / name / "table.csv").open(encoding="utf-8") as file:
+            (planar,) = (row for row in csv.DictReader(file) if row["posterior"] == "planar")
+        found[name] = f"{float(planar['negative_log_likelihood_mean']):.2f}"
+    for name in ("objectives/importance_weighted", "objectives/renyi"):
+        assert f"−log p(x) {found[name]} of a planar posterior trained with 5 draws" in page
+    assert page.count(f"{found['quick']} with the ELBO") == 2
