@@ -189,27 +189,26 @@ def launch(fabric: Fabric) -> None:
     """Start the program once more for each further device, or join the others if this process was started so.
 
     While it waits for the others it ends with the process that started it, which may be killed before they have met;
-    later the end of a connection tells.
+    later the end of a connection tells. Programs that either starts later have another starter.
     """
     if is_main_process():
         os.environ[STARTER] = str(os.getpid())
         try:
             fabric.launch()
         finally:
-            # Programs that this one starts later have another starter.
             del os.environ[STARTER]
         return
-    met = threading.Event()
-    threading.Thread(target=_watch_over_starter, args=(met,), name="starter", daemon=True).start()
+    starter, met = os.environ.pop(STARTER, None), threading.Event()
+    if starter is not None:
+        threading.Thread(target=_watch_over, args=(starter, met), name="starter", daemon=True).start()
     try:
         fabric.launch()
     finally:
         met.set()
 
 
-def _watch_over_starter(met: threading.Event) -> None:
-    starter = os.environ.get(STARTER)
-    while starter is not None and not met.wait(SECONDS_BETWEEN_LOOKS):
+def _watch_over(starter: str, met: threading.Event) -> None:
+    while not met.wait(SECONDS_BETWEEN_LOOKS):
         if str(os.getppid()) != starter:
             os._exit(1)
 
