@@ -57,20 +57,24 @@ def open_cluster() -> Iterator[SmallCluster]:
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="ray-")  # whose sockets need short names
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
-        head = {"num_cpus": 0, "object_store_memory": OBJECT_STORE, "include_dashboard": False, "temp_dir": folder}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        try:
-            yield SmallCluster(cluster)
-        finally:
-            ray.shutdown()
-            cluster.shutdown()
-            for process in processes_with(folder):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
-            shutil.rmtree(folder, ignore_errors=True)
+    temporary = Path(folder, "ray")  # where Ray leaves the address, which this machine's own cluster shall keep
+    temporary.mkdir()
+    head = {"num_cpus": 0, "object_store_memory": OBJECT_STORE, "include_dashboard": False, "temp_dir": str(temporary)}
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in {**ENVIRONMENT, "RAY_TMPDIR": folder}.items():
+                patch.setenv(name, value)
+            cluster = Cluster(initialize_head=True, head_node_args=head)
+            try:
+                yield SmallCluster(cluster)
+            finally:
+                ray.shutdown()
+                cluster.shutdown()
+    finally:
+        for process in processes_with(folder):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def processes_with(text: str) -> list[int]:
