@@ -4,18 +4,20 @@ Dormand-Prince steps, differentiated automatically with the sizes of the steps h
 Eager: its compiled form takes no dynamics that differentiate themselves, as the estimate of a trace does.
 """
 
-# pyright: reportMissingImports=false
-
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 import torch
-import torchode
 from torch import Tensor
 
 from experiments.speed.competitors.competitor import TorchCompetitor
 from experiments.speed.problems import INTEGRATION_TIME, TOLERANCE, Problem
 
 __all__ = ["Peer"]
+
+torchode: Any = import_module("torchode")  # its annotations are types of tensors that no type checker knows
 
 
 class Peer(TorchCompetitor):
