@@ -80,15 +80,21 @@ def _worded(found: Finding) -> str:
 
 
 def _costs(question: Question, findings: Sequence[Finding]) -> str:
-    cost: Callable[[Finding], float] = (
-        (lambda found: found.evaluations.mean) if question.cost == "evaluations" else lambda found: found.seconds.mean
-    )
-    least, most = min(findings, key=cost), max(findings, key=cost)
-    what, decimals = ("evaluations of a solve", 1) if question.cost == "evaluations" else ("seconds of an epoch", 2)
+    if question.cost == "evaluations":
+        least, most = _ends(findings, lambda found: found.evaluations.mean)
+        return (
+            f"evaluations of a solve lie between {least.evaluations.mean:.1f} ({least.setting.name}) and "
+            f"{most.evaluations.mean:.1f} ({most.setting.name})"
+        )
+    least, most = _ends(findings, lambda found: found.step_time.mean)
     return (
-        f"{what} lie between {cost(least):.{decimals}f} ({least.setting.name}) and {cost(most):.{decimals}f} "
-        f"({most.setting.name})"
+        f"a training step takes between {least.step_time.mean:.2f} ({least.setting.name}) and "
+        f"{most.step_time.mean:.2f} ({most.setting.name}) times the default's time"
     )
+
+
+def _ends(findings: Sequence[Finding], cost: Callable[[Finding], float]) -> tuple[Finding, Finding]:
+    return min(findings, key=cost), max(findings, key=cost)
 
 
 def _joined(names: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.ablations.questions import Question, Setting
+from experiments.ablations.questions import DEFAULT, Question, Setting
 from experiments.ablations.retests import NOISE, REFERENCE, TOLERANCE
 from experiments.ablations.run import runs_of, tested_again
+from experiments.ablations.step_times import STEP_TIME
 from vae_flows.errors import DataError, complaint
 from vae_flows.evaluation import PairedDifference, paired_difference
 from vae_flows.persistence.json_files import read_json
@@ -36,7 +36,7 @@ class Finding:
         difference: Of −ELBO to that of the setting that it is compared with; `None` for that one itself.
         evaluations: Evaluations of a solve in the test, `None` without.
         by_epoch: Evaluations of a solve by seed and epoch of training.
-        seconds: Of an epoch.
+        step_time: Processor time of a training step, over that of the default's, over seeds.
         parameters: Learned values of the posterior.
     """
 
@@ -45,7 +45,7 @@ class Finding:
     difference: PairedDifference | None
     evaluations: Estimate
     by_epoch: tuple[tuple[float, ...], ...]
-    seconds: Estimate
+    step_time: Estimate
     parameters: int
 
 
@@ -149,7 +149,7 @@ def _finding(setting: Setting, runs: Sequence[Run], difference: PairedDifference
         difference,
         Estimate.of([_number(each.test.evaluations_per_solve) for each in metrics]),
         by_epoch,
-        Estimate.of([statistics.fmean(record.seconds for record in run.history) for run in runs]),
+        Estimate.of([1.0 if setting == DEFAULT else read_json(run.folder / STEP_TIME)["ratio"] for run in runs]),
         metrics[0].posterior_parameters,
     )
 

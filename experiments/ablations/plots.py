@@ -30,10 +30,10 @@ def plot_settings(question: Question, findings: Sequence[Finding]) -> Plot:
             value, lower, upper = found.difference[:3]
             colour = BLUE if found.difference.is_real else MUTED
             left.errorbar(value, row, xerr=[[value - lower], [upper - value]], fmt="o", color=colour, markersize=4)
-        cost = found.evaluations if question.cost == "evaluations" else found.seconds
+        cost = found.evaluations if question.cost == "evaluations" else found.step_time
         right.errorbar(cost.mean, row, xerr=cost.std or 0.0, fmt="o", color=ORANGE, markersize=4)
     dress(left, sheet, x="difference of −ELBO (nats)", grid="x")
-    name = "evaluations / solve" if question.cost == "evaluations" else "seconds / epoch"
+    name = "evaluations / solve" if question.cost == "evaluations" else "step time / default's"
     dress(right, sheet, x=f"{name}, mean ± std over seeds", grid="x")
     return figure
 

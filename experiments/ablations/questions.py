@@ -64,7 +64,7 @@ class Question:
         name: By which the command line knows it.
         text: The question.
         settings: What is trained, in the order of the table.
-        cost: What the answer tells beside −ELBO: evaluations of a solve, or seconds of an epoch.
+        cost: What the answer tells beside −ELBO: evaluations of a solve, or the time of a training step.
         retest: What trained models are tested with again, without training.
         over_training: Whether it is about the course of a training.
     """
@@ -72,7 +72,7 @@ class Question:
     name: str
     text: str
     settings: tuple[Setting, ...]
-    cost: Literal["evaluations", "seconds"] = "evaluations"
+    cost: Literal["evaluations", "time"] = "evaluations"
     retest: Retest | None = None
     over_training: bool = False
 
@@ -141,7 +141,7 @@ QUESTIONS = (
             NARROW,
             Setting("bottleneck of 256-16", {**NARROW.changes, **_options(divergence="bottleneck")}, NARROW.name),
         ),
-        cost="seconds",
+        cost="time",
         retest="noise",
     ),
     Question(
@@ -155,7 +155,7 @@ QUESTIONS = (
                 for name in ("concat", "last_layer", "hyper")
             ),
         ),
-        cost="seconds",
+        cost="time",
     ),
     Question(
         "blocks",
@@ -170,7 +170,7 @@ QUESTIONS = (
         "gradient",
         "Do path gradients train better than reparameterised ones?",
         (DEFAULT, Setting("path gradients", {"training.gradient": "path"})),
-        cost="seconds",
+        cost="time",
     ),
 )
 

@@ -39,7 +39,7 @@ SETTING_COLUMNS = (
     "difference (nats)",
     "evaluations / solve",
     "in the first → last epoch",
-    "s / epoch",
+    "step time, × default's",
     "posterior's parameters",
 )
 
@@ -130,6 +130,7 @@ def _settings_table(question: Question, findings: Sequence[Finding], seeds: int)
         if compared
         else f"{spread}."
     )
+    note += " Step times are of a processor and of trained models, in turn with the default's of the same seed."
     rows = tuple(_setting_row(found) for found in findings)
     return Table(f"{question.text} {answer(question, findings)}", SETTING_COLUMNS, rows, (note,))
 
@@ -144,7 +145,7 @@ def _setting_row(found: Finding) -> tuple[Entry, ...]:
         Entry(_interval(difference), bold=difference is not None and difference.is_real),
         Entry(found.evaluations.text(1)),
         Entry(f"{ends[0]:.1f} → {ends[1]:.1f}"),
-        Entry(found.seconds.text()),
+        Entry(found.step_time.text()),
         Entry(f"{found.parameters:,}"),
     )
 

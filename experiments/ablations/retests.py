@@ -28,6 +28,7 @@ __all__ = [
     "TOLERANCE",
     "TOLERANCES",
     "Estimator",
+    "kept",
     "retest_noise",
     "retest_tolerance",
 ]
@@ -85,16 +86,16 @@ def retest_tolerance(run: Run, *, tiny: bool = False) -> dict[str, Any]:
     `REFERENCE`. What is found stays in the run's folder.
     """
     sizes = {"images": TINY_IMAGES if tiny else IMAGES}
-    return _kept(run.folder / TOLERANCE, sizes, lambda: _by_tolerance(run, **sizes))
+    return kept(run.folder / TOLERANCE, sizes, lambda: _by_tolerance(run, **sizes))
 
 
 def retest_noise(run: Run, *, tiny: bool = False) -> dict[str, Any]:
     """Measure the variance of log q, in nats², under each estimate of the trace, as `trace_noise` does."""
     sizes = {"images": TINY_IMAGES if tiny else NOISE_IMAGES, "noise_draws": TINY_DRAWS if tiny else NOISE_DRAWS}
-    return _kept(run.folder / NOISE, sizes, lambda: {"estimates": _by_estimate(run, **sizes)})
+    return kept(run.folder / NOISE, sizes, lambda: {"estimates": _by_estimate(run, **sizes)})
 
 
-def _kept(path: Path, sizes: dict[str, int], find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def kept(path: Path, sizes: dict[str, int], find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return what is stored of these sizes, having found and stored it where it is not there."""
     if path.exists() and (stored := read_json(path)).items() >= sizes.items():
         return stored

@@ -1,4 +1,4 @@
-"""The runs that answer questions, and what their trained models are tested with again."""
+"""The runs that answer questions, and what their trained models are measured by afterwards."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 
 from experiments.ablations.questions import DEFAULT, NARROW, Question, Setting
 from experiments.ablations.retests import retest_noise, retest_tolerance
+from experiments.ablations.step_times import compare_steps
 from vae_flows.benchmark.grid import GridRun
 from vae_flows.runs import Run
 from vae_flows.runs.folder import folder_of
 
-__all__ = ["folder_of_setting", "plan_ablations", "retest_models", "runs_of", "tested_again"]
+__all__ = ["compare_all_steps", "folder_of_setting", "plan_ablations", "retest_models", "runs_of", "tested_again"]
 
 
 def folder_of_setting(root: Path, setting: Setting) -> Path:
@@ -59,3 +60,20 @@ def retest_models(
             for run in runs_of(setting, root, seeds, tiny=tiny):
                 say(f"{question.name}: testing {setting.name}, seed {run.settings.seed}, again")
                 retest(run, tiny=tiny)
+
+
+def compare_all_steps(
+    questions: Iterable[Question],
+    root: Path,
+    *,
+    seeds: Sequence[int],
+    tiny: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Measure the training steps of all settings against the default's, as far as that is not done."""
+    default = runs_of(DEFAULT, root, seeds, tiny=tiny)
+    others = {setting.name: setting for question in questions for setting in question.settings if setting != DEFAULT}
+    for setting in others.values():
+        say(f"{setting.name}: training steps in turn with the default's")
+        for run, reference in zip(runs_of(setting, root, seeds, tiny=tiny), default, strict=True):
+            compare_steps(run, reference, tiny=tiny)

@@ -18,14 +18,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from scipy import stats
 
 from experiments.threads import torch_threads
+from experiments.training_steps import TrainingSteps
 from vae_flows.benchmark.presets import PRESETS
-from vae_flows.modules import in_mode, placement
 from vae_flows.persistence.json_files import write_json
 from vae_flows.runs.build import build_data, build_vae
 from vae_flows.runs.provenance import describe_commit, describe_hardware, describe_versions
@@ -105,11 +103,10 @@ def measure_costs(settings: RunSettings, *, pairs: int = 400, repetitions: int =
     """
     training = replace(settings.training, ema_decay=0.999)
     data = build_data(settings)
-    fabric = Fabric(accelerator="cpu", devices=1)
-    fabric.launch()
     with torch_threads(1):
-        runner = EpochRunner(fabric, build_vae(settings, data), data, training)
-        with_it, without = _time_blocks(runner, pairs)
+        timed = TrainingSteps(build_vae(settings, data), data, training)
+        runner = timed.runner
+        with_it, without = _time_blocks(timed, pairs)
         epoch, record = _time_epoch(runner)
         steps = math.ceil(len(data.train) / training.batch_size)
         update = paired_share(with_it, without)
@@ -123,23 +120,16 @@ def measure_costs(settings: RunSettings, *, pairs: int = 400, repetitions: int =
     return TrainingCosts(settings.posterior, epoch, average, *beside)
 
 
-def _time_blocks(runner: EpochRunner, pairs: int) -> tuple[list[float], list[float]]:
+def _time_blocks(timed: TrainingSteps, pairs: int) -> tuple[list[float], list[float]]:
     """Time blocks of steps of one training, with and without the average, in the orders A B, B A, and so on."""
-    average, times = runner.average, {True: [], False: []}
-    batches = [batch for batch in runner._batches(1) if len(batch.examples) == runner.settings.batch_size]
-    generator, dtype = torch.Generator().manual_seed(0), placement(runner.vae)[1]
-    examples = list(runner.train_examples.batches([b.examples for b in batches], generator=generator, dtype=dtype))
-    place = 0
-    with in_mode(runner.vae, training=True):
-        for number in range(pairs + 5):
-            for averaged in (True, False) if number % 2 else (False, True):
-                runner.average = average if averaged else None
-                start = time.process_time()
-                for _ in range(BLOCK):
-                    runner._step(examples[place], 1.0, batches[place], "a block that is timed")
-                    place = (place + 1) % len(batches)
-                if number >= 5:  # the first ones warm up, and average after every step
-                    times[averaged].append(time.process_time() - start)
+    runner, times = timed.runner, {True: [], False: []}
+    average = runner.average
+    for number in range(pairs + 5):
+        for averaged in (True, False) if number % 2 else (False, True):
+            runner.average = average if averaged else None
+            seconds = timed.take(BLOCK)
+            if number >= 5:  # the first ones warm up, and average after every step
+                times[averaged].append(seconds)
     runner.average = average
     return times[True], times[False]
 

@@ -16,7 +16,8 @@ from experiments.ablations import QUESTIONS, Question, Setting, find_questions, 
 from experiments.ablations.answers import answer, answer_noise, answer_tolerance
 from experiments.ablations.findings import Finding, NoiseFinding, ToleranceFinding, find
 from experiments.ablations.questions import DEFAULT, NARROW, base_settings
-from experiments.ablations.retests import ESTIMATES, NOISE, REFERENCE, TOLERANCE, TOLERANCES, _kept
+from experiments.ablations.retests import ESTIMATES, NOISE, REFERENCE, TOLERANCE, TOLERANCES, kept
+from experiments.ablations.step_times import STEP_TIME, compare_steps
 from experiments.cli import main
 from tests.seeds import numpy_generator
 from vae_flows.benchmark.engine import RunExit
@@ -28,6 +29,7 @@ from vae_flows.flows import FFJORD
 from vae_flows.persistence.records import differences
 from vae_flows.posterior import AmortizedPosterior
 from vae_flows.reporting import Estimate
+from vae_flows.runs import Run
 from vae_flows.runs.build import build_vae
 from vae_flows.runs.execution import execute
 from vae_flows.runs.folder import METRICS, prepare
@@ -61,12 +63,12 @@ def settings_of(questions: Sequence[Question]) -> dict[str, Setting]:
     return {setting.name: setting for question in questions for setting in question.settings}
 
 
-def found(setting: Setting, shift: float, evaluations: float = 20.0, seconds: float = 1.0) -> Finding:
+def found(setting: Setting, shift: float, evaluations: float = 20.0, step_time: float = 1.0) -> Finding:
     """A finding whose images all differ by about `shift` from those of the default."""
     default = numpy_generator(0).normal(100.0, 20.0, (2, 300))
     own = default + shift + numpy_generator(1).normal(0.0, 0.1, (2, 300))
     difference = paired_difference(own, default) if setting.against else None
-    costs = Estimate.of([evaluations, evaluations]), ((10.0, 20.0), (20.0, 20.0)), Estimate.of([seconds, seconds])
+    costs = Estimate.of([evaluations, evaluations]), ((10.0, 20.0), (20.0, 20.0)), Estimate.of([step_time, step_time])
     return Finding(setting, Estimate.of(own.mean(1).tolist()), difference, *costs, 1000)
 
 
@@ -119,6 +121,15 @@ def test_the_answer_tells_what_is_real_and_in_which_direction():
     assert answer(question, findings[:1] + findings[3:]).startswith("No difference of −ELBO is real")
 
 
+def test_the_answer_tells_the_time_of_a_step_where_a_question_asks_for_it():
+    (question,) = find_questions(["gradient"])
+    cheap, dear = (Setting(name, {"latent_dim": 3}) for name in ("cheap", "dear"))
+    findings = [found(DEFAULT, 0.0), found(dear, 0.0, step_time=3.5), found(cheap, 0.0, step_time=0.75)]
+    assert "a training step takes between 0.75 (cheap) and 3.50 (dear) times the default's time" in answer(
+        question, findings
+    )
+
+
 def test_the_answer_about_training_is_a_ratio_over_seeds():
     (question,) = find_questions(["training"])
     told = answer(question, [found(DEFAULT, 0.0)])
@@ -153,7 +164,7 @@ def test_the_command_trains_tests_again_answers_and_keeps_what_is_finished(tmp_p
         Question("tolerance", "Which tolerance?", (DEFAULT, Setting("loose", {"posterior_options.solver.rtol": 0.1})),
                  retest="tolerance"),
         Question("training", "Do they rise?", (DEFAULT,), over_training=True),
-        Question("noise", "Which noise?", (DEFAULT, NARROW), cost="seconds", retest="noise"),
+        Question("noise", "Which noise?", (DEFAULT, NARROW), cost="time", retest="noise"),
     ]  # fmt: skip
     monkeypatch.setattr("experiments.ablations.questions.QUESTIONS", shortened)
     monkeypatch.setattr("experiments.ablations.retests.ESTIMATES", (ESTIMATES[0], ESTIMATES[9], ESTIMATES[-1]))
@@ -182,6 +193,13 @@ def test_the_command_trains_tests_again_answers_and_keeps_what_is_finished(tmp_p
     assert all({"versions", "hardware", "commit"} <= run.keys() for run in runs)
     for name in (TOLERANCE, NOISE):
         assert list(Path("runs/ablations-quick/default").rglob(name))
+    timed = {path: json.loads(path.read_text()) for path in Path("runs/ablations-quick").rglob(STEP_TIME)}
+    assert len(timed) == 4  # two seeds of each setting but the default
+    ratios = {entry["setting"]["name"]: entry["step_time"]["mean"] for entry in findings if "step_time" in entry}
+    assert ratios.pop("default") == 1.0
+    for name, ratio in ratios.items():
+        folder = Setting(name).folder
+        assert ratio == pytest.approx(np.mean([kept["ratio"] for path, kept in timed.items() if folder in path.parts]))
     assert main(options) == 0
     assert len(engine.started) == 6
 
@@ -189,8 +207,34 @@ def test_the_command_trains_tests_again_answers_and_keeps_what_is_finished(tmp_p
 def test_what_is_tested_again_is_kept_unless_of_another_size(tmp_path):
     found = iter([{"value": 1}, {"value": 2}])
     for images, expected in ((4, 1), (4, 1), (5, 2)):
-        kept = _kept(tmp_path / "kept.json", {"images": images}, lambda: next(found))
-        assert kept == {"images": images, "value": expected}
+        stored = kept(tmp_path / "kept.json", {"images": images}, lambda: next(found))
+        assert stored == {"images": images, "value": expected}
+
+
+def test_steps_are_timed_with_the_trained_model_which_they_leave_as_it_is(tmp_path, monkeypatch):
+    seen = []
+
+    def total(vae) -> float:
+        return sum(weight.detach().sum().item() for weight in vae.parameters())
+
+    class Steps:
+        def __init__(self, vae, data, settings) -> None:
+            self.seconds = 0.5 + 0.25 * settings.num_particles
+            assert 0 < settings.learning_rate <= 1e-8
+            seen.append((total(vae), len(data.train)))
+
+        def take(self) -> float:
+            return self.seconds
+
+    monkeypatch.setattr("experiments.ablations.step_times.TrainingSteps", Steps)
+    runs = []
+    for setting in (Setting("more", {"training.num_particles": 2}), DEFAULT):
+        prepare(folder := tmp_path / setting.folder, setting.settings(0, tiny=True))
+        execute(folder)
+        runs.append(Run(folder))
+    found = compare_steps(runs[0], runs[1], tiny=True)
+    assert (found["seconds"], found["ratio"]) == (1.0, pytest.approx(1.0 / 0.75))
+    assert seen == [(total(run.load_model()), 40) for run in runs]
 
 
 def test_an_answer_needs_finished_runs(tmp_path):
