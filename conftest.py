@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import zlib
 from pathlib import Path
 
@@ -26,7 +27,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Put the seed where workers, and programs that tests start, read it."""
+    """Put the seed where workers, and programs that tests start, read it, and let interrupts reach them."""
+    # What a shell starts in the background ignores interrupts, and so do the programs that it starts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     seed = config.getoption("--seed")
     if seed is not None:
         os.environ[VARIABLE] = str(seed)
