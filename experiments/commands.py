@@ -244,8 +244,8 @@ def ablations(
     Finished runs are not repeated, interrupted ones go on from their checkpoints.
 
     Arguments:
-        questions: Names of questions: tolerance, training, dimension, time, noise, amortization, blocks, gradient; by
-            default all.
+        questions: Names of questions: tolerance, training, dimension, time, noise, amortization, blocks, gradient,
+            length; by default all.
         seeds: Seeds of each setting, by default 1 to 4, or with --quick 1 alone.
         folder: Where to put runs, tables, pictures and numbers; by default runs/ablations.
         publish: Write tables, pictures and numbers there instead: small files, fit to be committed.

@@ -172,6 +172,12 @@ QUESTIONS = (
         (DEFAULT, Setting("path gradients", {"training.gradient": "path"})),
         cost="time",
     ),
+    Question(
+        "length",
+        "What does the time that path gradients take gain in epochs?",
+        (DEFAULT, Setting("22 epochs", {"training.max_epochs": 22})),
+        cost="time",
+    ),
 )
 
 

@@ -74,7 +74,7 @@ def found(setting: Setting, shift: float, evaluations: float = 20.0, step_time: 
 
 def test_every_question_has_its_settings_and_runs_are_shared(tmp_path):
     asked = {question.name: question for question in QUESTIONS}
-    assert len(asked) == 8
+    assert len(asked) == 9
     assert [setting.changes.get("latent_dim", 32) for setting in asked["dimension"].settings] == [
         2, 4, 8, 16, 32, 64, 128,
     ]  # fmt: skip
