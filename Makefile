@@ -91,7 +91,7 @@ density-glow: $(STAMP) ## Learn toy densities by FFJORD and by a flow like Glow 
 density-images: $(STAMP) ## Learn densities of images at one scale and at three in equal time: a quarter of an hour
 	@$(RUN) -m experiments density-images $(OPTIONS)
 
-ablations: $(STAMP) ## Ask what each part of FFJORD as a posterior is worth, by 136 trainings that can be resumed: an hour on two cores
+ablations: $(STAMP) ## Ask what each part of FFJORD as a posterior is worth, by 136 trainings that can be resumed: some seventy minutes on two cores
 	@$(RUN) -m experiments ablations $(OPTIONS)
 
 regularizers: $(STAMP) ## Compare regularisers of the dynamics: evaluations against likelihood

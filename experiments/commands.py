@@ -13,7 +13,7 @@ import torch
 from rich.table import Table
 from rich.text import Text
 
-from experiments.ablations import compare_all_steps, find_questions, plan_ablations, retest_models, write_ablations
+from experiments.ablations import find_questions, plan_ablations, retest_models, write_ablations
 from experiments.density import (
     DensitySettings,
     GlowSettings,
@@ -269,8 +269,7 @@ def ablations(
     if failed:
         return 1
     with torch_threads(torch.get_num_threads() if threads is None else threads):
-        for measure in (retest_models, compare_all_steps):
-            measure(asked, folder, seeds=seeds, tiny=quick, say=lambda line: console.print(Text(line)))
+        retest_models(asked, folder, seeds=seeds, tiny=quick, say=lambda line: console.print(Text(line)))
     tables, files = write_ablations(asked, folder, publish or folder, seeds=seeds, tiny=quick)
     for table in tables:
         console.print(table.to_rich())

@@ -6,13 +6,12 @@ common. The questions are those of Grathwohl et al. (2019, "FFJORD"), sections 3
 
 from experiments.ablations.questions import QUESTIONS, Question, Setting, find_questions
 from experiments.ablations.report import write_ablations
-from experiments.ablations.run import compare_all_steps, plan_ablations, retest_models
+from experiments.ablations.run import plan_ablations, retest_models
 
 __all__ = [
     "QUESTIONS",
     "Question",
     "Setting",
-    "compare_all_steps",
     "find_questions",
     "plan_ablations",
     "retest_models",

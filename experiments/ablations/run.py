@@ -12,7 +12,7 @@ from vae_flows.benchmark.grid import GridRun
 from vae_flows.runs import Run
 from vae_flows.runs.folder import folder_of
 
-__all__ = ["compare_all_steps", "folder_of_setting", "plan_ablations", "retest_models", "runs_of", "tested_again"]
+__all__ = ["folder_of_setting", "plan_ablations", "retest_models", "runs_of", "tested_again"]
 
 
 def folder_of_setting(root: Path, setting: Setting) -> Path:
@@ -46,14 +46,14 @@ def tested_again(question: Question) -> tuple[Setting, ...]:
 
 
 def retest_models(
-    questions: Iterable[Question],
+    questions: Sequence[Question],
     root: Path,
     *,
     seeds: Sequence[int],
     tiny: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Test trained models again, as far as that is not done; what is found is kept in the folders of their runs."""
+    """Test trained models again and time their steps, as far as that is not done; runs' folders keep what is found."""
     for question in questions:
         retest = retest_tolerance if question.retest == "tolerance" else retest_noise
         for setting in tested_again(question):
@@ -61,16 +61,6 @@ def retest_models(
                 say(f"{question.name}: testing {setting.name}, seed {run.settings.seed}, again")
                 retest(run, tiny=tiny)
 
-
-def compare_all_steps(
-    questions: Iterable[Question],
-    root: Path,
-    *,
-    seeds: Sequence[int],
-    tiny: bool = False,
-    say: Callable[[str], None] = lambda _: None,
-) -> None:
-    """Measure the training steps of all settings against the default's, as far as that is not done."""
     default = runs_of(DEFAULT, root, seeds, tiny=tiny)
     others = {setting.name: setting for question in questions for setting in question.settings if setting != DEFAULT}
     for setting in others.values():

@@ -33,15 +33,14 @@ def compare_steps(run: Run, default: Run, *, tiny: bool = False) -> dict[str, An
 
 def _compared(run: Run, default: Run, pairs: int) -> dict[str, Any]:
     both = [_steps_of(each) for each in (run, default)]
-    ratios, seconds = [], []
+    ratios = []
     with torch_threads(1):
         for number in range(WARM_UP + pairs):
             order = (0, 1) if number % 2 else (1, 0)
             taken = {place: both[place].take() for place in order}
             if number >= WARM_UP:
                 ratios.append(taken[0] / taken[1])
-                seconds.append(taken[0])
-    return {"ratio": statistics.median(ratios), "seconds": statistics.median(seconds)}
+    return {"ratio": statistics.median(ratios)}
 
 
 def _steps_of(run: Run) -> TrainingSteps:

@@ -211,7 +211,7 @@ def test_what_is_tested_again_is_kept_unless_of_another_size(tmp_path):
         assert stored == {"images": images, "value": expected}
 
 
-def test_steps_are_timed_with_the_trained_model_which_they_leave_as_it_is(tmp_path, monkeypatch):
+def test_steps_are_timed_with_the_trained_models_of_both_runs(tmp_path, monkeypatch):
     seen = []
 
     def total(vae) -> float:
@@ -233,7 +233,7 @@ def test_steps_are_timed_with_the_trained_model_which_they_leave_as_it_is(tmp_pa
         execute(folder)
         runs.append(Run(folder))
     found = compare_steps(runs[0], runs[1], tiny=True)
-    assert (found["seconds"], found["ratio"]) == (1.0, pytest.approx(1.0 / 0.75))
+    assert found["ratio"] == pytest.approx(1.0 / 0.75)
     assert seen == [(total(run.load_model()), 40) for run in runs]
 
 
