@@ -75,6 +75,26 @@ def test_the_batch_is_processed_example_by_example(network: Network):
     torch.testing.assert_close(network(x)[1, 2], network(x[1, 2]), rtol=1e-4, atol=1e-5)  # float32 convolutions
 
 
+def test_values_without_gradients_are_those_with_them_and_lie_in_memory_alike(network: Network):
+    # Convolutions compute on channels last where no gradients are wanted: the order of sums is another.
+    network.double()
+    x = torch.rand(3, 2, *event_shapes(network)[0], dtype=torch.float64)
+    expected = network(x)
+    for wanted in (torch.no_grad(), torch.inference_mode()):
+        with wanted:
+            found = network(x)
+        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)  # rounding of sums of some 1,600 terms
+        assert found.stride() == expected.stride()
+        assert found.is_contiguous()
+
+
+def test_a_model_of_an_ensemble_can_be_asked_without_gradients(network: Network):
+    x = torch.rand(2, 3, *event_shapes(network)[0])
+    with torch.no_grad():
+        found = torch.vmap(network)(x)
+        torch.testing.assert_close(found, network(x), rtol=1e-4, atol=1e-5)  # float32 convolutions
+
+
 def test_gradients_reach_every_parameter(network: Network):
     network(torch.rand(2, *event_shapes(network)[0])).square().sum().backward()
     for name, parameter in network.named_parameters():

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.networks.base import EventDecoder, EventEncoder, require_event_shape
 from vae_flows.networks.gates import GatedConv2d, GatedConvTranspose2d
 from vae_flows.persistence.configuration import register_class
+from vae_flows.tensors.known_values import functorch_is_active
 
 __all__ = ["ConvDecoder", "ConvEncoder"]
 
@@ -129,8 +131,30 @@ class ConvDecoder(EventDecoder):
                 GatedConvTranspose2d(finer, finer, 5, 1, 2),
             ]
             features = finer
-        super().__init__(latent_dim, shape, parameters_per_pixel, nn.Sequential(*layers, *head))
+        super().__init__(latent_dim, shape, parameters_per_pixel, _Decoding(*layers, *head))
         self.num_halvings = halvings
+
+
+class _Decoding(nn.Sequential):
+    """The layers of a decoder, between which feature maps lie in memory as is fastest; the result lies as usual."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that nn.Sequential gives it
+        for layer in self:
+            input = layer(_in_fastest_order(input))  # noqa: A001
+        return input.contiguous()
+
+
+def _in_fastest_order(x: Tensor) -> Tensor:
+    """Return feature maps with channels last, where transposed convolutions on a processor take less time so.
+
+    That is without gradients; with them they take more. Transformed and compiled functions keep the usual order, as the
+    first cannot have another one, and a program is to run anywhere.
+    """
+    if x.dim() != 4 or x.device.type != "cpu" or torch.is_grad_enabled():
+        return x
+    if torch.compiler.is_compiling() or functorch_is_active():
+        return x
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def _head(features: int, channels: int, parameters_per_pixel: int) -> list[nn.Module]:
