@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.ablations.questions import QUESTIONS
+from experiments.speed.speed_records import Comparison
+from vae_flows.persistence.records import from_plain
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
@@ -35,6 +37,32 @@ def test_toy_densities_by_ffjord_and_like_glow() -> None:
     for ffjord, glow in zip(*flows.values(), strict=True):
         assert ffjord["settings"]["data"] == glow["settings"]["data"]
         assert glow["processor_seconds"] >= ffjord["processor_seconds"]
+
+
+def test_times_beside_torchdiffeq_torchode_and_the_published_formulations() -> None:
+    plain = json.loads((RESULTS / "speed" / "speed.json").read_text(encoding="utf-8"))
+    sizes = from_plain(Comparison, {name: value for name, value in plain.items() if name != "targets"}).sizes
+
+    def span(competitor: str, baseline: str) -> str:
+        ratios = [ratio for size in sizes if (ratio := size.ratio(competitor, baseline)) is not None]
+        return f"{min(ratios):.1f} to {max(ratios):.1f}"
+
+    told = f"{span('backprop, torchdiffeq', 'backprop')} times as fast with backpropagation and"
+    assert f"{told} {span('adjoint, torchdiffeq', 'adjoint')} times with the continuous adjoint" in README
+    assert f"torchode's takes {span('torchode', 'backprop')} times as long" in README
+    by_name = {size.size: size for size in sizes}
+    compiled = [by_name[name] for name in ("512-512 rank 20", "512-512 bias")]
+    shares = [f"{size.ratio('backprop, compiled', 'backprop'):.2f}" for size in compiled]
+    firsts = [f"{size.find('backprop, compiled').first_seconds:.0f}" for size in compiled]
+    assert f"takes {shares[0]} of the time at 512-512 rank 20 and {shares[1]} at 512-512 bias" in README
+    assert f"first step of {firsts[0]} and {firsts[1]} s" in README
+    names = ("sylvester-orthogonal", "sylvester-householder", "sylvester-triangular", "planar", "iaf")
+    times = [f"{by_name[f'{name}, 64 latents'].ratio('published formulation', 'backprop'):.2f}" for name in names]
+    assert (
+        f"{times[0]} (orthogonal), {times[1]} (Householder) and {times[2]} (triangular) times as long as here" in README
+    )
+    assert f"the planar flow {times[3]} and IAF {times[4]} times: there the published one is the faster" in README
+    assert max(times[3:]) < "1"
 
 
 def test_flows_of_zuko_and_pyro_in_the_quick_comparison() -> None:
