@@ -1,8 +1,9 @@
-"""What tests of engines share: runs without one, a silent monitor, and how many processes have worked on a run."""
+"""What tests of engines share: runs without one, a silent monitor, how far a run is and who has worked on it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from vae_flows.benchmark.grid import GridRun, RunOutcome
 from vae_flows.runs.execution import execute
 from vae_flows.runs.folder import prepare
 
-__all__ = ["Silent", "executed", "processes_of_events"]
+__all__ = ["SECONDS", "Silent", "epochs", "executed", "processes_of_events", "wait_for"]
+
+SECONDS = 120.0  # for anything to happen on a busy machine
 
 
 class Silent:
@@ -29,6 +32,21 @@ class Silent:
 def processes_of_events(folder: Path) -> set[str]:
     """Return the processes that wrote TensorBoard events: their names end in the process and a number of the file."""
     return {path.name.rsplit(".", 2)[1] for path in folder.glob("events.*")}
+
+
+def epochs(folder: Path) -> int:
+    """Return how many epochs a folder knows of."""
+    path = folder / "metrics.csv"
+    return max(0, len(path.read_text().splitlines()) - 1) if path.exists() else 0
+
+
+def wait_for(what: Callable[[], Any]) -> Any:
+    """Return what is found as soon as it is true."""
+    deadline = time.monotonic() + SECONDS
+    while not (found := what()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
 
 
 def executed(run: GridRun) -> dict[str, Any]:

@@ -8,15 +8,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.benchmark.attempts import Silent, executed, processes_of_events
+from tests.benchmark.attempts import SECONDS, Silent, epochs, executed, processes_of_events, wait_for
 from tests.benchmark.ray_clusters import ancestors, open_cluster, processes_with
 from vae_flows.benchmark.grid import GridRun, RunOutcome, plan_grid, run_grid
 from vae_flows.benchmark.presets import PRESETS
@@ -25,7 +24,6 @@ from vae_flows.persistence.json_files import read_json
 from vae_flows.persistence.saved_models import WEIGHTS_FILE
 from vae_flows.runs.folder import LAST, LOG, METRICS
 
-SECONDS = 120.0  # for anything to happen on a busy machine
 EPOCHS = 60
 CHANGES = {
     "max_images": 60,
@@ -56,20 +54,6 @@ def uninterrupted(tmp_path_factory) -> tuple[GridRun, ...]:
 
 def plan(root: Path) -> tuple[GridRun, ...]:
     return plan_grid(PRESETS["smoke"], root, posteriors=POSTERIORS, changes=CHANGES)
-
-
-def wait_for(what: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + SECONDS
-    while not (found := what()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
-
-
-def epochs(folder: Path) -> int:
-    """Return how many epochs a folder knows of."""
-    path = folder / "metrics.csv"
-    return max(0, len(path.read_text().splitlines()) - 1) if path.exists() else 0
 
 
 def process_of(run: GridRun) -> tuple[int, Path] | None:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.benchmark.attempts import Silent, executed, processes_of_events
+from tests.benchmark.attempts import Silent, epochs, executed, processes_of_events, wait_for
 from tests.benchmark.ray_clusters import ancestors, processes_with
 from tests.benchmark.slurm_commands import end_all, sessions, write_commands
 from vae_flows.benchmark.grid import GridRun, plan_grid, run_grid
@@ -28,7 +27,6 @@ pytest.importorskip("submitit", reason="submitit is not installed: pip install '
 
 from vae_flows.benchmark.slurm_engine import JOBS, SlurmEngine
 
-SECONDS = 120.0
 EPOCHS = 60
 CHANGES = {
     "max_images": 60,
@@ -48,7 +46,7 @@ class OnceUnderWay(Silent):
 
     def running(self, runs: Sequence[GridRun]) -> None:
         for run in runs:
-            if self.act is not None and epochs(run) > 1:
+            if self.act is not None and epochs(run.folder) > 1:
                 act, self.act = self.act, None
                 act(run)
 
@@ -71,19 +69,6 @@ def fake_slurm(tmp_path, monkeypatch) -> Iterator[Path]:
 
 def plan(root: Path) -> tuple[GridRun, ...]:
     return plan_grid(PRESETS["smoke"], root, posteriors=["planar"], changes=CHANGES)
-
-
-def epochs(run: GridRun) -> int:
-    path = run.folder / "metrics.csv"
-    return max(0, len(path.read_text().splitlines()) - 1) if path.exists() else 0
-
-
-def wait_for(what: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + SECONDS
-    while not (found := what()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
 
 
 def process_of(run: GridRun) -> int:
@@ -134,7 +119,7 @@ def test_the_next_driver_goes_on_with_the_jobs_of_one_that_was_killed(fake_slurm
     command += [word for name, value in CHANGES.items() for word in (f"--{name}", str(value))]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
         try:
-            wait_for(lambda: epochs(run) > 1)
+            wait_for(lambda: epochs(run.folder) > 1)
         finally:
             driver.kill()
     process = process_of(run)  # which lives on

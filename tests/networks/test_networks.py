@@ -76,7 +76,7 @@ def test_the_batch_is_processed_example_by_example(network: Network):
 
 
 def test_values_without_gradients_are_those_with_them_and_lie_in_memory_alike(network: Network):
-    # Convolutions compute on channels last where no gradients are wanted: the order of sums is another.
+    # Decoders compute on channels last where no gradients are wanted: the order of sums is another.
     network.double()
     x = torch.rand(3, 2, *event_shapes(network)[0], dtype=torch.float64)
     expected = network(x)
@@ -88,7 +88,7 @@ def test_values_without_gradients_are_those_with_them_and_lie_in_memory_alike(ne
         assert found.is_contiguous()
 
 
-def test_a_model_of_an_ensemble_can_be_asked_without_gradients(network: Network):
+def test_networks_are_mapped_without_gradients(network: Network):
     x = torch.rand(2, 3, *event_shapes(network)[0])
     with torch.no_grad():
         found = torch.vmap(network)(x)
