@@ -42,6 +42,19 @@ def test_gated_transposed_convolution_multiplies_the_first_channels_by_the_sigmo
     torch.testing.assert_close(layer(x), h * torch.sigmoid(g), rtol=ROUNDING, atol=ROUNDING)
 
 
+@pytest.mark.parametrize("layer", [GatedConv2d(2, 3, 5, padding=2), GatedConvTranspose2d(2, 3, 5, padding=2)])
+def test_gates_of_bfloat16_with_channels_last_are_those_in_the_usual_order(layer: GatedConv2d | GatedConvTranspose2d):
+    layer.bfloat16()
+    # Whole numbers make the sums exact in either order, and the gates round once for each operation.
+    with torch.no_grad():
+        for weight in layer.parameters():
+            weight.copy_(torch.randint(-1, 2, weight.shape))
+    x = torch.randint(0, 2, (4, 2, 6, 5)).bfloat16()
+    found = layer(x.contiguous(memory_format=torch.channels_last))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found, layer(x), rtol=3 * 2**-8, atol=0.0)
+
+
 def test_the_rows_and_columns_that_a_stride_leaves_open_may_differ():
     layer = GatedConvTranspose2d(2, 3, 5, stride=2, padding=2, output_padding=(1, 0))
     assert layer(torch.zeros(1, 2, 4, 4)).shape == (1, 3, 8, 7)

@@ -88,6 +88,29 @@ def test_values_without_gradients_are_those_with_them_and_lie_in_memory_alike(ne
         assert found.is_contiguous()
 
 
+@pytest.mark.parametrize("autocast", [True, False])
+def test_bfloat16_gives_values_and_gradients_of_float32_that_lie_in_memory_alike(network: Network, autocast: bool):
+    # On a processor convolutions compute on channels last then. Each of up to eleven layers rounds to 8 bits, once
+    # forward and twice backward, independently of the others: 2**-8 * sqrt(33), thrice for what layers add to it.
+    tolerance = 3 * 2**-8 * 33**0.5
+    x = torch.rand(5, *event_shapes(network)[0])
+    expected = network(x)
+    weights = list(network.parameters())
+    pulled = torch.cat([gradient.flatten() for gradient in torch.autograd.grad(expected.square().sum(), weights)])
+    if autocast:
+        with torch.autocast("cpu", torch.bfloat16):
+            found = network(x)
+    else:
+        network.bfloat16()
+        found = network(x.bfloat16())
+        weights = list(network.parameters())
+    gradients = torch.autograd.grad(found.float().square().sum(), weights)
+    assert found.dtype == torch.bfloat16
+    assert found.stride() == expected.stride()
+    assert (found.float() - expected).norm() <= tolerance * expected.norm()
+    assert (torch.cat([gradient.float().flatten() for gradient in gradients]) - pulled).norm() <= tolerance * pulled.norm()
+
+
 def test_networks_are_mapped_without_gradients(network: Network):
     x = torch.rand(2, 3, *event_shapes(network)[0])
     with torch.no_grad():

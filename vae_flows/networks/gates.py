@@ -6,6 +6,7 @@ there is no other activation.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -74,7 +75,7 @@ class GatedConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `x (B, in_channels, H, W)` to `(B, out_channels, H', W')`."""
         _check_feature_maps(self, self.convolution, x)
-        return F.glu(self.convolution(x), dim=1)
+        return _gated(self.convolution(x))
 
 
 class GatedConvTranspose2d(nn.Module):
@@ -118,7 +119,16 @@ class GatedConvTranspose2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `x (B, in_channels, H, W)` to `(B, out_channels, H', W')`."""
         _check_feature_maps(self, self.convolution, x)
-        return F.glu(self.convolution(x), dim=1)
+        return _gated(self.convolution(x))
+
+
+def _gated(x: Tensor) -> Tensor:
+    """Return h · sigmoid(g), where h and g are the first and second half of the channels."""
+    if x.dtype != torch.bfloat16 or not x.is_contiguous(memory_format=torch.channels_last):
+        return F.glu(x, dim=1)
+    # F.glu is slow where few channels lie together, as it then takes their 16 bits one by one.
+    h, g = x.chunk(2, dim=1)
+    return h * g.contiguous(memory_format=torch.channels_last).sigmoid()
 
 
 def _check_convolution(

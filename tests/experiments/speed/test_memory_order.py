@@ -16,9 +16,9 @@ PAGE = Path(__file__).parents[3] / "CHANGELOG.md"
 def test_the_layers_compute_in_their_own_order_and_in_the_usual_one(monkeypatch):
     ordered = []
 
-    def in_fastest_order(x):
+    def in_fastest_order(x, layer):
         ordered.append(x)
-        return convolution_order(x)
+        return convolution_order(x, layer)
 
     convolution_order = convolutional._in_fastest_order
     monkeypatch.setattr(convolutional, "_in_fastest_order", in_fastest_order)
