@@ -25,7 +25,7 @@ def test_the_layers_compute_in_their_own_order_and_in_the_usual_one(monkeypatch)
     convolution_order = convolutional._in_fastest_order
     monkeypatch.setattr(convolutional, "_in_fastest_order", in_fastest_order)
     times = measure_orders((1, 8, 8), 1, batch_size=2, rounds=2)
-    layers = len(convolutional.ConvDecoder(4, (1, 8, 8)).body)
+    layers = len([*convolutional.ConvDecoder(4, (1, 8, 8)).body.children()])
     assert len(ordered) == 2 * 2 * layers  # each timed step follows one that is not; none in the usual order
     assert min(times.own, times.usual) > 0
     assert times.ratio == times.usual / times.own
@@ -41,7 +41,8 @@ def test_training_is_timed_in_bfloat16_in_both_orders_and_in_float32(monkeypatch
     convolution_order = convolutional._in_fastest_order
     monkeypatch.setattr(convolutional, "_in_fastest_order", in_fastest_order)
     times = measure_training((1, 8, 8), batch_size=2, rounds=2)
-    layers = len(convolutional.ConvEncoder((1, 8, 8)).body) + len(convolutional.ConvDecoder(4, (1, 8, 8)).body)
+    networks = convolutional.ConvEncoder((1, 8, 8)), convolutional.ConvDecoder(4, (1, 8, 8))
+    layers = sum(len([*network.body.children()]) for network in networks)
     # Two timed steps, and one before each or before both, in either type of number.
     assert ordered.count(torch.bfloat16) == ordered.count(torch.float32) >= 3 * layers
     assert min(times.own, times.usual, times.float32) > 0
