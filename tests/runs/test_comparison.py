@@ -9,8 +9,10 @@ import vae_flows as vf
 from tests.runs.recorded import TEST
 from vae_flows.benchmark.grid import GridRun
 from vae_flows.benchmark.presets import PRESETS
+from vae_flows.benchmark.published import PUBLISHED
 from vae_flows.errors import DataError, InvalidInputError
 from vae_flows.runs.folder import prepare
+from vae_flows.runs.literature import deviation_notes
 from vae_flows.runs.settings import with_changes
 
 SMOKE = PRESETS["smoke"]
@@ -19,7 +21,7 @@ HISTORY = {"best_epoch": 2, "stopped_early": False, "training_seconds": 4.0, "po
 
 @pytest.fixture
 def make(tmp_path, finish):
-    def make(place: str, posterior: str, seed: int, bound: float | None, **changes: int) -> None:
+    def make(place: str, posterior: str, seed: int, bound: float | None, **changes: int | str) -> None:
         folder = tmp_path / place
         settings = with_changes(SMOKE.settings("caltech101-silhouettes", posterior, seed), changes)
         prepare(folder, settings)
@@ -42,6 +44,22 @@ def test_seeds_are_summed_up_and_settings_that_differ_told(make, tmp_path):
     assert rows["none"][3].text == "101.00 ± 1.41"
     assert not any(entry.bold for row in rows.values() for entry in row)  # one seed of one shows nothing
     assert rows["iaf"][2].text == "0 of 1 (unfinished)"
+
+
+def test_runs_of_other_precision_stand_apart_and_those_of_another_place_do_not(make, tmp_path):
+    make("a", "none", 0, 100.0)
+    make("b", "none", 1, 102.0, **{"compute.precision": "bf16-mixed"})
+    make("c", "none", 2, 104.0, **{"compute.accelerator": "cpu", "compute.devices": 2})
+    rows = {row[0].text: row[2].text for row in vf.compare([tmp_path]).rows}
+    assert rows == {"none (precision 32-true)": "2", "none (precision bf16-mixed)": "1"}
+
+
+def test_a_precision_that_is_not_the_literatures_is_told():
+    caltech = "caltech101-silhouettes"
+    changes = {"compute.precision": "bf16-mixed", "compute.devices": 2, "evaluation.importance_samples": 7}
+    own = with_changes(PRESETS["paper"].settings(caltech, "none", 0), changes)
+    told = "Settings that differ from the paper's, in brackets: compute.precision bf16-mixed (32-true)."
+    assert deviation_notes([own], PUBLISHED[caltech]) == [told]
 
 
 def test_a_run_that_is_given_twice_counts_once(make, tmp_path):
