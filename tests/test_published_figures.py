@@ -8,9 +8,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+import vae_flows as vf
 from experiments.ablations.questions import QUESTIONS
 from experiments.speed.speed_records import Comparison
-from vae_flows.persistence.records import from_plain
+from vae_flows.benchmark.published import PUBLISHED
+from vae_flows.persistence.records import differences, from_plain
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
@@ -87,6 +91,33 @@ def test_flows_of_zuko_and_pyro_in_the_quick_comparison() -> None:
     others = "zuko:NSF", "pyro:spline_autoregressive", "zuko:NAF"
     bounds = [f"{float(rows[name]['negative_elbo_mean']):.2f} of `{name}`" for name in others]
     assert f"test −ELBO {', '.join(bounds[:-1])} and {bounds[-1]}" in README
+
+
+def test_the_row_with_the_published_settings() -> None:
+    (run,) = runs_of("paper/results.json")
+    (folder,) = (RESULTS / "paper" / "runs").glob("*/*/seed-*")
+    tightening = json.loads((folder / "tightening.json").read_text(encoding="utf-8"))
+    caltech, test = "caltech101-silhouettes", run["test"]
+    theirs = PUBLISHED[caltech].preset.settings(caltech, "none", 0)
+    differing = set(differences(vf.Run(folder).settings, theirs))
+    assert differing == {"compute.precision", "evaluation.importance_samples"}
+    assert run["stopped_early"]
+    assert not run["dirty"]
+    paper = PUBLISHED[caltech].reference.negative_elbo["none"]
+    bound, draws = test["negative_elbo"], test["importance_samples"]
+    assert abs(bound - paper.mean) < 1
+    minutes, epochs = run["training_seconds"] / 60, len(run["history"]["epoch"])
+    assert (
+        f"It stopped after {epochs} epochs and {minutes:.0f} minutes: test −ELBO {bound:.2f}, where the paper has "
+        f"{paper.text()} over three seeds, so that both agree to within a nat."
+    ) in README
+    gain = f"{tightening['gain']:.2f} ± {tightening['gain_standard_error']:.2f}"
+    assert (
+        f"−log p(x) is at most {test['negative_log_likelihood']:.2f} nats, by {draws} draws per image, and "
+        f"{tightening['with_many_draws']:.2f} by {tightening['many_draws']:,}, which gain {gain} on the "
+        f"{tightening['some_images']} images that they were drawn for"
+    ) in README
+    assert tightening["with_few_draws"] == pytest.approx(test["negative_log_likelihood"])
 
 
 def test_densities_of_images_at_one_scale_and_at_three() -> None:
