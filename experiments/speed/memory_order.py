@@ -123,10 +123,9 @@ def main(rounds: int = 7, publish: bool = False) -> None:
         print(f"{size}, {times.parameters_per_pixel} per pixel, {times.batch_size} at once", end=": ")
         print(f"{times.own:.4f} s, {times.usual:.4f} s in the usual order, {times.ratio:.2f} times as long")
     training = measure_training((1, 28, 28), TRAINING_BATCH, rounds)
-    print(
-        f"bfloat16 forward and backward, {training.batch_size} at once: {training.own:.4f} s, {training.usual:.4f} s in"
-    )
-    print(f"the usual order, {training.ratio:.2f} times as long; float32 {training.ratio_of_float32:.2f} times as long")
+    print(f"forward and backward in bfloat16, {training.batch_size} at once", end=": ")
+    print(f"{training.own:.4f} s, {training.usual:.4f} s in the usual order, {training.ratio:.2f} times as long")
+    print(f"in float32: {training.float32:.4f} s, {training.ratio_of_float32:.2f} times as long")
     if publish:
         provenance = {"versions": describe_versions(), "hardware": describe_hardware(), **describe_commit()}
         rows = [{**times._asdict(), "ratio": times.ratio} for times in found]
