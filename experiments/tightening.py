@@ -8,6 +8,7 @@ so that a few hundred images tell its average. `--publish FOLDER` keeps what was
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -16,10 +17,12 @@ import torch
 import tyro
 
 import vae_flows as vf
+from vae_flows.cli.console import open_console
+from vae_flows.cli.evaluation import evaluation_progress
 from vae_flows.errors import DataError, InvalidInputError, complaint
 from vae_flows.evaluation import LikelihoodProgress, estimate_likelihood
-from vae_flows.persistence.json_files import write_json
-from vae_flows.runs.provenance import describe_commit, describe_hardware, describe_versions
+from vae_flows.persistence.json_files import check_destination, write_json
+from vae_flows.runs.provenance import describe_provenance
 
 __all__ = ["Tightening", "tighten"]
 
@@ -66,6 +69,8 @@ def tighten(
 ) -> Tightening:
     r"""Estimate :math:`-L_S = -L_K - (L_S - L_K)`, the second term on images drawn without replacement.
 
+    The standard error is that of as many images of endlessly many: where most images are drawn it is too large.
+
     Arguments:
         run: A finished run, tested with K draws per image.
         importance_samples: S, a multiple of K.
@@ -73,6 +78,9 @@ def tighten(
         seed: Of which images are drawn, and of what is drawn for them.
         folder: Where to keep what is finished; the same call goes on from it.
         progress: Called after each batch.
+
+    Returns:
+        Both terms and the standard error of the second.
 
     Raises:
         DataError: The run has no −log p(x).
@@ -125,15 +133,21 @@ def main(
         images: How many are drawn.
         publish: Write tightening.json in that folder.
     """
-    opened = vf.Run(run)
-    found = tighten(opened, importance_samples=importance_samples, images=images, folder=run / "tightening")
+    if publish is not None:
+        check_destination(publish, FILE)
+    # A folder for each size: what another call left unfinished is of no use to this one, nor in its way.
+    partial = run / f"tightening-{importance_samples}-samples-{images}-images"
+    with evaluation_progress(open_console()) as progress:
+        found = tighten(
+            vf.Run(run), importance_samples=importance_samples, images=images, folder=partial, progress=progress
+        )
     print(f"−log p(x) of {found.all_images:,} images, K = {found.few_draws:,}: {found.with_few_draws:.2f} nats")
     print(f"K = {found.many_draws:,} gains {found.gain:.3f} ± {found.gain_standard_error:.3f} on {found.some_images:,}")
     print(f"−log p(x), K = {found.many_draws:,}: {found.with_many_draws:.2f} nats; {found.seconds / 60:.1f} min")
     if publish is not None:
-        provenance = {"versions": describe_versions(), "hardware": describe_hardware(), **describe_commit()}
-        own = {**found._asdict(), "with_many_draws": found.with_many_draws, "threads": torch.get_num_threads()}
-        write_json(publish / FILE, {**own, **provenance})
+        own = {**found._asdict(), "with_many_draws": found.with_many_draws}
+        write_json(publish / FILE, {**own, **describe_provenance()})
+    shutil.rmtree(partial)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from vae_flows.persistence.files import exclusive, sweep
 from vae_flows.persistence.json_files import read_json, write_atomically, write_json
 from vae_flows.persistence.records import to_plain
 from vae_flows.reporting.plots import to_png
-from vae_flows.runs.provenance import describe_commit, describe_hardware, describe_versions
+from vae_flows.runs.provenance import describe_provenance
 from vae_flows.training.checkpoint import save_checkpoint
 
 __all__ = ["ARRAYS", "METRICS", "PICTURE", "WEIGHTS", "run_density"]
@@ -67,9 +67,7 @@ def run_density(folder: Path, settings: DensitySettings, *, draw: bool = True) -
             "parameters": sum(parameter.numel() for parameter in flow.parameters()),
             "seconds": time.perf_counter() - start,
             "processor_seconds": time.process_time() - start_of_processor,
-            "versions": describe_versions(),
-            "hardware": describe_hardware(),
-            **describe_commit(),
+            **describe_provenance(),
         }
         lock.require()
         write_json(folder / METRICS, metrics)

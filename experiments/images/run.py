@@ -18,7 +18,7 @@ from vae_flows.persistence.files import exclusive, sweep
 from vae_flows.persistence.json_files import read_json, write_json
 from vae_flows.persistence.records import to_plain
 from vae_flows.randomness import seeded
-from vae_flows.runs.provenance import describe_commit, describe_hardware, describe_versions
+from vae_flows.runs.provenance import describe_provenance
 from vae_flows.training.checkpoint import load_checkpoint, save_checkpoint
 
 __all__ = ["METRICS", "SAMPLES", "STATE", "run_images"]
@@ -76,9 +76,7 @@ def run_images(folder: Path, settings: ImageSettings, say: Callable[[str], None]
             "test": dataclasses.asdict(score),
             "training": {"steps": trained.steps, "seconds": trained.seconds, "moments": to_plain(trained.moments)},
             "parameters": sum(parameter.numel() for parameter in density.parameters()),
-            "versions": describe_versions(),
-            "hardware": describe_hardware(),
-            **describe_commit(),
+            **describe_provenance(),
         }
         write_json(folder / METRICS, metrics)
     return metrics

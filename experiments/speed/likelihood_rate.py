@@ -22,7 +22,7 @@ from vae_flows.data import Examples
 from vae_flows.evaluation import estimate_likelihood
 from vae_flows.modules import in_mode
 from vae_flows.persistence.json_files import write_json
-from vae_flows.runs.provenance import describe_commit, describe_hardware, describe_versions
+from vae_flows.runs.provenance import describe_provenance
 
 __all__ = [
     "RESULTS",
@@ -122,9 +122,10 @@ def write_rates(whole: WholeTest, rates: LikelihoodRates, folder: Path = RESULTS
     """Write both to `rate.json`, with what they were measured on."""
     folder.mkdir(parents=True, exist_ok=True)
     found = {"library": rates.library._asdict(), "published": rates.published._asdict(), "difference": rates.difference}
-    provenance = {"versions": describe_versions(), "hardware": describe_hardware(), **describe_commit()}
     threads = torch.get_num_threads()
-    write_json(folder / "rate.json", {"whole": whole._asdict(), "rates": found, "threads": threads, **provenance})
+    write_json(
+        folder / "rate.json", {"whole": whole._asdict(), "rates": found, "threads": threads, **describe_provenance()}
+    )
     return folder / "rate.json"
 
 

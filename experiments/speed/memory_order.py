@@ -20,7 +20,7 @@ from experiments.speed.likelihood_rate import RESULTS
 from experiments.speed.measuring import interleave
 from vae_flows.networks import ConvDecoder, ConvEncoder
 from vae_flows.persistence.json_files import write_json
-from vae_flows.runs.provenance import describe_commit, describe_hardware, describe_versions
+from vae_flows.runs.provenance import describe_provenance
 
 __all__ = ["SIZES", "OrderTimes", "TrainingTimes", "measure_orders", "measure_training"]
 
@@ -117,8 +117,8 @@ def main(rounds: int = 7, publish: bool = False) -> None:
         rounds: Rounds of each size.
         publish: Write experiments/results/likelihood/memory_order.json.
     """
-    found = [measure_orders(*size, rounds) for size in SIZES]
-    for times in found:
+    orders = [measure_orders(*size, rounds) for size in SIZES]
+    for times in orders:
         size = "×".join(map(str, times.event_shape))
         print(f"{size}, {times.parameters_per_pixel} per pixel, {times.batch_size} at once", end=": ")
         print(f"{times.own:.4f} s, {times.usual:.4f} s in the usual order, {times.ratio:.2f} times as long")
@@ -127,11 +127,10 @@ def main(rounds: int = 7, publish: bool = False) -> None:
     print(f"{training.own:.4f} s, {training.usual:.4f} s in the usual order, {training.ratio:.2f} times as long")
     print(f"in float32: {training.float32:.4f} s, {training.ratio_of_float32:.2f} times as long")
     if publish:
-        provenance = {"versions": describe_versions(), "hardware": describe_hardware(), **describe_commit()}
-        rows = [{**times._asdict(), "ratio": times.ratio} for times in found]
+        rows = [{**times._asdict(), "ratio": times.ratio} for times in orders]
         ratios = {"ratio": training.ratio, "ratio_of_float32": training.ratio_of_float32}
-        found_all = {"rows": rows, "training": {**training._asdict(), **ratios}, "threads": torch.get_num_threads()}
-        write_json(RESULTS / "memory_order.json", {**found_all, **provenance})
+        found = {"rows": rows, "training": {**training._asdict(), **ratios}, "threads": torch.get_num_threads()}
+        write_json(RESULTS / "memory_order.json", {**found, **describe_provenance()})
 
 
 if __name__ == "__main__":

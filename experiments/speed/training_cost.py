@@ -26,7 +26,7 @@ from experiments.training_steps import TrainingSteps
 from vae_flows.benchmark.presets import PRESETS
 from vae_flows.persistence.json_files import write_json
 from vae_flows.runs.build import build_data, build_vae
-from vae_flows.runs.provenance import describe_commit, describe_hardware, describe_versions
+from vae_flows.runs.provenance import describe_provenance
 from vae_flows.runs.settings import RunSettings
 from vae_flows.training.callbacks import TrainingState, stop_is_asked
 from vae_flows.training.epoch import EpochRunner
@@ -185,8 +185,7 @@ def write_costs(costs: Sequence[TrainingCosts], pairs: int, folder: Path = RESUL
     measured = [{**row._asdict(), "total": row.total} for row in costs]
     names = ("average", "loggers", "callbacks")
     plain = [{name: value._asdict() if name in names else value for name, value in row.items()} for row in measured]
-    provenance = {"versions": describe_versions(), "hardware": describe_hardware(), **describe_commit()}
-    write_json(folder / "cost.json", {"costs": plain, "pairs": pairs, "threads": 1, **provenance})
+    write_json(folder / "cost.json", {"costs": plain, "pairs": pairs, "threads": 1, **describe_provenance()})
     return folder / "cost.json"
 
 

@@ -55,6 +55,20 @@ def test_gates_of_bfloat16_with_channels_last_are_those_in_the_usual_order(layer
     torch.testing.assert_close(found, layer(x), rtol=3 * 2**-8, atol=0.0)
 
 
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_gradients_of_gates_of_bfloat16_are_those_of_the_formula(order: torch.memory_format):
+    layer = GatedConv2d(2, 2, 1).bfloat16()
+    with torch.no_grad():  # the features are the first channel, the gates the second one, both exactly
+        layer.convolution.weight.copy_(torch.eye(2).repeat_interleave(2, dim=0)[..., None, None])
+        layer.convolution.bias.zero_()  # pyright: ignore[reportOptionalMemberAccess]
+    x = torch.randn(4, 2, 6, 5).bfloat16().contiguous(memory_format=order).requires_grad_()
+    (found,) = torch.autograd.grad(layer(x)[:, 0].sum(), x)
+    h, gate = x.detach().double()[:, 0], torch.sigmoid(x.detach().double()[:, 1])
+    expected = torch.stack([gate, h * gate * (1 - gate)], dim=1)
+    # At most four roundings to 8 bits, of numbers of at most one and of at most |h|.
+    torch.testing.assert_close(found.double(), expected, rtol=0.0, atol=4 * 2**-8 * max(1.0, float(h.abs().max())))
+
+
 def test_the_rows_and_columns_that_a_stride_leaves_open_may_differ():
     layer = GatedConvTranspose2d(2, 3, 5, stride=2, padding=2, output_padding=(1, 0))
     assert layer(torch.zeros(1, 2, 4, 4)).shape == (1, 3, 8, 7)

@@ -19,6 +19,9 @@ from vae_flows.networks import (
 )
 from vae_flows.persistence.configuration import build, describe
 
+# Each of up to eleven layers rounds to 8 bits, once forward and twice backward, independently of the others; thrice for
+# what layers add to it.
+BFLOAT16 = 3 * 2**-8 * 33**0.5
 MNIST, FREY, COLOUR, ODD, TINY = (1, 28, 28), (1, 28, 20), (3, 8, 12), (2, 17, 23), (2, 5, 5)
 
 
@@ -90,9 +93,7 @@ def test_values_without_gradients_are_those_with_them_and_lie_in_memory_alike(ne
 
 @pytest.mark.parametrize("autocast", [True, False])
 def test_bfloat16_gives_values_and_gradients_of_float32_that_lie_in_memory_alike(network: Network, autocast: bool):
-    # On a processor convolutions compute on channels last then. Each of up to eleven layers rounds to 8 bits, once
-    # forward and twice backward, independently of the others: 2**-8 * sqrt(33), thrice for what layers add to it.
-    tolerance = 3 * 2**-8 * 33**0.5
+    # On a processor convolutions compute on channels last then.
     x = torch.rand(5, *event_shapes(network)[0])
     expected = network(x)
     weights = list(network.parameters())
@@ -107,9 +108,27 @@ def test_bfloat16_gives_values_and_gradients_of_float32_that_lie_in_memory_alike
     gradients = torch.autograd.grad(found.float().square().sum(), weights)
     assert found.dtype == torch.bfloat16
     assert found.stride() == expected.stride()
-    assert (found.float() - expected).norm() <= tolerance * expected.norm()
+    assert (found.float() - expected).norm() <= BFLOAT16 * expected.norm()
     missed = torch.cat([gradient.float().flatten() for gradient in gradients]) - pulled
-    assert missed.norm() <= tolerance * pulled.norm()
+    assert missed.norm() <= BFLOAT16 * pulled.norm()
+
+
+@pytest.mark.parametrize("autocast", [True, False])
+def test_networks_of_bfloat16_are_mapped_and_differentiated_by_transforms(network: Network, autocast: bool):
+    # Transformed tensors do not tell in which order they lie in memory.
+    x = torch.rand(2, 3, *event_shapes(network)[0])
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return network(x).float().square().sum()
+
+    expected = torch.func.vmap(network)(x), torch.func.vmap(torch.func.grad(loss))(x)
+    if not autocast:
+        network.bfloat16()
+        x = x.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found = torch.func.vmap(network)(x), torch.func.vmap(torch.func.grad(loss))(x)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours.float() - theirs).norm() <= BFLOAT16 * theirs.norm()
 
 
 def test_networks_are_mapped_without_gradients(network: Network):

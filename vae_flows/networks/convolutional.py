@@ -18,7 +18,7 @@ from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.networks.base import EventDecoder, EventEncoder, require_event_shape
 from vae_flows.networks.gates import GatedConv2d, GatedConvTranspose2d
 from vae_flows.persistence.configuration import register_class
-from vae_flows.tensors.known_values import functorch_is_active
+from vae_flows.tensors.memory_order import order_is_free
 
 __all__ = ["ConvDecoder", "ConvEncoder"]
 
@@ -148,10 +148,9 @@ def _in_fastest_order(x: Tensor, layer: nn.Module) -> Tensor:
     """Return feature maps with channels last, where a layer on a processor takes less time so.
 
     That is in bfloat16, and without gradients from the first transposed convolution on; elsewhere it takes more, or
-    nothing certain was gained. Transformed and compiled functions keep the usual order, as the first cannot have
-    another one, and a program is to run anywhere.
+    nothing certain was gained.
     """
-    if x.dim() != 4 or x.device.type != "cpu" or torch.compiler.is_compiling() or functorch_is_active():
+    if x.dim() != 4 or not order_is_free(x):
         return x
     transposed = isinstance(layer, GatedConvTranspose2d)
     if _computes_in_bfloat16(x) or (transposed and not torch.is_grad_enabled()):

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from vae_flows.checks import checked, described, require_finite
 from vae_flows.errors import InvalidInputError, complaint, require_positive
+from vae_flows.tensors.memory_order import order_is_free
 from vae_flows.tensors.shapes import check_last_dimension, check_like, is_dense
 
 __all__ = ["GatedConv2d", "GatedConvTranspose2d", "GatedLinear"]
@@ -124,7 +125,8 @@ class GatedConvTranspose2d(nn.Module):
 
 def _gated(x: Tensor) -> Tensor:
     """Return h · sigmoid(g), where h and g are the first and second half of the channels."""
-    if x.dtype != torch.bfloat16 or not x.is_contiguous(memory_format=torch.channels_last):
+    # Tensors of transformed functions do not tell their order, so that it is asked last.
+    if x.dtype != torch.bfloat16 or not order_is_free(x) or not x.is_contiguous(memory_format=torch.channels_last):
         return F.glu(x, dim=1)
     # F.glu is slow where few channels lie together, as it then takes their 16 bits one by one.
     h, g = x.chunk(2, dim=1)

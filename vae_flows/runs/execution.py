@@ -28,7 +28,7 @@ from vae_flows.processes import is_main_process
 from vae_flows.runs.build import build_data, build_vae
 from vae_flows.runs.diagnosis import diagnose, write_diagnostics
 from vae_flows.runs.folder import FAILURE, IMAGES, LAST, LOCK_SECONDS, METRICS, SCORES, data_name, load_settings
-from vae_flows.runs.provenance import describe_commit, describe_hardware, describe_versions
+from vae_flows.runs.provenance import describe_provenance
 from vae_flows.runs.scores import RunScores, digests_of, write_scores
 from vae_flows.runs.settings import RunSettings
 from vae_flows.training import TrainingResult, train
@@ -163,8 +163,6 @@ def _metrics(
         "parameters": count_parameters(vae),
         "posterior_parameters": count_parameters(cast(torch.nn.Module, vae.posterior)),
         "settings": to_plain(settings),
-        "versions": describe_versions(),
-        "hardware": describe_hardware(),
-        **describe_commit(),
+        **describe_provenance(),
         "history": {name: [epoch[name] for epoch in history] for name in (history[0] if history else ())},
     }

@@ -11,8 +11,8 @@ from vae_flows.runs.run import Run, RunMetrics
 
 __all__ = ["NOT_COMPARED", "RunGroup", "group_runs"]
 
-PLACE = ("compute.accelerator", "compute.devices", "compute.strategy")
-NOT_COMPARED = ("posterior", "data", "training.seed", "split_seed", "data_path", *PLACE, "evaluation.")
+_PLACE = ("compute.accelerator", "compute.devices", "compute.strategy")
+NOT_COMPARED = ("posterior", "data", "training.seed", "split_seed", "data_path", *_PLACE, "evaluation.")
 """Settings that say what is compared, or where and how often it took place; the precision of a training is none."""
 
 Settings = Mapping[str, Any]

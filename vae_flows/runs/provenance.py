@@ -11,10 +11,15 @@ from typing import Any
 
 import torch
 
-__all__ = ["describe_commit", "describe_hardware", "describe_versions"]
+__all__ = ["describe_commit", "describe_hardware", "describe_provenance", "describe_versions"]
 
 PACKAGES = ("vae-flows", "torch", "torchdiffeq", "pyro-ppl", "lightning-fabric", "numpy", "scipy")
 GIT_SECONDS = 10
+
+
+def describe_provenance() -> dict[str, Any]:
+    """Return what figures are published with: versions, hardware, commit and whether files differ from it."""
+    return {"versions": describe_versions(), "hardware": describe_hardware(), **describe_commit()}
 
 
 def describe_versions(*others: str) -> dict[str, str | None]:
