@@ -93,7 +93,6 @@ def test_values_without_gradients_are_those_with_them_and_lie_in_memory_alike(ne
 
 @pytest.mark.parametrize("autocast", [True, False])
 def test_bfloat16_gives_values_and_gradients_of_float32_that_lie_in_memory_alike(network: Network, autocast: bool):
-    # On a processor convolutions compute on channels last then.
     x = torch.rand(5, *event_shapes(network)[0])
     expected = network(x)
     weights = list(network.parameters())
@@ -115,7 +114,6 @@ def test_bfloat16_gives_values_and_gradients_of_float32_that_lie_in_memory_alike
 
 @pytest.mark.parametrize("autocast", [True, False])
 def test_networks_of_bfloat16_are_mapped_and_differentiated_by_transforms(network: Network, autocast: bool):
-    # Transformed tensors do not tell in which order they lie in memory.
     x = torch.rand(2, 3, *event_shapes(network)[0])
 
     def loss(x: torch.Tensor) -> torch.Tensor:

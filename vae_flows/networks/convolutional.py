@@ -18,7 +18,7 @@ from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.networks.base import EventDecoder, EventEncoder, require_event_shape
 from vae_flows.networks.gates import GatedConv2d, GatedConvTranspose2d
 from vae_flows.persistence.configuration import register_class
-from vae_flows.tensors.memory_order import order_is_free
+from vae_flows.tensors.known_values import functorch_is_active
 
 __all__ = ["ConvDecoder", "ConvEncoder"]
 
@@ -69,7 +69,7 @@ class ConvEncoder(EventEncoder):
             GatedConv2d(channels, COARSE_CHANNELS, 5, 1, 2),
             GatedConv2d(COARSE_CHANNELS, context_dim, (_halved(height, halvings), _halved(width, halvings)), 1, 0),
         ]
-        super().__init__(shape, context_dim, _Layers(*layers))
+        super().__init__(shape, context_dim, nn.Sequential(*layers))
         self.num_halvings = halvings
 
 
@@ -131,37 +131,30 @@ class ConvDecoder(EventDecoder):
                 GatedConvTranspose2d(finer, finer, 5, 1, 2),
             ]
             features = finer
-        super().__init__(latent_dim, shape, parameters_per_pixel, _Layers(*layers, *head))
+        super().__init__(latent_dim, shape, parameters_per_pixel, _Decoding(*layers, *head))
         self.num_halvings = halvings
 
 
-class _Layers(nn.Sequential):
-    """Layers between which feature maps lie in memory as is fastest; the result lies as usual."""
+class _Decoding(nn.Sequential):
+    """The layers of a decoder, between which feature maps lie in memory as is fastest; the result lies as usual."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that nn.Sequential gives it
         for layer in self:
-            input = layer(_in_fastest_order(input, layer))  # noqa: A001
+            input = layer(_in_fastest_order(input))  # noqa: A001
         return input.contiguous()
 
 
-def _in_fastest_order(x: Tensor, layer: nn.Module) -> Tensor:
-    """Return feature maps with channels last, where a layer on a processor takes less time so.
+def _in_fastest_order(x: Tensor) -> Tensor:
+    """Return feature maps with channels last, where transposed convolutions on a processor take less time so.
 
-    That is in bfloat16, and without gradients from the first transposed convolution on; elsewhere it takes more, or
-    nothing certain was gained.
+    That is without gradients; with them they take more. Transformed and compiled functions keep the usual order, as the
+    first cannot have another one, and a program is to run anywhere.
     """
-    if x.dim() != 4 or not order_is_free(x):
+    if x.dim() != 4 or x.device.type != "cpu" or torch.is_grad_enabled():
         return x
-    transposed = isinstance(layer, GatedConvTranspose2d)
-    if _computes_in_bfloat16(x) or (transposed and not torch.is_grad_enabled()):
-        return x.contiguous(memory_format=torch.channels_last)
-    return x
-
-
-def _computes_in_bfloat16(x: Tensor) -> bool:
-    """Return whether convolutions of x compute in bfloat16: it has these numbers, or autocasting makes them."""
-    kind = x.device.type
-    return (torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype) == torch.bfloat16
+    if torch.compiler.is_compiling() or functorch_is_active():
+        return x
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def _head(features: int, channels: int, parameters_per_pixel: int) -> list[nn.Module]:

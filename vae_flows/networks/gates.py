@@ -6,13 +6,11 @@ there is no other activation.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vae_flows.checks import checked, described, require_finite
 from vae_flows.errors import InvalidInputError, complaint, require_positive
-from vae_flows.tensors.memory_order import order_is_free
 from vae_flows.tensors.shapes import check_last_dimension, check_like, is_dense
 
 __all__ = ["GatedConv2d", "GatedConvTranspose2d", "GatedLinear"]
@@ -76,7 +74,7 @@ class GatedConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `x (B, in_channels, H, W)` to `(B, out_channels, H', W')`."""
         _check_feature_maps(self, self.convolution, x)
-        return _gated(self.convolution(x))
+        return F.glu(self.convolution(x), dim=1)
 
 
 class GatedConvTranspose2d(nn.Module):
@@ -120,17 +118,7 @@ class GatedConvTranspose2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `x (B, in_channels, H, W)` to `(B, out_channels, H', W')`."""
         _check_feature_maps(self, self.convolution, x)
-        return _gated(self.convolution(x))
-
-
-def _gated(x: Tensor) -> Tensor:
-    """Return h · sigmoid(g), where h and g are the first and second half of the channels."""
-    # Tensors of transformed functions do not tell their order, so that it is asked last.
-    if x.dtype != torch.bfloat16 or not order_is_free(x) or not x.is_contiguous(memory_format=torch.channels_last):
-        return F.glu(x, dim=1)
-    # F.glu is slow where few channels lie together, as it then takes their 16 bits one by one.
-    h, g = x.chunk(2, dim=1)
-    return h * g.contiguous(memory_format=torch.channels_last).sigmoid()
+        return F.glu(self.convolution(x), dim=1)
 
 
 def _check_convolution(
