@@ -106,21 +106,25 @@ def _checked_call(
         positions, named, further, options = _hints(function, hints_of)
         for place, value in enumerate(args):
             hint = positions[place][1] if place < len(positions) else further
-            if hint is not None and type(value) not in hint.exact and not _fits(value, hint.annotation):
+            if hint is not None and type(value) not in hint.exact and not hint.fits(value):
                 said = positions[place][0] if place < len(positions) else f"argument {place}"
                 check_argument(f"{_owner(function, args)} {said}", value, hint.annotation)
         for name, value in kwargs.items():
             # What Python does not know has no hint, and ends in its own TypeError.
             hint = named.get(name, options)
-            if hint is not None and type(value) not in hint.exact and not _fits(value, hint.annotation):
+            if hint is not None and type(value) not in hint.exact and not hint.fits(value):
                 check_argument(f"{_owner(function, args)} {name}", value, hint.annotation)
         return function(*args, **kwargs)
 
     return call
 
 
+_Test = Callable[[Any], bool]
+
+
 class _Hint(NamedTuple):
     annotation: Any
+    fits: _Test
     exact: frozenset[type]
     """Types of which every object fits: most arguments need no closer look."""
 
@@ -260,8 +264,10 @@ def _hints(function: Callable[..., Any], hints_of: Callable[..., Any]) -> _Hints
 
     def hint(parameter: inspect.Parameter) -> _Hint | None:
         annotation = annotations.get(parameter.name, Any)
-        exact = frozenset(kind for kind in _alternatives(annotation) if _is_exact(kind))
-        return None if annotation is Any else _Hint(annotation, exact)
+        if annotation is Any:
+            return None
+        exact = frozenset(kind for part in _alternatives(annotation) for kind in _exact_types(part))
+        return _Hint(annotation, _test_of(annotation), exact)
 
     found = [(parameter, hint(parameter)) for parameter in inspect.signature(function).parameters.values()]
     others = {p.kind: hint for p, hint in found if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
@@ -273,8 +279,11 @@ def _hints(function: Callable[..., Any], hints_of: Callable[..., Any]) -> _Hints
     )
 
 
-def _is_exact(annotation: Any) -> bool:
-    return isinstance(annotation, type) and get_origin(annotation) is None and annotation is not float
+def _exact_types(annotation: Any) -> tuple[type, ...]:
+    if annotation == Sequence[int]:
+        return (torch.Size,)
+    is_exact = isinstance(annotation, type) and get_origin(annotation) is None and annotation is not float
+    return (annotation,) if is_exact else ()
 
 
 def _owner(function: Callable[..., Any], args: tuple[Any, ...]) -> str:
@@ -294,48 +303,72 @@ def _choices(annotation: Any) -> tuple[str, ...]:
 
 
 def _fits(value: object, annotation: Any) -> bool:
+    return _test_of(annotation)(value)
+
+
+def _test_of(annotation: Any) -> _Test:
+    """Return what tells whether a value is what an annotation describes, so that each call need not read it anew."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is Any or annotation is object or isinstance(annotation, TypeVar | str):
-        return True
+        return lambda value: True
     if origin in (Union, UnionType):
-        return any(_fits(value, part) for part in arguments)
+        tests = [_test_of(part) for part in arguments]
+        return lambda value: any(test(value) for test in tests)
     if annotation == Measured:
-        return isinstance(value, Real) and not isinstance(value, bool)
+        return lambda value: isinstance(value, Real) and not isinstance(value, bool)
     if origin is Literal:
-        return any(value is choice or (type(value) is type(choice) and value == choice) for choice in arguments)
+        return lambda value: any(value is c or (type(value) is type(c) and value == c) for c in arguments)
     if origin is None:
-        return _fits_plain(value, annotation)
+        return _test_of_plain(annotation)
     if origin is tuple:
-        if not isinstance(value, tuple | list):
-            return False
-        if arguments[-1:] == (...,):
-            return all(_fits(entry, arguments[0]) for entry in value)
-        return len(value) == len(arguments) and all(map(_fits, value, arguments))
+        return _test_of_tuple(arguments)
     if origin is Callable:
-        return callable(value)
+        return callable
     if origin is type:
-        return isinstance(value, type) and all(not isinstance(a, type) or issubclass(value, a) for a in arguments)
-    if isinstance(value, str | bytes) or not isinstance(value, origin):
-        return False
-    if issubclass(origin, Sequence) or (origin is Iterable and hasattr(value, "__getitem__")):
-        return all(_fits(entry, arguments[0]) for entry in value)  # pyright: ignore[reportGeneralTypeIssues]
-    if issubclass(origin, Mapping):
-        return all(_fits(key, arguments[0]) and _fits(entry, arguments[1]) for key, entry in value.items())  # pyright: ignore[reportAttributeAccessIssue]
-    return True
+        bounds = [bound for bound in arguments if isinstance(bound, type)]
+        return lambda value: isinstance(value, type) and all(issubclass(value, bound) for bound in bounds)
+    return _test_of_collection(origin, [_test_of(argument) for argument in arguments])
 
 
-def _fits_plain(value: object, annotation: Any) -> bool:
+def _test_of_tuple(arguments: Sequence[Any]) -> _Test:
+    if arguments[-1:] == (...,):
+        entry = _test_of(arguments[0])
+        return lambda value: isinstance(value, tuple | list) and all(map(entry, value))
+    tests = [_test_of(argument) for argument in arguments]
+
+    def fits(value: Any) -> bool:
+        if not isinstance(value, tuple | list) or len(value) != len(tests):
+            return False
+        return all(test(entry) for test, entry in zip(tests, value, strict=True))
+
+    return fits
+
+
+def _test_of_collection(origin: Any, tests: Sequence[_Test]) -> _Test:
+    def fits(value: Any) -> bool:
+        if isinstance(value, str | bytes) or not isinstance(value, origin):
+            return False
+        if issubclass(origin, Sequence) or (origin is Iterable and hasattr(value, "__getitem__")):
+            return all(map(tests[0], value))
+        if issubclass(origin, Mapping):
+            return all(map(tests[0], value)) and all(map(tests[1], value.values()))
+        return True
+
+    return fits
+
+
+def _test_of_plain(annotation: Any) -> _Test:
     if annotation is None:
-        return value is None
+        return lambda value: value is None
     if annotation is int:
-        return isinstance(value, Integral | torch.SymInt) and not isinstance(value, bool)
+        return lambda value: isinstance(value, Integral | torch.SymInt) and not isinstance(value, bool)
     if annotation is float:
-        return _is_number(value)
+        return _is_number
     if annotation is Callable:
-        return callable(value)
+        return callable
     if getattr(annotation, "_is_protocol", False):
-        return _fits_protocol(value, annotation)
-    return not isinstance(annotation, type) or isinstance(value, annotation)
+        return lambda value: _fits_protocol(value, annotation)
+    return lambda value: not isinstance(annotation, type) or isinstance(value, annotation)
 
 
 def _fits_protocol(value: object, protocol: Any) -> bool:

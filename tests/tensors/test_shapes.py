@@ -1,9 +1,11 @@
+from itertools import product
+
 import pytest
 import torch
 from torch import Size
 
 from vae_flows.errors import InvalidInputError
-from vae_flows.tensors.shapes import broadcast_batch, fold_samples
+from vae_flows.tensors.shapes import broadcast_batch, broadcast_shapes, fold_samples
 
 
 @pytest.mark.parametrize("sample", [(), (3,), (2, 3)])
@@ -33,3 +35,19 @@ def test_folding_keeps_each_examples_samples_together():
 def test_wrong_latents_are_told_apart(z, match):
     with pytest.raises(InvalidInputError, match=match):
         broadcast_batch("PlanarTransform", z, 2, Size([3]))
+
+
+SHAPES = [Size(shape) for dims in range(3) for shape in product((0, 1, 2, 3), repeat=dims)]
+
+
+@pytest.mark.parametrize("first", SHAPES, ids=str)
+def test_shapes_broadcast_as_torch_has_it(first):
+    for others in product(SHAPES, repeat=2):
+        try:
+            expected = torch.broadcast_shapes(first, *others)
+        except RuntimeError:
+            with pytest.raises(RuntimeError):
+                broadcast_shapes(first, *others)
+        else:
+            assert broadcast_shapes(first, *others) == expected
+            assert type(broadcast_shapes(first, *others)) is Size

@@ -23,7 +23,7 @@ from vae_flows.ode.work_counts import WorkCount, WorkMeter
 from vae_flows.tensors.inference_mode import outside_inference_mode
 from vae_flows.tensors.known_values import functorch_is_active, known
 from vae_flows.tensors.precision import in_own_type
-from vae_flows.tensors.shapes import is_dense
+from vae_flows.tensors.shapes import broadcast_shapes, is_dense
 from vae_flows.tensors.subclasses import plain, tracked
 from vae_flows.transforms.base import EvaluatedTransform, FusedTransform
 from vae_flows.transforms.records import Evaluation
@@ -304,7 +304,7 @@ class ContinuousTransform(EvaluatedTransform):
 
 def _common_batch(of_dynamics: Size, of_time: Size) -> Size:
     try:
-        return torch.broadcast_shapes(of_dynamics, of_time)
+        return broadcast_shapes(of_dynamics, of_time)
     except RuntimeError:
         raise InvalidInputError(
             complaint(

@@ -16,7 +16,7 @@ from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.likelihoods.base import UNIT_INTERVAL, Likelihood
 from vae_flows.likelihoods.registry import register_likelihood
 from vae_flows.persistence.configuration import register_class
-from vae_flows.tensors.shapes import broadcasts, check_expanded, check_finite, is_dense
+from vae_flows.tensors.shapes import broadcast_shapes, broadcasts, check_expanded, check_finite, is_dense
 
 __all__ = ["CategoricalLikelihood", "GreyLevels"]
 
@@ -142,7 +142,7 @@ class GreyLevels(ValidatedDistribution, TorchDistribution):
         log_probabilities = self.logits.log_softmax(self._level_dim, dtype=dtype)
         # The batch dimensions broadcast; expanding after the softmax keeps its cost that of the parameters.
         dims = len(self.event_shape) + 1
-        batch = torch.broadcast_shapes(index.shape[:-dims], self.batch_shape)
+        batch = broadcast_shapes(index.shape[:-dims], self.batch_shape)
         log_probabilities = log_probabilities.expand(*batch, *self.logits.shape[-dims:])
         try:
             picked = log_probabilities.gather(self._level_dim, index.expand(*batch, *index.shape[-dims:]))

@@ -23,6 +23,7 @@ __all__ = [
     "ImageShape",
     "broadcast_batch",
     "broadcast_latents",
+    "broadcast_shapes",
     "broadcasts",
     "check_context",
     "check_expanded",
@@ -179,7 +180,7 @@ def broadcast_latents(name: str, shape: Size, latent_dim: int | None, batch: Siz
     if not shape or latent_dim not in (None, shape[-1]):
         raise InvalidInputError(complaint(name, f"latents of shape (..., {latent_dim})", f"shape {tuple(shape)}"))
     try:
-        return torch.broadcast_shapes(shape[:-1], batch)
+        return broadcast_shapes(shape[:-1], batch)
     except RuntimeError:
         raise InvalidInputError(
             complaint(
@@ -189,6 +190,24 @@ def broadcast_latents(name: str, shape: Size, latent_dim: int | None, batch: Siz
                 "Condition on a context whose batch shape is that of the latents' last dimensions.",
             )
         ) from None
+
+
+def broadcast_shapes(*shapes: Size) -> Size:
+    """Return the shape to which shapes broadcast, at once where the others are ends of the longest.
+
+    Raises:
+        RuntimeError: They do not broadcast.
+
+    Example:
+        >>> broadcast_shapes(Size([5, 3]), Size([3])), broadcast_shapes(Size([5, 1]), Size([3]))
+        (torch.Size([5, 3]), torch.Size([5, 3]))
+    """
+    # torch's own way takes longer than a small layer. What compiles or traces knows sizes as symbols, which keep it.
+    if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+        longest = max(shapes, key=len)
+        if all(longest[len(longest) - len(shape) :] == shape for shape in shapes):
+            return longest
+    return torch.broadcast_shapes(*shapes)
 
 
 def fold_samples(z: Tensor, batch: Size, shape: Size) -> Folded:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
+from vae_flows.tensors.shapes import broadcast_shapes
 from vae_flows.transforms.base import EvaluatedTransform, FusedTransform
 from vae_flows.transforms.double_inverse import invert_in_double
 from vae_flows.transforms.records import Evaluation
@@ -32,7 +33,7 @@ class ChainTransform(EvaluatedTransform):
                 complaint("ChainTransform", "transforms of one latent dimension", [part.latent_dim for part in parts])
             )
         try:
-            batch_shape = torch.broadcast_shapes(*(part.batch_shape for part in parts))
+            batch_shape = broadcast_shapes(*(part.batch_shape for part in parts))
         except RuntimeError:
             shapes = [tuple(part.batch_shape) for part in parts]
             raise InvalidInputError(complaint("ChainTransform", "batch shapes that broadcast", shapes)) from None

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.tensors.precision import at_least_single
-from vae_flows.tensors.shapes import check_parameters, wrong_parameters
+from vae_flows.tensors.shapes import broadcast_shapes, check_parameters, wrong_parameters
 from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.double_inverse import invert_in_double
 from vae_flows.transforms.monotone import solve_monotone
@@ -136,7 +136,7 @@ def _sizes(u: Tensor, w: Tensor, b: Tensor) -> tuple[int, Size]:
     check_parameters("PlanarTransform", _SHAPES, u=u, w=w, b=b)
     if u.dim() and u.shape[-1:] == w.shape[-1:]:
         try:
-            return u.shape[-1], torch.broadcast_shapes(u.shape[:-1], w.shape[:-1], b.shape)
+            return u.shape[-1], broadcast_shapes(u.shape[:-1], w.shape[:-1], b.shape)
         except RuntimeError:
             pass
     raise wrong_parameters("PlanarTransform", _SHAPES, u=u, w=w, b=b)

@@ -9,7 +9,7 @@ from vae_flows.checks import checked
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.tensors.known_values import known
 from vae_flows.tensors.precision import at_least_single
-from vae_flows.tensors.shapes import Folded, check_parameters, fold_samples, wrong_parameters
+from vae_flows.tensors.shapes import Folded, broadcast_shapes, check_parameters, fold_samples, wrong_parameters
 from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.double_inverse import invert_in_double
 from vae_flows.transforms.monotone import solve_monotone
@@ -147,7 +147,7 @@ def _sizes(Q: Tensor, R1: Tensor, R2: Tensor, b: Tensor) -> tuple[int, Size]:
     check_parameters("SylvesterTransform", _SHAPES, Q=Q, R1=R1, R2=R2, b=b)
     try:
         dim, rank = Q.shape[-2:]
-        batch = torch.broadcast_shapes(Q.shape[:-2], R1.shape[:-2], R2.shape[:-2], b.shape[:-1])
+        batch = broadcast_shapes(Q.shape[:-2], R1.shape[:-2], R2.shape[:-2], b.shape[:-1])
     except (RuntimeError, ValueError):
         pass
     else:
