@@ -141,13 +141,15 @@ def test_rows_with_the_published_settings(posterior: str) -> None:
     assert run["test"]["importance_samples"] == 100
 
 
-@pytest.mark.parametrize("posterior", [name for name in PAPER_RUNS if (paper_folder(name) / "tightening.json").exists()])
+@pytest.mark.parametrize(
+    "posterior", [name for name in PAPER_RUNS if (paper_folder(name) / "tightening.json").exists()]
+)
 def test_what_more_draws_gain_with_the_published_settings(posterior: str) -> None:
     plain = json.loads((paper_folder(posterior) / "tightening.json").read_text(encoding="utf-8"))
     gain = f"{plain['gain']:.2f} ± {plain['gain_standard_error']:.2f}"
     assert (
-        f"{plain['with_many_draws']:.2f} by {plain['many_draws']:,} draws per image for `{posterior}`, which gain {gain} "
-        f"on the {plain['some_images']} images that they were drawn for"
+        f"{plain['with_many_draws']:.2f} by {plain['many_draws']:,} draws per image for `{posterior}`, which gain "
+        f"{gain} on the {plain['some_images']} images that they were drawn for"
     ) in README
     assert plain["with_few_draws"] == pytest.approx(PAPER_RUNS[posterior]["test"]["negative_log_likelihood"])
 
