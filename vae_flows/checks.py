@@ -150,7 +150,7 @@ def check_argument(subject: str, value: object, annotation: Any) -> None:
         Traceback (most recent call last):
         vae_flows.errors.InvalidInputError: solver: expected 2 entries: a finite number, a finite number, got 'dopri5'.
     """
-    if _fits(value, annotation):
+    if _test_of(annotation)(value):
         return
     choices = [choice for part in _alternatives(annotation) for choice in _choices(part)]
     if choices and isinstance(value, str) and str not in _alternatives(annotation):
@@ -300,10 +300,6 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
 def _choices(annotation: Any) -> tuple[str, ...]:
     values = get_args(annotation) if get_origin(annotation) is Literal else ()
     return tuple(value for value in values if isinstance(value, str))
-
-
-def _fits(value: object, annotation: Any) -> bool:
-    return _test_of(annotation)(value)
 
 
 def _test_of(annotation: Any) -> _Test:
