@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from vae_flows.errors import InvalidInputError
@@ -40,6 +41,31 @@ def test_gated_transposed_convolution_multiplies_the_first_channels_by_the_sigmo
         for weight, bias in zip(weights, layer.convolution.bias.chunk(2), strict=True)
     )
     torch.testing.assert_close(layer(x), h * torch.sigmoid(g), rtol=ROUNDING, atol=ROUNDING)
+
+
+@pytest.mark.parametrize(("stride", "added"), [(1, 0), (2, 1), (2, (0, 1))])
+def test_the_transposed_convolution_and_its_gradients_are_those_of_torch(stride: int, added: int | tuple[int, int]):
+    ours = GatedConvTranspose2d(2, 3, 5, stride, padding=2, output_padding=added).double().convolution
+    theirs = nn.ConvTranspose2d(2, 6, 5, stride, padding=2, output_padding=added).double()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(4, 2, 4, 3, dtype=torch.float64)
+    found, expected = ours(x), theirs(x)
+    weights = torch.randn_like(expected)
+    torch.testing.assert_close(found, expected, rtol=ROUNDING, atol=ROUNDING)
+    torch.testing.assert_close(
+        torch.autograd.grad((found * weights).sum(), list(ours.parameters())),
+        torch.autograd.grad((expected * weights).sum(), list(theirs.parameters())),
+        rtol=ROUNDING,
+        atol=ROUNDING,
+    )
+
+
+def test_hooks_of_the_transposed_convolution_are_called():
+    layer = GatedConvTranspose2d(2, 3, 5, padding=2)
+    seen: list[torch.Size] = []
+    layer.convolution.register_forward_hook(lambda _layer, _arguments, result: seen.append(result.shape))
+    layer(torch.zeros(1, 2, 4, 4))
+    assert seen == [(1, 6, 4, 4)]
 
 
 @pytest.mark.parametrize("layer", [GatedConv2d(2, 3, 5, padding=2), GatedConvTranspose2d(2, 3, 5, padding=2)])

@@ -6,6 +6,8 @@ there is no other activation.
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -111,14 +113,31 @@ class GatedConvTranspose2d(nn.Module):
         if not all(0 <= size < stride for size in added):
             expected = f"at least 0 and less than stride = {stride}"
             raise InvalidInputError(complaint("GatedConvTranspose2d output_padding", expected, output_padding))
-        self.convolution = nn.ConvTranspose2d(
-            in_channels, 2 * out_channels, kernel_size, stride, padding, output_padding
-        )
+        self.convolution = _ConvTranspose2d(in_channels, 2 * out_channels, kernel_size, stride, padding, output_padding)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `x (B, in_channels, H, W)` to `(B, out_channels, H', W')`."""
         _check_feature_maps(self, self.convolution, x)
         return F.glu(self.convolution(x), dim=1)
+
+
+class _ConvTranspose2d(nn.ConvTranspose2d):
+    """A transposed convolution that adds its bias to the product.
+
+    Given the bias, oneDNN takes another kernel for bfloat16 on processors without matrix tiles, and up to four times as
+    long (torch 2.14).
+    """
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: A002 - PyTorch's name
+        """Map `input (B, in_channels, H, W)` to `(B, out_channels, H', W')`; `output_size` is not taken."""
+        product = F.conv_transpose2d(
+            input,
+            self.weight,
+            stride=self.stride,
+            padding=cast("tuple[int, ...]", self.padding),
+            output_padding=self.output_padding,
+        )
+        return product if self.bias is None else product + self.bias.to(product.dtype)[:, None, None]
 
 
 def _check_convolution(
