@@ -23,6 +23,7 @@ from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.modules import bound
 from vae_flows.ode.fields import AugmentedField, Time
 from vae_flows.persistence.configuration import register_class
+from vae_flows.tensors.kernels import only_reached_taps
 from vae_flows.tensors.shapes import ImageShape, require_image_shape
 
 __all__ = ["ConditionedConvolutions", "ConvolutionalDynamics"]
@@ -143,7 +144,10 @@ class _Convolution(NamedTuple):
         """Prepare a layer whose first input channel is time, for images with these sides."""
         transposed = isinstance(layer, nn.ConvTranspose2d)
         stride = -layer.stride[0] if transposed else layer.stride[0]
-        of_time, of_image = layer.weight.split([1, layer.in_channels - 1], dim=0 if transposed else 1)
+        halved = (sides[0] // stride, sides[1] // stride) if not transposed else sides
+        doubled = (sides[0] * -stride, sides[1] * -stride) if transposed else sides
+        weight = only_reached_taps(layer.weight, halved, doubled, layer.stride, cast("tuple[int, int]", layer.padding))
+        of_time, of_image = weight.split([1, layer.in_channels - 1], dim=0 if transposed else 1)
         (rate,) = _convolve(layer.weight.new_ones(1, 1, *sides), of_time, stride)
         return cls(of_image, cast(Tensor, layer.bias).view(-1, 1, 1), rate, stride)
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from vae_flows.checks import checked, described, require_finite
 from vae_flows.errors import InvalidInputError, complaint, require_positive
+from vae_flows.tensors.kernels import only_reached_taps
 from vae_flows.tensors.shapes import check_last_dimension, check_like, is_dense
 
 __all__ = ["GatedConv2d", "GatedConvTranspose2d", "GatedLinear"]
@@ -71,7 +72,7 @@ class GatedConv2d(nn.Module):
     ) -> None:
         super().__init__()
         _check_convolution("GatedConv2d", in_channels, out_channels, kernel_size, stride, padding)
-        self.convolution = nn.Conv2d(in_channels, 2 * out_channels, kernel_size, stride, padding)
+        self.convolution = _Conv2d(in_channels, 2 * out_channels, kernel_size, stride, padding)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `x (B, in_channels, H, W)` to `(B, out_channels, H', W')`."""
@@ -121,8 +122,23 @@ class GatedConvTranspose2d(nn.Module):
         return F.glu(self.convolution(x), dim=1)
 
 
+class _Conv2d(nn.Conv2d):
+    """A convolution whose weights have their gradients on pictures of any size."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - PyTorch's name
+        """Map `input (B, in_channels, H, W)` to `(B, out_channels, H', W')`."""
+        padding = cast("tuple[int, int]", self.padding)
+        fine = input.shape[2:]
+        coarse = [
+            (side + 2 * zeros - taps) // step + 1
+            for side, zeros, taps, step in zip(fine, padding, self.kernel_size, self.stride, strict=True)
+        ]
+        weight = only_reached_taps(self.weight, coarse, fine, self.stride, padding)
+        return self._conv_forward(input, weight, self.bias)
+
+
 class _ConvTranspose2d(nn.ConvTranspose2d):
-    """A transposed convolution that adds its bias to the product.
+    """A transposed convolution that adds its bias to the product, and whose weights have their gradients.
 
     Given the bias, oneDNN takes another kernel for bfloat16 on processors without matrix tiles, and up to four times as
     long (torch 2.14).
@@ -130,13 +146,15 @@ class _ConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: A002 - PyTorch's name
         """Map `input (B, in_channels, H, W)` to `(B, out_channels, H', W')`; `output_size` is not taken."""
-        product = F.conv_transpose2d(
-            input,
-            self.weight,
-            stride=self.stride,
-            padding=cast("tuple[int, ...]", self.padding),
-            output_padding=self.output_padding,
-        )
+        padding = cast("tuple[int, int]", self.padding)
+        added = cast("tuple[int, int]", self.output_padding)
+        coarse = input.shape[2:]
+        fine = [
+            (side - 1) * step - 2 * zeros + taps + more
+            for side, zeros, taps, step, more in zip(coarse, padding, self.kernel_size, self.stride, added, strict=True)
+        ]
+        weight = only_reached_taps(self.weight, coarse, fine, self.stride, padding)
+        product = F.conv_transpose2d(input, weight, stride=self.stride, padding=padding, output_padding=added)
         return product if self.bias is None else product + self.bias.to(product.dtype)[:, None, None]
 
 
