@@ -1,6 +1,8 @@
 """The grid runs what is not finished, goes on after failures, and leaves nothing running."""
 
+import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -318,6 +320,37 @@ def test_whatever_ends_the_grid_ends_its_runs(tmp_path, interruption):
     with pytest.raises(interruption):
         run_grid(make_runs(tmp_path, "none", "planar", "iaf"), runner, Interrupting())
     assert [handle.stopped for handle in runner.handles] == [True, True]
+
+
+@pytest.mark.parametrize("trouble", ["further interrupts", "one that cannot be stopped"])
+def test_all_runs_are_stopped_even_when(tmp_path, monkeypatch, trouble):
+    """With fewer threads than runs, so that most of them are still to be stopped when the trouble comes."""
+    monkeypatch.setattr(grid, "STOPS_AT_ONCE", 2)
+    interrupts = trouble == "further interrupts"
+
+    class Slow(StubHandle):
+        def stop(self) -> None:
+            if interrupts and not any(handle.stopped for handle in runner.handles):
+                signal.raise_signal(signal.SIGINT)
+            time.sleep(0.02)
+            self.stopped = True
+            if not interrupts and self is runner.handles[0]:
+                raise OSError("no scancel")
+
+    class Runner(StubRunner):
+        def start(self, folder: Path) -> StubHandle:
+            self.handles.append(Slow(folder, self.end))
+            return self.handles[-1]
+
+    class Interrupting(RecordingMonitor):
+        def running(self, runs: Sequence[GridRun]) -> None:
+            raise SystemExit
+
+    runs = plan_grid(SMOKE, tmp_path, posteriors=["none"], seeds=range(12))
+    runner = Runner(lambda _: RunExit(), workers=len(runs))
+    with pytest.raises(KeyboardInterrupt if interrupts else OSError):
+        run_grid(runs, runner, Interrupting())
+    assert [handle.stopped for handle in runner.handles] == [True] * len(runs)
 
 
 def test_data_of_ones_own_are_given_by_path(tmp_path):

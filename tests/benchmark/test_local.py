@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +126,17 @@ def test_runs_are_spread_over_gpus(monkeypatch, visible, options, expected):
     assert [runner._environment(slot.gpus)["CUDA_VISIBLE_DEVICES"] for slot in runner._slots] == expected
 
 
+@pytest.mark.parametrize(("visible", "expected"), [(None, "0"), ("", "0"), ("3", "3"), ("GPU-8f2e", "GPU-8f2e")])
+def test_runs_use_the_only_gpu(monkeypatch, visible, expected):
+    monkeypatch.setattr(local.torch.cuda, "device_count", lambda: 1)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    for workers in (None, 2):
+        runner = LocalEngine(workers)
+        assert {runner._environment(slot.gpus)["CUDA_VISIBLE_DEVICES"] for slot in runner._slots} == {expected}
+
+
 @pytest.mark.parametrize("options", [{"workers": 0}, {"threads": -1}, {"gpus_each": -1}])
 def test_numbers_below_one_are_refused(options):
     with pytest.raises(InvalidInputError, match="LocalEngine"):
@@ -135,3 +148,22 @@ def test_an_interrupt_of_the_terminal_does_not_reach_runs(fake_run):
     wait(handle)
     assert int((folder / LOG).read_text()) != os.getpgrp()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_runs_live_where_standard_streams_are_closed(tmp_path, closed):
+    """Then the pipe by which a run sees its parent would be given the number of one of them."""
+    script = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from vae_flows.benchmark.local import LocalEngine\n"
+        "watch = 'import time; from vae_flows.benchmark.parent import end_with_parent; '\n"
+        "watch += 'print(end_with_parent(), flush=True); time.sleep(0.5)'\n"
+        "handle = LocalEngine(1, 1, 0, command=('-c', watch)).start(Path(sys.argv[1]))\n"
+        "while (end := handle.poll()) is None: time.sleep(0.05)\n"
+        "Path(sys.argv[1], 'end').write_text(repr(end))\n"
+    )
+    command = ["sh", "-c", f'exec "$0" "$@" {closed}', sys.executable, "-c", script, str(tmp_path)]
+    assert subprocess.run(command, check=False, timeout=PATIENCE_SECONDS * 4).returncode == 0
+    assert (tmp_path / "end").read_text() == repr(RunExit(None))
+    assert (tmp_path / LOG).read_text() == "True\n"

@@ -172,6 +172,26 @@ def test_what_no_node_has_is_told_at_once(cluster):
     assert not ray.is_initialized()
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"gpus_per_run": 1.5}, "gpus_per_run: expected whole GPUs, or a part of one, got 1.5"),
+        ({"gpus_per_run": 1e-5}, "gpus_per_run: expected a finite number of at least 0.0001"),
+        ({"gpus_per_run": -1.0}, "gpus_per_run: expected a finite number of at least 0.0001"),
+        ({"cpus_per_run": 1e-5}, "cpus_per_run: expected a finite number of at least 0.0001"),
+        ({"cpus_per_run": 0.0}, "cpus_per_run: expected a finite number of at least 0.0001"),
+    ],
+)
+def test_parts_that_ray_does_not_share_out_are_told_at_once(options, told):
+    pytest.importorskip("ray", reason="needs the extra ray")
+    from vae_flows.benchmark.ray_engine import RayEngine
+
+    with pytest.raises(InvalidInputError, match=told):
+        RayEngine(**options)
+    for taken in (0.0, 0.25, 1.0, 2.0):
+        RayEngine(gpus_per_run=taken)
+
+
 def test_an_engine_outside_its_block_begins_no_cluster(tmp_path):
     ray = pytest.importorskip("ray", reason="needs the extra ray")
     from vae_flows.benchmark.ray_engine import RayEngine

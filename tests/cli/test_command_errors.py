@@ -229,6 +229,7 @@ def test_a_folder_that_is_removed_during_a_run_is_an_error(finished, monkeypatch
         shutil.rmtree(finished)
         return real(*arguments, **options)
 
+    (finished / METRICS).unlink()
     monkeypatch.setattr(execution, "evaluate_each", removed)
     with pytest.raises(FileError, match="removed or replaced"):
         execute(finished)

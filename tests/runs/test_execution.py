@@ -41,6 +41,13 @@ def finished(tmp_path_factory) -> Path:
     return folder
 
 
+def test_a_finished_run_is_left_as_it_is(finished):
+    """Whoever came up while another process finished it finds it so, and does not test it again."""
+    before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in finished.iterdir()}
+    assert execute(finished) == read_json(finished / METRICS)
+    assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in finished.iterdir()} == before
+
+
 def test_metrics_tell_everything(finished):
     metrics = read_json(finished / METRICS)
     assert (metrics["data"], metrics["posterior"], metrics["seed"]) == ("caltech101-silhouettes", "ffjord", 3)

@@ -6,7 +6,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -25,6 +25,7 @@ from vae_flows.runs.settings import RunSettings, with_changes
 __all__ = ["GridMonitor", "GridRun", "RunOutcome", "grid_settings", "plan_grid", "run_grid"]
 
 POLL_SECONDS = 0.2
+STOPS_AT_ONCE = 64
 LOOK_SECONDS = 5.0
 """Pause between two looks at a run that another process works on."""
 
@@ -228,10 +229,29 @@ def run_grid(runs: Sequence[GridRun], runner: Engine, monitor: GridMonitor) -> t
             if under_way or elsewhere:
                 time.sleep(POLL_SECONDS)
     finally:
-        # All at once, and to the end even when the user grows impatient: threads outlive a second interrupt.
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda job: job.handle.stop(), under_way.values()))
+        _stop_all([job.handle for job in under_way.values()])
     return tuple(outcomes)
+
+
+def _stop_all(handles: Sequence[RunHandle]) -> None:
+    """Stop runs all at once, each of them even when one cannot be stopped or the user grows impatient."""
+    if not handles:
+        return
+    interrupted: BaseException | None = None
+    left, stops = deque(handles), list[Future[None]]()
+    with ThreadPoolExecutor(min(len(handles), STOPS_AT_ONCE)) as pool:
+        while left or not all(stop.done() for stop in stops):
+            try:
+                while left:
+                    stops.append(pool.submit(left[0].stop))
+                    left.popleft()
+                wait(stops)
+            except BaseException as error:  # a further interrupt, which is raised when all are stopped
+                interrupted = error
+    if interrupted is not None:
+        raise interrupted
+    for stop in stops:
+        stop.result()
 
 
 def _take_left(elsewhere: dict[GridRun, float]) -> list[GridRun]:

@@ -91,7 +91,7 @@ class _LocalRun:
 def _gpu_groups(size: int) -> list[str]:
     """Share the GPUs that this process may use out in groups, each a value of `CUDA_VISIBLE_DEVICES`."""
     count = torch.cuda.device_count() if size else 0
-    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     if len(names) < count:
         names = [str(index) for index in range(count)]
     return [",".join(names[start : start + size]) for start in range(0, count - size + 1, size)] if count else []

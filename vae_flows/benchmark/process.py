@@ -17,10 +17,15 @@ from collections.abc import Mapping, Sequence
 
 from vae_flows.benchmark.parent import PIPE
 
+if sys.platform != "win32":
+    import fcntl
+
 __all__ = ["ParentPipe", "RunProcess", "run_environment"]
 
 INHERITS_DESCRIPTORS = sys.platform != "win32"
 """Whether workers are given the pipe by which they end with their parent."""
+STANDARD_STREAMS = 3
+"""Descriptors below this number are the standard streams of the processes that are started."""
 GRACE_SECONDS = 2.0
 
 
@@ -40,7 +45,7 @@ class ParentPipe:
     """Workers hold the reading end, and end when the writing one is closed, which this process alone has."""
 
     def __init__(self) -> None:
-        self.reading, writing = os.pipe()
+        self.reading, writing = map(_beside_standard_streams, os.pipe())
         weakref.finalize(self, _close, self.reading, writing)
 
 
@@ -106,6 +111,16 @@ class RunProcess:
                 self._process.kill()
             else:
                 self._process.terminate()
+
+
+def _beside_standard_streams(descriptor: int) -> int:
+    """Move a descriptor away from the numbers of standard streams, which it gets where those are closed here."""
+    if sys.platform == "win32" or descriptor >= STANDARD_STREAMS:
+        return descriptor
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, STANDARD_STREAMS)
+    finally:
+        os.close(descriptor)
 
 
 def _close(*descriptors: int) -> None:

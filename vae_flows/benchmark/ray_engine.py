@@ -32,6 +32,8 @@ __all__ = ["RayEngine"]
 
 STOP_SECONDS = 30.0
 KEEPER_THREADS = 16
+LEAST_PART = 1e-4
+"""Of a CPU or GPU that Ray shares out."""
 
 
 class RayEngine:
@@ -74,9 +76,12 @@ class RayEngine:
         command: Sequence[str] = RUN,
     ) -> None:
         check_counts("RayEngine", workers, threads, gpus_each, retries)
-        require_number("RayEngine", "cpus_per_run", cpus_per_run, above=0.0)
-        if gpus_per_run is not None:
-            require_number("RayEngine", "gpus_per_run", gpus_per_run, least=0.0)
+        require_number("RayEngine", "cpus_per_run", cpus_per_run, least=LEAST_PART)
+        if gpus_per_run:  # 0 for runs that take none
+            require_number("RayEngine", "gpus_per_run", gpus_per_run, least=LEAST_PART)
+            if gpus_per_run > 1 and gpus_per_run != int(gpus_per_run):
+                expected = "whole GPUs, or a part of one"
+                raise InvalidInputError(complaint("RayEngine gpus_per_run", expected, gpus_per_run))
         if address is not None and address.startswith("ray://"):
             remedy = "Start the command on a node of the cluster, with --address auto."
             raise InvalidInputError(complaint("address", "HOST:PORT of a cluster, or auto", repr(address), remedy))

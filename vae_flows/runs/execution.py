@@ -22,7 +22,7 @@ from vae_flows.networks import count_parameters
 from vae_flows.persistence.archives import write_npz
 from vae_flows.persistence.batches import complete_batch
 from vae_flows.persistence.files import exclusive, sweep
-from vae_flows.persistence.json_files import write_json
+from vae_flows.persistence.json_files import read_json, write_json
 from vae_flows.persistence.records import to_plain
 from vae_flows.processes import is_main_process
 from vae_flows.runs.build import build_data, build_vae
@@ -43,6 +43,8 @@ IMAGE_COUNT = 12
 def execute(folder: Path, *, progress: bool = False) -> dict[str, Any] | None:
     """Train and test the run that `settings.json` in `folder` defines, from its checkpoint where it has one.
 
+    A run that is finished is left as it is.
+
     Arguments:
         folder: The run's folder.
         progress: Whether to show a progress bar.
@@ -57,6 +59,8 @@ def execute(folder: Path, *, progress: bool = False) -> dict[str, Any] | None:
     """
     settings = load_settings(folder)
     if not is_main_process():
+        if (folder / METRICS).exists():
+            return None
         data, vae, _ = _train(folder, settings, progress=False)
         _test(vae, data, settings)
         return None
@@ -64,6 +68,8 @@ def execute(folder: Path, *, progress: bool = False) -> dict[str, Any] | None:
         sweep(folder)
         complete_batch(folder)
         (folder / FAILURE).unlink(missing_ok=True)
+        if (folder / METRICS).exists():  # another process may have finished it while this one came up
+            return read_json(folder / METRICS)
         start = time.perf_counter()
         data, vae, trained = _train(folder, settings, progress=progress)
         lock.require()
