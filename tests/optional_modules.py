@@ -7,7 +7,10 @@ from pathlib import Path
 
 __all__ = ["lacks_its_package"]
 
-PACKAGES = {"ray_engine": "ray", "ray_tasks": "ray", "slurm_engine": "submitit", "slurm_jobs": "submitit"}
+PACKAGES = {
+    **dict.fromkeys(("ray_engine", "ray_tasks"), "ray"),
+    **dict.fromkeys(("slurm_engine", "slurm_jobs", "slurm_states"), "submitit"),
+}
 
 
 def lacks_its_package(path: Path) -> bool:

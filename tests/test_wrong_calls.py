@@ -25,7 +25,10 @@ from vae_flows.likelihoods import registry as likelihoods
 from vae_flows.persistence import configuration
 
 # Modules of a package that exports nothing itself which are not for users.
-INTERNAL = {f"vae_flows.benchmark.{name}" for name in ("forecast", "parent", "process", "ray_tasks", "slurm_jobs")}
+INTERNAL = {
+    f"vae_flows.benchmark.{name}"
+    for name in ("forecast", "parent", "process", "ray_tasks", "slurm_jobs", "slurm_states")
+}
 
 # What rows need beside the library itself.
 NEEDED = {

@@ -1,4 +1,7 @@
-"""SLURM's commands as far as submitit calls them, on this machine: one job runs in one session of processes."""
+"""SLURM's commands as far as submitit calls them, on this machine: one job runs in one session of processes.
+
+`sbatch` refuses a job for each line of the file `refusals`; a file `state` of a job is its state.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ from pathlib import Path
 
 COMMANDS = {
     "sbatch": """
+        if [ -s "$SLURM_FAKE/../refusals" ]; then
+            sed -i 1d "$SLURM_FAKE/../refusals"; echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1
+        fi
         number=1; while ! mkdir "$SLURM_FAKE/$number" 2> /dev/null; do number=$((number + 1)); done
         grep '^#SBATCH' "$1" > "$SLURM_FAKE/$number/options"
         SLURM_JOB_ID=$number setsid bash -c 'echo $$ > "$SLURM_FAKE/$SLURM_JOB_ID/session"
@@ -28,7 +34,8 @@ COMMANDS = {
         for folder in "$SLURM_FAKE"/*/; do
             state=RUNNING
             session=$(cat "$folder/session" 2> /dev/null)
-            if [ -e "$folder/cancelled" ]; then state='CANCELLED by 0'
+            if [ -e "$folder/state" ]; then state=$(cat "$folder/state")
+            elif [ -e "$folder/cancelled" ]; then state='CANCELLED by 0'
             elif [ -e "$folder/status" ]; then state=FAILED; [ "$(cat "$folder/status")" = 0 ] && state=COMPLETED
             elif [ -n "$session" ] && ! kill -0 "$session" 2> /dev/null; then state=NODE_FAIL; fi
             echo "$(basename "$folder")|$state|here"
@@ -56,6 +63,11 @@ def sessions(folder: Path) -> list[int]:
     """Return the sessions of all jobs that were submitted, in order."""
     jobs = sorted((folder / "jobs").iterdir(), key=lambda job: int(job.name))
     return [int((job / "session").read_text()) for job in jobs if (job / "session").exists()]
+
+
+def refuse(folder: Path, times: int) -> None:
+    """Let SLURM refuse jobs, as above the limit of a user."""
+    (folder / "refusals").write_text("no\n" * times)
 
 
 def end_all(folder: Path) -> None:

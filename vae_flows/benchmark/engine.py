@@ -70,7 +70,12 @@ class Engine(Protocol):
         ...
 
     def start(self, folder: Path) -> RunHandle:
-        """Start the run whose settings are in `folder`."""
+        """Start the run whose settings are in `folder`.
+
+        Raises:
+            FolderInUseError: Another driver follows it, and starts it again where that is needed.
+            FileError: It cannot be started.
+        """
         ...
 
 

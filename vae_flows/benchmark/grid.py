@@ -190,10 +190,17 @@ def run_grid(runs: Sequence[GridRun], runner: Engine, monitor: GridMonitor) -> t
     waiting = deque(runs)
     under_way: dict[GridRun, _UnderWay] = {}
     elsewhere: dict[GridRun, float] = {}  # and when to look at them again
+    told: set[GridRun] = set()  # of that
 
     def end(outcome: RunOutcome) -> None:
         outcomes.append(outcome)
         monitor.ended(outcome)
+
+    def wait_for(run: GridRun) -> None:
+        elsewhere[run] = time.monotonic() + LOOK_SECONDS
+        if run not in told:
+            told.add(run)
+            monitor.elsewhere(run)
 
     try:
         while waiting or under_way or elsewhere:
@@ -209,6 +216,9 @@ def run_grid(runs: Sequence[GridRun], runner: Engine, monitor: GridMonitor) -> t
                     continue
                 try:
                     handle = runner.start(run.folder)
+                except FolderInUseError:
+                    wait_for(run)
+                    continue
                 except FileError as error:
                     end(_conclude(run, RunExit(f"could not be started: {error}"), 0.0))
                     continue
@@ -221,8 +231,7 @@ def run_grid(runs: Sequence[GridRun], runner: Engine, monitor: GridMonitor) -> t
                 if exited is not None:
                     del under_way[run]
                     if exited.in_use and not (run.folder / METRICS).exists():
-                        elsewhere[run] = time.monotonic() + LOOK_SECONDS
-                        monitor.elsewhere(run)
+                        wait_for(run)
                         continue
                     end(_conclude(run, exited, time.monotonic() - (job.start or 0.0)))
             monitor.running([run for run, job in under_way.items() if job.start is not None])

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -26,6 +26,7 @@ from vae_flows.benchmark.engine import (
 from vae_flows.checks import checked
 from vae_flows.errors import DataError, FileError, InvalidInputError, complaint, require_number, require_positive
 from vae_flows.extras import needing
+from vae_flows.persistence.files import exclusive
 from vae_flows.persistence.json_files import read_json, write_json
 from vae_flows.runs.folder import LOG, METRICS
 
@@ -35,22 +36,26 @@ with needing("slurm"):
 
     from vae_flows.benchmark import slurm_jobs
     from vae_flows.benchmark.slurm_jobs import RunJob
+    from vae_flows.benchmark.slurm_states import StateWatcher
 
 __all__ = ["SlurmEngine"]
 
 JOBS = ".slurm"
 """Folder in a run's folder of all that submitit writes; it is removed when the run has ended by itself."""
-ALIVE = ("PENDING", "RUNNING", "REQUEUED", "COMPLETING", "CONFIGURING", "SUSPENDED", "READY")
 LOOK_SECONDS = 1.0
 """Least pause between two looks at a job's files, on storage that all nodes share."""
 STOP_SECONDS = 5.0
+REFUSED_SECONDS = 5.0
+"""Pause after SLURM refused a job; it doubles with each refusal after the other."""
+MOST_DOUBLINGS = 4
 
 
 class SlurmEngine:
     """Submits every run as a job, within a block; the nodes share the folder of the benchmark.
 
     A job whose node dies, or whose time is over, goes on from its last checkpoint. Jobs outlive a driver that is
-    killed: the next one goes on with them. An interrupt cancels them.
+    killed: the next one goes on with them. An interrupt cancels them. A job that SLURM refuses, as it does above the
+    limit of jobs of a user, is submitted again after a pause, as long as others are under way.
 
     Arguments:
         workers: Runs at once; `None` to submit all of them.
@@ -59,7 +64,8 @@ class SlurmEngine:
         gpus_per_run: GPUs of each job, whole ones; `None` for `gpus_each`.
         gpus_each: GPUs that a run uses.
         minutes: Time limit of a job, after which it is queued again.
-        retries: How often a run goes on after its job died or its time was over.
+        retries: How often a run goes on after its job died or its time was over, and how often one that SLURM refuses
+            is submitted again when no other job is under way.
         options: Further options of `sbatch` by name, such as `{"partition": "gpu"}`.
         cluster: `"local"` for processes of this machine instead of SLURM.
         command: Arguments of Python that, with a folder after them, work on the run there.
@@ -99,6 +105,9 @@ class SlurmEngine:
         self.workers = workers or sys.maxsize
         self.cluster = cluster
         self.retries = retries
+        self._watcher = StateWatcher()
+        self._under_way: set[Path] = set()
+        self._refusals, self._refused_until = 0, -math.inf
         self._job = {"command": tuple(command), "root": str(package_root()), "threads": threads or cpus}
         self._parameters: dict[str, Any] = {
             "name": "vae-flows",
@@ -109,6 +118,7 @@ class SlurmEngine:
         }
 
     def __enter__(self) -> Self:
+        _allow_many_open_files()
         for module in (process, slurm_jobs):  # nodes need not import the library only to start a process
             cloudpickle.register_pickle_by_value(module)
         return self
@@ -122,16 +132,35 @@ class SlurmEngine:
 
     @checked
     def start(self, folder: Path) -> RunHandle:
-        """Submit a job for the run, or go on with the one that an earlier driver submitted."""
+        """Submit a job for the run, or go on with the one that an earlier driver submitted.
+
+        Raises:
+            FolderInUseError: Another driver follows the run.
+            FileError: The queue, or the folder, does not take it.
+        """
         return _SlurmRun(self, folder.resolve())
 
     @checked
     def submit(self, place: Path) -> Any:
-        """Submit a job for the run in a folder.
+        """Submit a job for the run in a folder, and return `None` where that is to be tried again later.
 
         Raises:
-            FileError: The queue, or the folder, does not take it.
+            FileError: The queue, or the folder, does not take it, and has not done so too often.
         """
+        if time.monotonic() < self._refused_until:
+            return None
+        try:
+            job = self._submit(place)
+        except FileError:
+            self._refusals += 1
+            if self._refusals > self.retries and not self._under_way:
+                raise
+            self._refused_until = time.monotonic() + REFUSED_SECONDS * 2 ** min(self._refusals - 1, MOST_DOUBLINGS)
+            return None
+        self._refusals = 0
+        return self._followed(job, place)
+
+    def _submit(self, place: Path) -> Any:
         job = RunJob(str(place), JOBS, LOG, METRICS, IN_USE, str(Path.cwd()), **self._job)
         try:
             executor = submitit.AutoExecutor(place / JOBS, cluster=self.cluster, slurm_max_num_timeout=self.retries)
@@ -152,8 +181,22 @@ class SlurmEngine:
             return None
         if self.cluster != "slurm" or not isinstance(number, str):
             return None
-        job = submitit.SlurmJob(place / JOBS, number)
-        return job if job.watcher.get_state(number, mode="force").upper().startswith(ALIVE) else None
+        job = self._followed(submitit.SlurmJob(place / JOBS, number), place)
+        if self._watcher.is_alive(number):
+            return job
+        self.left(place)
+        return None
+
+    @checked
+    def left(self, place: Path) -> None:
+        """Count the run in a folder no longer among those that have a job."""
+        self._under_way.discard(place)
+
+    def _followed(self, job: Any, place: Path) -> Any:
+        self._under_way.add(place)
+        if self.cluster == "slurm":
+            job.watcher = self._watcher
+        return job
 
 
 class _SlurmRun:
@@ -162,18 +205,31 @@ class _SlurmRun:
     def __init__(self, engine: SlurmEngine, place: Path) -> None:
         self._engine = engine
         self._place = place
-        self._job = engine.find(place) or engine.submit(place)
         self._retries = engine.retries
         self._looked = -math.inf
         self._exit: RunExit | None = None
         self.begun = False
+        with ExitStack() as stack:
+            stack.enter_context(exclusive(place / JOBS))  # against other drivers, until the run is left
+            stack.callback(engine.left, place)
+            self._job = engine.find(place) or engine.submit(place)
+            self._left = stack.pop_all()
 
     def poll(self) -> RunExit | None:
         now = time.monotonic()
         if self._exit is None and now - self._looked >= LOOK_SECONDS:
             self._looked = now
-            self._exit = self._look()
+            self._exit = self._look() if self._job else self._submit()
+            if self._exit is not None:
+                self._left.close()
         return self._exit
+
+    def _submit(self) -> RunExit | None:
+        try:
+            self._job = self._engine.submit(self._place)
+        except FileError as error:
+            return RunExit(f"its job died, and another could not be submitted: {error}")
+        return None
 
     def _look(self) -> RunExit | None:
         done = self._job.done()  # before the file of the exit status is looked for
@@ -190,22 +246,34 @@ class _SlurmRun:
     def _go_on(self) -> RunExit | None:
         """Submit the next job after one that died, unless it was cancelled or that happened too often."""
         state = self._job.state
+        self._job.cancel(check=False)  # or SLURM may queue it again, too
+        self._engine.left(self._place)
+        if (self._place / METRICS).exists():
+            return RunExit()
         if self._retries and not state.upper().startswith("CANCELLED"):
             self._retries -= 1
-            self._job.cancel(check=False)  # or SLURM may queue it again, too
-            try:
-                self._job = self._engine.submit(self._place)
-            except FileError as error:
-                return RunExit(f"its job died, and another could not be submitted: {error}")
-            return None
+            return self._submit()
         lines = last_lines(self._job.paths.stderr)
         return RunExit("\n".join([f"its job {self._job.job_id} ended as {state}", *lines]))
 
     def stop(self) -> None:
-        self._job.cancel(check=False)
-        deadline = time.monotonic() + STOP_SECONDS
-        while not self._job.done() and time.monotonic() < deadline:  # SLURM itself may take longer
-            time.sleep(0.05)
+        with self._left:
+            if self._job is None:
+                return
+            self._job.cancel(check=False)
+            deadline = time.monotonic() + STOP_SECONDS
+            while not self._job.done() and time.monotonic() < deadline:  # SLURM itself may take longer
+                time.sleep(0.05)
 
     def _file(self, name: str) -> Path:
         return self._place / JOBS / f"{self._job.job_id}_{name}"
+
+
+def _allow_many_open_files() -> None:
+    """Take all the open files that the system allows: a driver holds one for each run that it follows."""
+    if sys.platform != "win32":
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
