@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Independent, Normal
 
 from tests.evaluation.linear_gaussian import LinearGaussianVAE, diagonal, exact, weight
 from tests.seeds import reseed
@@ -17,6 +18,7 @@ from vae_flows.evaluation.estimates import MeanEstimate
 from vae_flows.evaluation.likelihood import FILE
 from vae_flows.likelihoods import BernoulliLikelihood
 from vae_flows.networks import MLPDecoder, MLPEncoder
+from vae_flows.ode import ODESolver
 from vae_flows.posterior import AmortizedPosterior
 from vae_flows.vae import VAE
 
@@ -185,6 +187,35 @@ def test_values_of_something_else_are_not_taken(tmp_path):
         estimate_likelihood(vae, data, **options)
 
 
+def normal(scale):
+    return Independent(Normal(torch.zeros(2), torch.full((2,), scale)), 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prior": 5.0},
+        {"eval_solver": ODESolver(rtol=1e-3)},
+        {"solver": ODESolver("bosh3")},
+        {"eval_divergence": "brute_force"},
+        {"activation": "tanh"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_values_of_other_settings_of_the_model_are_not_taken(tmp_path, change):
+    """Which are neither weights nor printed."""
+
+    def made(prior=1.0, **flow):
+        vae = image_vae("ffjord", hidden_dims=(4,), **flow)
+        return VAE(vae.encoder, vae.decoder, vae.posterior, vae.likelihood, normal(prior))
+
+    data, options = images(10), {"importance_samples": 3, "folder": tmp_path}
+    first = estimate_likelihood(made(), data, **options)
+    assert estimate_likelihood(made(), data, **options).negative_elbo == first.negative_elbo
+    with pytest.raises(CheckpointError, match="same model"):
+        estimate_likelihood(made(**change), data, **options)
+
+
 @pytest.mark.parametrize("damage", [b"", b"nonsense", b"\x08\0\0\0\0\0\0\0{}      "])
 def test_a_damaged_file_is_told(tmp_path, damage):
     (tmp_path / FILE).write_bytes(damage)
@@ -198,6 +229,13 @@ def test_a_single_image_and_a_single_draw_have_no_errors():
 
 
 def test_wrong_sizes_are_refused():
-    for wrong in ({"importance_samples": 0}, {"particles": (0,)}, {"particles": (9999,)}, {"batch_size": -1}):
+    for wrong in (
+        {"importance_samples": 0},
+        {"particles": (0,)},
+        {"particles": (9999,)},
+        {"batch_size": -1},
+        {"batch_size": 0},
+        {"chunk_size": 0},
+    ):
         with pytest.raises(InvalidInputError, match="estimate_likelihood"):
             estimate_likelihood(image_vae(), images(), **wrong)

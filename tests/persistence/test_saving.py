@@ -25,8 +25,8 @@ from vae_flows.flows import PlanarFlow
 from vae_flows.likelihoods import CategoricalLikelihood
 from vae_flows.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 from vae_flows.persistence.configuration import register_class
+from vae_flows.persistence.descriptions import describe_model
 from vae_flows.persistence.saved_models import CONFIG_FILE, WEIGHTS_FILE
-from vae_flows.training.description import describe_model
 
 
 class OwnEncoder(nn.Module):

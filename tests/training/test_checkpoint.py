@@ -4,8 +4,10 @@ import copy
 import pickle
 import zipfile
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -85,9 +87,16 @@ def test_code_is_not_run_by_loading(make_vae: MakeVAE, path: Path):
             return Path.touch, (path.with_name("ran"),)
 
     torch.save({"weights": Harmful()}, path, pickle_module=pickle)
-    with pytest.raises(CheckpointError, match="expected a readable file, got damage"):
+    with pytest.raises(CheckpointError, match=r"expected tensors and plain values, got others: .*pathlib"):
         load_weights(make_vae(), path)
     assert not path.with_name("ran").exists()
+
+
+@pytest.mark.parametrize("value", [np.float64(0.5), Fraction(1, 2), {"deep": [(Path("a"),)]}], ids=str)
+def test_what_could_not_be_read_again_is_not_written(path: Path, value: object):
+    with pytest.raises(CheckpointError, match=r"expected tensors and plain values, got others: .*(numpy|frac|path)"):
+        save_checkpoint(path, {"weights": {"a": torch.ones(2)}, "rate": value})
+    assert not path.exists()
 
 
 def test_other_files_are_refused(make_vae: MakeVAE, path: Path):

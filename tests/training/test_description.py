@@ -15,8 +15,9 @@ from torch.distributions import Independent, Normal
 import vae_flows as vf
 from vae_flows.cnf import ContinuousNormalizingFlow, KineticEnergy, MLPDynamics, ODESolver
 from vae_flows.errors import CheckpointError
+from vae_flows.persistence.descriptions import describe_model
 from vae_flows.training import TrainingResult
-from vae_flows.training.description import describe_model, differences
+from vae_flows.training.description import differences
 from vae_flows.vae import VAE
 
 MakeVAE = Callable[..., VAE]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -154,3 +155,21 @@ def test_a_precision_that_the_device_lacks_is_refused(make_vae: MakeVAE, fit: Fi
     monkeypatch.setattr(torch, "ones", lacking)
     with pytest.raises(InvalidInputError, match="computes in, got '64-true'"):
         fit(make_vae(), compute=ComputeSettings("cpu", precision="64-true"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": "AdamW", "optimizer_options": {"weight_decay": np.float64(0.1)}},
+        {"optimizer": "Adam", "optimizer_options": {"betas": (np.float32(0.5), np.float64(0.9))}},
+        {"schedule": "step", "schedule_options": {"epochs": np.int64(1), "factor": np.float64(0.5)}},
+        {"schedule": "cosine", "schedule_options": {"epochs": np.int64(2), "minimum": np.float64(1e-5)}},
+        {"objective": "beta", "objective_options": {"beta": np.float64(4.0)}},
+        {"objective": "renyi", "num_particles": 2, "objective_options": {"alpha": np.float64(0.5)}},
+    ],
+    ids=lambda options: str(next(iter(options.values()))),
+)
+def test_options_of_numpy_are_those_of_python_when_a_run_goes_on(make_vae: MakeVAE, fit: Fit, tmp_path: Path, options):
+    """As sweeps over `np.logspace` give them."""
+    fit(make_vae(), folder=tmp_path, max_epochs=2, **options)
+    assert len(fit(make_vae(), folder=tmp_path, resume=True, max_epochs=3, **options).history) == 3

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vae_flows.errors import InvalidInputError, UnknownNameError
+from vae_flows.persistence.configuration import settled
 from vae_flows.training import ComputeSettings, TrainingSettings
 
 
@@ -66,6 +67,13 @@ def test_values_out_of_range_are_refused(name: str, value: Any):
 def test_numbers_of_numpy_become_pythons():
     settings = TrainingSettings(learning_rate=np.float64(0.25))
     assert type(settings.learning_rate) is float
+    for number in (np.float64(0.25), np.float32(0.25), np.int64(3), np.bool_(True)):
+        for options in ({"a": number}, {"a": (0.5, number)}, {"a": [{"b": [number]}]}):
+            (found,) = settled(options).values()
+            while isinstance(found, tuple | dict):
+                found = found["b"] if isinstance(found, dict) else found[-1]
+            assert type(found) in (float, int, bool)
+            assert found == number
 
 
 @pytest.mark.parametrize("epoch", [0, -1, 1.5, True, "1"])

@@ -158,7 +158,7 @@ def evaluate_each(
     processes, device = start_processes("evaluate", devices, placement(vae)[0])
     examples = examples_for(vae.to(device), data)
     if devices > 1:
-        settings = (batch_size, importance_samples, chunk_size, seed, len(examples))
+        settings = (batch_size, importance_samples, chunk_size, seed, examples.fingerprint())
         processes.agreed("evaluate", lambda: digest_of_model(vae, *settings))
     draws = _Draws(importance_samples, chunk_size, seed, processes) if importance_samples else None
 

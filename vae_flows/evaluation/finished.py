@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from vae_flows.errors import CheckpointError, complaint
+from vae_flows.persistence.descriptions import describe_model
 from vae_flows.persistence.files import exclusive, read_file, sweep, written_whole
 from vae_flows.processes import ALONE, Processes
 
@@ -149,7 +150,10 @@ def count_finished(path: Path) -> tuple[int, int]:
 
 
 def digest_of_model(model: nn.Module, *settings: object) -> str:
-    """Return a digest of a model's weights, of what it prints of itself, and of settings.
+    """Return a digest of a model's weights, of its whole configuration, and of settings.
+
+    What neither the configuration of a part tells (see `describe_model`) nor what it prints is not seen: such as plain
+    attributes of modules of one's own.
 
     Example:
         >>> layer = nn.Linear(1, 1)
@@ -160,8 +164,8 @@ def digest_of_model(model: nn.Module, *settings: object) -> str:
         >>> before == digest_of_model(layer, 1)
         False
     """
-    described = re.sub(r" at 0x[0-9a-f]+", "", repr(model))  # a place in memory is another in each process
-    found = hashlib.blake2b(repr((described, *settings)).encode(), digest_size=16)
+    printed = re.sub(r" at 0x[0-9a-f]+", "", repr(model))  # a place in memory is another in each process
+    found = hashlib.blake2b(repr((printed, describe_model(model), *settings)).encode(), digest_size=16)
     _update(found, {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)})
     return found.hexdigest()
 

@@ -238,6 +238,8 @@ def estimate_likelihood(
     examples = examples_for(vae.to(device), data)
     with in_mode(vae, training=False):
         made = partial(_plan, vae, examples, sizes, batch_size, chunk_size, seed)
+        if processes.count > 1:
+            processes.agreed("estimate_likelihood", examples.fingerprint)
         plan = processes.agreed("estimate_likelihood", made)
         shapes = {"log_bounds": (len(sizes),), "distortion": (), "rate": (), "effective_sample_size": ()}
         with finished_values(path, len(examples), shapes, plan.key, processes) as finished:
@@ -280,9 +282,10 @@ def _plan(
 ) -> _Plan:
     device, dtype = placement(vae)
     with seeded(device, "measure"):
-        rows = chunk_size or _rows_at_once(vae, examples.batch(slice(0, 1), dtype=dtype))
+        rows = _rows_at_once(vae, examples.batch(slice(0, 1), dtype=dtype)) if chunk_size is None else chunk_size
     require_positive("estimate_likelihood", chunk_size=rows)
-    batch_size = batch_size or min(max(rows // sizes[-1], FEWEST_IMAGES), MOST_IMAGES)
+    if batch_size is None:
+        batch_size = min(max(rows // sizes[-1], FEWEST_IMAGES), MOST_IMAGES)
     require_positive("estimate_likelihood", batch_size=batch_size)
     key = digest_of_model(vae, sizes, batch_size, rows, seed, str(dtype), FILE)
     return _Plan(sizes, batch_size, rows, seed, len(examples), key)

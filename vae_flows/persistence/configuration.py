@@ -15,6 +15,7 @@ from inspect import Parameter, signature
 from numbers import Integral, Real
 from typing import Any, TypeVar, cast
 
+import numpy as np
 from torch import nn
 
 from vae_flows.checks import checked, require_takes
@@ -26,11 +27,11 @@ __all__ = [
     "config_of",
     "describe",
     "register_class",
+    "settled",
     "sizes_in",
     "to_plain",
     "upgraded",
     "upgraded_config",
-    "without_lists",
 ]
 
 CLASS = "class"
@@ -228,17 +229,19 @@ def to_plain(value: Any, plain_object: Callable[[Any], Any]) -> Any:
     return plain_object(value)
 
 
-def without_lists(value: Any) -> Any:
-    """Turn lists into tuples, at any depth, so that a value compares equal before and after JSON.
+def settled(value: Any) -> Any:
+    """Turn lists into tuples and NumPy's numbers into Python's, at any depth: as files give a value back.
 
     Example:
-        >>> without_lists({"sizes": [1, [2]]})
-        {'sizes': (1, (2,))}
+        >>> settled({"sizes": [1, [2]], "rate": np.float64(0.5)})
+        {'sizes': (1, (2,)), 'rate': 0.5}
     """
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, Mapping):
-        return {key: without_lists(item) for key, item in value.items()}
+        return {key: settled(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return tuple(without_lists(item) for item in value)
+        return tuple(settled(item) for item in value)
     return value
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from vae_flows.checks import Measured, check_argument
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.persistence import configuration
-from vae_flows.persistence.configuration import without_lists
+from vae_flows.persistence.configuration import settled
 
 __all__ = ["checked_record", "differences", "flatten", "from_plain", "record_in", "to_plain"]
 
@@ -138,7 +138,7 @@ def _restore(hint: Any, value: Any) -> Any:
     element, *_ = typing.get_args(hint) or (None,)
     if typing.get_origin(hint) is tuple and isinstance(value, list) and dataclasses.is_dataclass(element):
         return tuple(_restore(element, item) for item in value)
-    return without_lists(value)
+    return settled(value)
 
 
 def _fields(record: Any) -> dict[str, Any]:

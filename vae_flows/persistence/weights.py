@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import torch
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from vae_flows.errors import CheckpointError, complaint
 from vae_flows.persistence.archives import checked_entries
 
-__all__ = ["check_weights", "kind_of", "read_torch_file", "take_weights", "unsound_weights"]
+__all__ = ["PLAIN", "check_weights", "foreign_classes", "kind_of", "read_torch_file", "take_weights", "unsound_weights"]
 
+PLAIN = "tensors and plain values"
 SHOWN = 5
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -33,11 +34,31 @@ def read_torch_file(path: Path, map_location: str | torch.device = "cpu") -> Any
         raise CheckpointError(complaint("checkpoint", f"a file at {path}", "none"))
     try:
         _check_archive(path)
-        return torch.load(path, map_location=map_location, weights_only=True)
+        foreign = foreign_classes(path)
+        if not foreign:
+            return torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # a parser may raise anything on what is no file of its own
         damage = f"damage ({next(iter(str(error).splitlines()), type(error).__name__)})"
         remedy = "Delete it, or restore it from a copy."
         raise CheckpointError(complaint(f"checkpoint {path}", "a readable file", damage, remedy)) from error
+    remedy = "Where you trust the file, name them in torch.serialization.safe_globals."
+    raise CheckpointError(complaint(f"checkpoint {path}", PLAIN, f"others: {', '.join(foreign)}", remedy))
+
+
+def foreign_classes(archive: Path | IO[bytes]) -> list[str]:
+    """Return the names of what beside tensors and plain values `torch.save` wrote, which is not read again.
+
+    Example:
+        >>> import io
+        >>> from fractions import Fraction
+        >>> archive = io.BytesIO()
+        >>> torch.save({"sizes": [1, 2], "weights": torch.ones(1), "share": Fraction(1, 3)}, archive)
+        >>> foreign_classes(archive)
+        ['fractions.Fraction']
+    """
+    if not isinstance(archive, Path):
+        archive.seek(0)
+    return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(archive))
 
 
 def check_weights(model: nn.Module, weights: object, path: Path | str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from vae_flows.data.images import is_integer
 from vae_flows.errors import DataError, InvalidInputError, complaint, require_number, require_positive, unknown_name
 from vae_flows.networks import LARGE_MODEL
-from vae_flows.persistence.configuration import without_lists
+from vae_flows.persistence.configuration import settled
 from vae_flows.persistence.records import flatten, from_plain, to_plain
 from vae_flows.training import ComputeSettings, TrainingSettings
 from vae_flows.version import __version__
@@ -139,7 +139,7 @@ class RunSettings:
             options = getattr(self, name)
             if not isinstance(options, Mapping):
                 raise InvalidInputError(complaint(f"RunSettings {name}", "a mapping of options", repr(options)))
-            object.__setattr__(self, name, without_lists(options))
+            object.__setattr__(self, name, settled(options))
         parts = {
             "network": NetworkSettings,
             "training": TrainingSettings,

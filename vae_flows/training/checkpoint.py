@@ -14,7 +14,7 @@ from torch import nn
 from vae_flows.errors import CheckpointError, complaint
 from vae_flows.persistence.files import checked_path, written_whole
 from vae_flows.persistence.saved_models import CONFIG_FILE, SavedWeights, read_weights
-from vae_flows.persistence.weights import check_weights, kind_of, read_torch_file
+from vae_flows.persistence.weights import PLAIN, check_weights, foreign_classes, kind_of, read_torch_file
 
 __all__ = ["EARLIER_BEST", "best_weights", "load_checkpoint", "load_weights", "save_checkpoint"]
 
@@ -57,11 +57,14 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """Write named tensors and plain Python values, replacing the file at once.
 
     Raises:
+        CheckpointError: There are others among them, with which the file could not be read.
         FileError: The file cannot be written.
     """
     # Not saved into the file itself: torch turns the system's errors, such as of a full disk, into others.
     archive = io.BytesIO()
     torch.save({**content, "format": FORMAT}, archive)
+    if foreign := foreign_classes(archive):
+        raise CheckpointError(complaint(f"checkpoint {path}", PLAIN, f"others: {', '.join(foreign)}"))
     with written_whole(path) as file:
         file.write(archive.getbuffer())
 

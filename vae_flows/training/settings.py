@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from vae_flows.errors import InvalidInputError, complaint, require_positive, unknown_name
 from vae_flows.objectives import GradientEstimator
-from vae_flows.persistence.configuration import without_lists
+from vae_flows.persistence.configuration import settled
 from vae_flows.training.objectives import OBJECTIVES, Objective, ObjectiveName
 from vae_flows.training.optimizers import check_optimizer
 from vae_flows.training.rows import make_row
@@ -132,7 +132,7 @@ class TrainingSettings:
         self._check_optimizer()
         for name in ("optimizer_options", "schedule_options", "objective_options"):
             if isinstance(getattr(self, name), Mapping):
-                object.__setattr__(self, name, without_lists(getattr(self, name)))
+                object.__setattr__(self, name, settled(getattr(self, name)))
         self._check_warmup()
         self._resolved_schedule()
         self.make_objective().check(self.num_particles)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from vae_flows.checks import check_argument
 from vae_flows.errors import DataError, InvalidInputError, complaint
 from vae_flows.persistence.configuration import to_plain
+from vae_flows.persistence.descriptions import describe_model
 from vae_flows.persistence.json_files import read_json, write_json
 from vae_flows.persistence.records import from_plain
 from vae_flows.protocols import name_of
-from vae_flows.training.description import describe_model
 from vae_flows.training.settings import ComputeSettings, TrainingSettings
 from vae_flows.version import __version__
 
