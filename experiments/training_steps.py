@@ -41,6 +41,6 @@ class TrainingSteps:
             start = time.process_time()
             for _ in range(count):
                 examples, batch = self._examples[self._place], self._batches[self._place]
-                self.runner._step(examples, 1.0, batch, "a step that is timed")
+                self.runner._step(iter([examples]), 1.0, batch, "a step that is timed")
                 self._place = (self._place + 1) % len(self._batches)
             return time.process_time() - start

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -26,6 +28,9 @@ STARTER = "VAE_FLOWS_STARTER"
 """The variable of the environment by which a process knows the one that started it."""
 SECONDS_BETWEEN_LOOKS = 0.5
 PATIENCE = timedelta(days=7)
+_BROKEN = re.compile(r"gloo|nccl|connection (closed|reset|refused)|process group", re.IGNORECASE)
+"""What torch says where a connection to another process is lost."""
+_left = False
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 
@@ -94,6 +99,17 @@ class Processes:
             raise failures[0]
         return [outcome.result for outcome in outcomes]
 
+    def each(self, work: Callable[[], Result]) -> Result:
+        """Do work in every process, and return what it found there; what one raises, all raise.
+
+        Example:
+            >>> ALONE.each(lambda: 3)
+            3
+        """
+        found: list[Result] = []
+        self.together(lambda: found.append(work()))
+        return found[0]
+
     def by_first(self, work: Callable[[], Result]) -> Result:
         """Do work in the first process alone, and give what it found to all of them, as `together` does."""
         return self.together(lambda: [work()] if self.is_first else [])[0][0]
@@ -110,16 +126,44 @@ class Processes:
             raise InvalidInputError(complaint(owner, expected, "different ones", remedy))
         return made[0]
 
+    @contextmanager
+    def exchange(self) -> Iterator[None]:
+        """Enclose work in which processes wait for each other, such as a backward pass that sums gradients.
+
+        One that fails in it cannot tell the others: its connections are closed, so that none waits for it, and later
+        work in several processes is refused.
+
+        Raises:
+            ProcessError: Another process ended, or failed in its own.
+
+        Example:
+            >>> with ALONE.exchange():
+            ...     print("nobody waits")
+            nobody waits
+        """
+        if self.count == 1:
+            yield
+            return
+        try:
+            yield
+        except Exception as error:
+            _leave_the_others()
+            if isinstance(error, RuntimeError) and _BROKEN.search(str(error)):
+                raise self._ended(error) from error
+            raise
+
     def _exchanged(self, own: _Outcome) -> list[_Outcome]:
         outcomes: list[Any] = [None] * self.count
         try:
             torch.distributed.all_gather_object(outcomes, own, group=_patient_group())
         except RuntimeError as error:
-            got, told = "one that ended or does not answer", next(iter(str(error).splitlines()), "")
-            remedy = "Its own message tells why, where it had the time; what is finished is kept."
-            expected = f"{self.count} at work"
-            raise ProcessError(complaint("processes", expected, f"{got} ({told})", remedy)) from error
+            raise self._ended(error) from error
         return outcomes
+
+    def _ended(self, error: RuntimeError) -> ProcessError:
+        got, told = "one that ended or does not answer", next(iter(str(error).splitlines()), "")
+        remedy = "Its own message tells why, where it had the time; what is finished is kept."
+        return ProcessError(complaint("processes", f"{self.count} at work", f"{got} ({told})", remedy))
 
 
 @cache
@@ -213,7 +257,17 @@ def _watch_over(starter: str, met: threading.Event) -> None:
             os._exit(1)
 
 
+def _leave_the_others() -> None:
+    global _left
+    _left = True
+    with suppress(RuntimeError, ValueError, AssertionError):
+        torch.distributed.destroy_process_group()
+
+
 def _require_processes(subject: str, count: int, device: torch.device) -> None:
+    if count > 1 and _left:
+        remedy = "Start the program anew, or use devices=1."
+        raise ProcessError(complaint(subject, "processes at work together", "some that a failure has parted", remedy))
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     running = torch.distributed.get_world_size() if distributed else None
     if count > 1 and running not in (None, count):

@@ -66,10 +66,10 @@ def train(name, options, devices):
     vae = OwnNoiseVAE(encoder, decoder, posterior, BernoulliLikelihood()).double()
     before = [parameter.detach().clone() for parameter in vae.parameters()]
     generator = torch.Generator().manual_seed(0)
-    levels = torch.randint(256, (70, 2), generator=generator, dtype=torch.uint8)
-    splits = (Images(part, SHAPE, packed=True) for part in levels.split([50, 13, 7]))
+    levels = torch.randint(256, (66, 2), generator=generator, dtype=torch.uint8)
+    splits = (Images(part, SHAPE, packed=True) for part in levels.split([46, 13, 7]))
     data = DataSet("bits", *splits, pixels="binary", description="")
-    # Steps of 15 + 15 and of 15 + 5 images, of which two processes have 8 + 8 and 7 + 7, and 8 + 3 and 7 + 2.
+    # Steps of 15 + 15 and of 15 + 1 images, of which two processes have 8 + 8 and 7 + 7, and 8 + 1 and 7 + 0.
     settings = training.TrainingSettings(
         max_epochs=1, batch_size=15, accumulate_batches=2, optimizer="SGD", learning_rate=0.1, warmup_epochs=0
     )

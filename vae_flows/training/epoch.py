@@ -8,12 +8,12 @@ was interrupted continues with the same numbers, and why the global random numbe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from torch.nn.utils import get_total_norm
 from vae_flows.errors import InvalidInputError, NonFiniteLossError, complaint
 from vae_flows.evaluation.bounds import score
 from vae_flows.modules import in_mode, placement
+from vae_flows.processes import Processes
 from vae_flows.protocols import name_of
 from vae_flows.randomness import derive_seed, seeded
 from vae_flows.training.averaging import WeightAverage
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from vae_flows.vae import VAE
 
 __all__ = ["EpochRunner"]
+
+Found = TypeVar("Found")
 
 
 class _Objective(nn.Module):
@@ -59,7 +62,11 @@ class _Objective(nn.Module):
 
 
 class _Batch(NamedTuple):
-    """Examples of all processes, and their part in a step."""
+    """Examples of all processes, and their part in a step.
+
+    A process that has no share in them computes with one of them all the same, which does not count: data-parallel
+    training waits for the gradients of all processes.
+    """
 
     examples: Tensor
     examples_of_step: int
@@ -93,11 +100,12 @@ class EpochRunner:
     """
 
     def __init__(self, fabric: Fabric, vae: VAE, data: DataSet, settings: TrainingSettings) -> None:
-        processes = fabric.world_size
-        if min(settings.batch_size, len(data.train)) < processes:
-            message = complaint("examples in a batch", f"one for each of {processes} processes", settings.batch_size)
-            raise InvalidInputError(message)
+        processes = Processes(fabric.global_rank, fabric.world_size)
+        if settings.batch_size < processes.count:
+            expected = f"at least one example for each of {processes.count} processes"
+            raise InvalidInputError(complaint("batch_size of the training", expected, settings.batch_size))
         self.fabric = fabric
+        self.processes = processes
         self.vae = vae
         self.settings = settings
         # 16-bit precision scales the loss until gradients overflow, and leaves such steps out itself.
@@ -108,6 +116,7 @@ class EpochRunner:
         self.optimizer = make_optimizer(settings.optimizer, self.parameters, self.schedule.rate, options)
         self.module, self.stepper = fabric.setup(_Objective(vae, settings), self.optimizer)
         self.average = None if settings.ema_decay is None else WeightAverage(vae, settings.ema_decay)
+        self._has_gradients = False
         self._trained: tuple[int, Mapping[str, Tensor]] | None = None
         self.train_examples = data.train.to(fabric.device)
         self.validation_examples = data.validation.to(fabric.device)
@@ -199,18 +208,17 @@ class EpochRunner:
         return record
 
     def _train(self, epoch: int, beta: float, bars: TrainingProgress) -> _Totals:
-        fabric, seed = self.fabric, self.settings.seed
-        rank, processes = fabric.global_rank, fabric.world_size
+        fabric, seed, rank = self.fabric, self.settings.seed, self.processes.rank
         dtype = placement(self.vae)[1]
         batches = self._batches(epoch)
         totals, started = _Totals(), perf_counter()
         bars.start_epoch(len(batches))
         with in_mode(self.vae, training=True), seeded(fabric.device, seed, epoch, rank, "train") as generator:
-            own = [batch.examples[rank::processes] for batch in batches]
+            own = [self._share(batch) for batch in batches]
             read = iter(self.train_examples.batches(own, generator=generator, dtype=dtype))
             for number, batch in enumerate(batches, 1):
                 with self._located(f"epoch {epoch}, batch {number}") as place:
-                    (loss, log_likelihood, kl), evaluations = self._step(next(read), beta, batch, place)
+                    (loss, log_likelihood, kl), evaluations = self._step(read, beta, batch, place)
                 count = len(batch.examples)
                 totals.examples += count
                 totals.loss += loss
@@ -229,8 +237,15 @@ class EpochRunner:
         totals.evaluations, totals.solves = round(evaluations), round(solves)
         return totals
 
-    def _step(self, x: Tensor, beta: float, batch: _Batch, place: str) -> tuple[Sequence[float], int | None]:
-        """Take a step, or one batch's part of it.
+    def _share(self, batch: _Batch) -> Tensor:
+        """Return the examples of this process, or one that does not count where it has none."""
+        own = batch.examples[self.processes.rank :: self.processes.count]
+        return own if len(own) else batch.examples[:1]
+
+    def _step(
+        self, read: Iterator[Tensor], beta: float, batch: _Batch, place: str
+    ) -> tuple[Sequence[float], int | None]:
+        """Take a step with the examples that come next, or one batch's part of it.
 
         The loss is checked before the gradient is computed, the gradient before it is applied.
 
@@ -239,22 +254,63 @@ class EpochRunner:
         """
         if batch.begins_step:
             self.stepper.zero_grad()
+        counts = self.processes.rank < len(batch.examples)
+
+        def forward() -> tuple[list[float], tuple[Tensor, int | None]]:
+            sums, evaluations = self.module(next(read), beta)
+            return sums.tolist() if counts else [0.0] * len(sums), (sums[0] if counts else 0.0 * sums[0], evaluations)
+
         with nullcontext() if batch.ends_step else self._without_exchange():
-            sums, evaluations = self.module(x, beta)
-            totals = self._summed(sums.tolist())
+            totals, (loss, evaluations) = self._together(forward, 3)
             self._require_finite("loss", totals[0] / len(batch.examples), place)
-            # Fabric averages gradients over processes.
-            self.fabric.backward(sums[0] * (self.fabric.world_size / batch.examples_of_step))
+            with self.processes.exchange():
+                # Fabric averages gradients over processes.
+                self.fabric.backward(loss * (self.processes.count / batch.examples_of_step))
         if batch.ends_step:
+            self._require_gradients()
             self._require_finite("gradient norm", self._limit_gradient(), place)
             self.stepper.step()
             if self.average is not None:
                 self.average.update()
-        return totals, evaluations
+        return totals, evaluations if counts else None
+
+    def _together(self, work: Callable[[], tuple[Sequence[float], Found]], count: int) -> tuple[Sequence[float], Found]:
+        """Add `count` numbers up over processes that come of work in each; what one raises, all raise."""
+        if self.processes.count == 1:
+            return work()
+        error: Exception | None = None
+        values, found = [0.0] * count, None
+        try:
+            values, found = work()
+        except Exception as caught:
+            error = caught
+        failures, *totals = self._summed([0.0 if error is None else 1.0, *values])
+        if failures:
+
+            def fail() -> None:
+                if error is not None:
+                    raise error
+
+            self.processes.together(fail)
+        return totals, cast(Found, found)
+
+    def _require_gradients(self) -> None:
+        """Refuse parameters that the objective does not depend on where processes exchange gradients.
+
+        Their exchange waits for every gradient.
+        """
+        if self.processes.count == 1 or self._has_gradients:
+            return
+        lacking = [name for name, one in self.vae.named_parameters() if one.requires_grad and one.grad is None]
+        if lacking:
+            expected, remedy = "a gradient of every parameter", "Call requires_grad_(False) on them, or use devices=1."
+            got = f"none of {', '.join(lacking)}"
+            raise InvalidInputError(complaint("training in several processes", expected, got, remedy))
+        self._has_gradients = True
 
     def _without_exchange(self) -> AbstractContextManager[None]:
         """Leave gradients to each process until the batch that ends a step."""
-        return self.fabric.no_backward_sync(self.module) if self.fabric.world_size > 1 else nullcontext()
+        return self.fabric.no_backward_sync(self.module) if self.processes.count > 1 else nullcontext()
 
     def _limit_gradient(self) -> float:
         """Cut the gradient to the longest allowed and return its norm before that."""
@@ -266,8 +322,8 @@ class EpochRunner:
         return 0.0 if self.scaled else cast(Tensor, norm).item()
 
     def _validate(self, epoch: int) -> float:
-        fabric, examples = self.fabric, self.validation_examples
-        rank = fabric.global_rank
+        fabric, examples, rank = self.fabric, self.validation_examples, self.processes.rank
+        self._share_buffers()
         with (
             in_mode(self.vae, training=False),
             self.averaged(),
@@ -275,24 +331,29 @@ class EpochRunner:
             fabric.autocast(),
             self._located(f"epoch {epoch}, validation") as place,
         ):
-            scores = score(
-                self.vae,
-                examples,
-                torch.arange(len(examples))[rank :: fabric.world_size],
-                batch_size=self.settings.evaluation_batch_size,
-                generator=generator,
-            )
-            (total,) = self._summed([(scores.kl - scores.log_likelihood).sum().item()])
+            share = torch.arange(len(examples))[rank :: self.processes.count]
+
+            def scored() -> tuple[list[float], None]:
+                size = self.settings.evaluation_batch_size
+                scores = score(self.vae, examples, share, batch_size=size, generator=generator)
+                return [(scores.kl - scores.log_likelihood).sum().item()], None
+
+            (total,), _ = self._together(scored, 1)
             self._require_finite("negative ELBO", total / len(examples), place)
         return total / len(examples)
+
+    def _share_buffers(self) -> None:
+        """Give all processes the buffers of the first one, which are kept: averages over batches differ among them."""
+        if self.processes.count > 1:
+            with torch.no_grad():
+                for buffer in self.vae.buffers():
+                    buffer.copy_(cast(Tensor, self.fabric.broadcast(buffer.detach())))
 
     def _batches(self, epoch: int) -> Sequence[_Batch]:
         """Return the batches of an epoch, in an order that the seed and the epoch decide."""
         generator = torch.Generator().manual_seed(derive_seed(self.settings.seed, epoch, "order"))
         order = torch.randperm(len(self.train_examples), generator=generator).to(self.fabric.device)
         batches = order.split(self.settings.batch_size)
-        # A last batch with fewer examples than processes cannot be shared.
-        batches = batches if len(batches[-1]) >= self.fabric.world_size else batches[:-1]
         size = self.settings.accumulate_batches
         steps = [batches[start : start + size] for start in range(0, len(batches), size)]
         return [
@@ -303,10 +364,11 @@ class EpochRunner:
 
     def _summed(self, values: Sequence[float]) -> Sequence[float]:
         """Add numbers up over processes."""
-        if self.fabric.world_size == 1:
+        if self.processes.count == 1:
             return values
         total = torch.tensor(values, dtype=torch.float64, device=self.fabric.device)
-        return cast(Tensor, self.fabric.all_reduce(total, reduce_op="sum")).tolist()
+        with self.processes.exchange():
+            return cast(Tensor, self.fabric.all_reduce(total, reduce_op="sum")).tolist()
 
     def _require_finite(self, quantity: str, value: float, place: str) -> None:
         if not math.isfinite(value):

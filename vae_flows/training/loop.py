@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,8 @@ from vae_flows.call_stack import warn
 from vae_flows.checks import check_argument
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.modules import in_mode, placement
-from vae_flows.persistence.files import checked_path, exclusive
-from vae_flows.processes import launch, make_fabric
+from vae_flows.persistence.files import FolderLock, checked_path, exclusive
+from vae_flows.processes import Processes, launch, make_fabric
 from vae_flows.randomness import seeded
 from vae_flows.training.callbacks import Callback, TrainingState, check_callbacks, stop_is_asked
 from vae_flows.training.description import describe_run
@@ -91,11 +92,12 @@ def train(
     Raises:
         CheckpointError: The folder holds a run and `resume` is not set, or one of other settings, data or model.
         InvalidInputError: An argument is of another type, Fabric cannot provide `compute`, the device lacks the
-            precision, the optimiser refuses its options or the model, or there are fewer examples in a batch than
-            processes.
+            precision, the optimiser refuses its options or the model, there are fewer examples in a batch than
+            processes, or models, data or settings of the processes differ.
         NonFiniteLossError: The loss, its gradient or the validation bound is NaN or infinite. The step is not taken;
             checkpoints are those of the last whole epoch.
         IntegrationError: A solve of a continuous flow failed; a note names epoch, batch and posterior.
+        ProcessError: Another process ended, or failed where it could not tell. What one raises otherwise, all raise.
 
     Example:
         >>> import torch
@@ -128,22 +130,33 @@ def train(
     path = None if folder is None else checked_path(folder, "folder of train")
     _warn_of_a_long_warmup(settings)
     fabric = _launch(compute)
+    processes = Processes(fabric.global_rank, fabric.world_size)
     with ExitStack() as stack:
-        lock = stack.enter_context(exclusive(path, wait=wait, again=True)) if path and fabric.is_global_zero else None
+        lock: FolderLock | None = None
+        if path:
+            # What one process raises, all raise, here and below: else the others would wait for it.
+            lock = processes.each(
+                lambda: stack.enter_context(exclusive(path, wait=wait, again=True)) if processes.is_first else None
+            )
         runner = EpochRunner(fabric, vae, data, settings)
+        described = partial(describe_run, vae, data, settings, compute, processes.count)
+        description, _ = processes.agreed("train", lambda: (described(), settings.max_epochs))
         state, kept = RunState(), None
-        description = describe_run(vae, data, settings, compute, fabric.world_size)
         if path:
             kept = RunFolder(path, description, lock)
-            state = kept.open(vae, runner, max_epochs=settings.max_epochs, resume=resume)
-            if lock:
-                save_description(path, vae, data, settings, compute)
+            state = processes.each(partial(kept.open, vae, runner, max_epochs=settings.max_epochs, resume=resume))
+            processes.each(lambda: save_description(path, vae, data, settings, compute) if lock else None)
         if not _is_complete(state, settings):
-            logs = None
-            if fabric.is_global_zero:
+
+            def opened() -> RunLogs | None:
+                if not processes.is_first:
+                    return None
                 logs = stack.enter_context(RunLogs(path, len(state.history), settings.loggers, loggers))
                 logs.begin({"max_epochs": settings.max_epochs, **description})
-            state = _continue(runner, state, kept, logs, callbacks, show=progress and fabric.is_global_zero)
+                return logs
+
+            logs = processes.each(opened)
+            state = _continue(runner, state, kept, logs, callbacks, show=progress and processes.is_first)
         # Those of the first process, which are kept: buffers, such as averages over batches, differ among processes.
         vae.load_state_dict(fabric.broadcast(state.best_weights))
         fabric.barrier()
@@ -211,32 +224,34 @@ def _continue(
             history = (*state.history, record)
             best = best_record(history)
             state = RunState(history, _copied(runner.weights()) if best is record else state.best_weights)
-            if kept:
-                kept.require()
-            if logs:
-                logs.write(history)
-            if kept:
-                kept.save(runner, state)
+            runner.processes.each(partial(_keep, runner, state, kept, logs))
             bars.end_epoch(record, best)
-            stopped = bool(callbacks) and _call(callbacks, runner, history, kept)
+            if callbacks:
+                stopped = bool(runner.processes.by_first(partial(_call, callbacks, runner, history, kept)))
     return state
+
+
+def _keep(runner: EpochRunner, state: RunState, kept: RunFolder | None, logs: RunLogs | None) -> None:
+    if kept:
+        kept.require()
+    if logs:
+        logs.write(state.history)
+    if kept:
+        kept.save(runner, state)
 
 
 def _call(
     callbacks: Sequence[Callback], runner: EpochRunner, history: tuple[EpochRecord, ...], kept: RunFolder | None
 ) -> bool:
-    """Call what the user wants called after an epoch, in one process, and say whether to stop, in all."""
-    fabric, record, stop = runner.fabric, history[-1], False
-    if fabric.is_global_zero:
-        path = kept.path if kept else None
-        state = TrainingState(record.epoch, record, history, best_record(history), runner.vae, path, runner.settings)
-        with (
-            runner.averaged(),
-            in_mode(runner.vae, training=False),
-            seeded(fabric.device, runner.settings.seed, record.epoch, "callbacks"),
-        ):
-            stop = stop_is_asked(callbacks, state)
-    return bool(fabric.broadcast(stop))
+    """Call what the user wants called after an epoch, and say whether to stop."""
+    record, path = history[-1], kept.path if kept else None
+    state = TrainingState(record.epoch, record, history, best_record(history), runner.vae, path, runner.settings)
+    with (
+        runner.averaged(),
+        in_mode(runner.vae, training=False),
+        seeded(runner.fabric.device, runner.settings.seed, record.epoch, "callbacks"),
+    ):
+        return stop_is_asked(callbacks, state)
 
 
 def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
