@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import pickle
 import re
@@ -235,6 +237,8 @@ def launch(fabric: Fabric) -> None:
     While it waits for the others it ends with the process that started it, which may be killed before they have met;
     later the end of a connection tells. Programs that either starts later have another starter.
     """
+    if fabric.world_size > 1:
+        _end_in_order()
     if is_main_process():
         os.environ[STARTER] = str(os.getpid())
         try:
@@ -249,6 +253,22 @@ def launch(fabric: Fabric) -> None:
         fabric.launch()
     finally:
         met.set()
+
+
+@cache
+def _end_in_order() -> None:
+    """End the threads of gloo while Python still runs.
+
+    Those that then give up what belongs to Python would end the program with SIGABRT, now and then.
+    """
+
+    def end() -> None:
+        _patient_group.cache_clear()
+        gc.collect()  # of data-parallel modules, which hold the groups
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+    atexit.register(end)
 
 
 def _watch_over(starter: str, met: threading.Event) -> None:

@@ -43,6 +43,17 @@ __all__ = ["EpochRunner"]
 Found = TypeVar("Found")
 
 
+class _Sums:
+    """Sums over examples of loss, log-likelihood and KL term, and the evaluations of the solves.
+
+    Of a class that Fabric does not look into: it would turn double precision into single.
+    """
+
+    def __init__(self, terms: Tensor, evaluations: int | None) -> None:
+        self.terms = terms
+        self.evaluations = evaluations
+
+
 class _Objective(nn.Module):
     """The loss as the forward pass of one module, which is what data-parallel training synchronises."""
 
@@ -52,13 +63,12 @@ class _Objective(nn.Module):
         self.settings = settings
         self.objective = settings.make_objective()
 
-    def forward(self, x: Tensor, beta: float) -> tuple[Tensor, int | None]:
-        """Return the sums over examples of loss, log-likelihood and KL term, and the evaluations of the solves."""
+    def forward(self, x: Tensor, beta: float) -> _Sums:
         settings = self.settings
         terms = self.objective.terms(self.vae, x, settings.num_particles, beta, settings.gradient)
         evaluations = None if terms.work is None else terms.work.forward_evaluations
         columns = torch.stack([-terms.objective, terms.log_likelihood, terms.kl])
-        return columns.sum(-1, dtype=torch.promote_types(columns.dtype, torch.float32)), evaluations
+        return _Sums(columns.sum(-1, dtype=torch.promote_types(columns.dtype, torch.float32)), evaluations)
 
 
 class _Batch(NamedTuple):
@@ -257,8 +267,12 @@ class EpochRunner:
         counts = self.processes.rank < len(batch.examples)
 
         def forward() -> tuple[list[float], tuple[Tensor, int | None]]:
-            sums, evaluations = self.module(next(read), beta)
-            return sums.tolist() if counts else [0.0] * len(sums), (sums[0] if counts else 0.0 * sums[0], evaluations)
+            sums = self.module(next(read), beta)
+            loss = sums.terms[0]
+            return (sums.terms if counts else torch.zeros(3)).tolist(), (
+                loss if counts else 0.0 * loss,
+                sums.evaluations,
+            )
 
         with nullcontext() if batch.ends_step else self._without_exchange():
             totals, (loss, evaluations) = self._together(forward, 3)
