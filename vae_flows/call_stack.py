@@ -45,8 +45,8 @@ def warn_of_bias(objective: str, density: str) -> None:
         objective: What the objective is called.
         density: What the logarithm of the density is called.
     """
-    expected = f"an exact {density} in a bound that is not linear in it"
-    got = "noisy estimates, with which the bound may exceed log p(x) and its gradients are biased"
+    expected = f"an exact {density}, in which it is not linear"
+    got = "noisy estimates, with which it is biased: a bound may exceed log p(x), and its gradients are biased"
     remedy = "Call eval() first, or make the flow with divergence='exact'."
     warn(complaint(objective, expected, got, remedy), BiasedBoundWarning)
 

@@ -252,3 +252,15 @@ def test_wrong_arguments_are_refused():
         conditional(torch.zeros(5, 4))
     with pytest.raises(InvalidInputError, match="latents of shape"):
         unconditional().log_prob(torch.zeros(5, 3))
+
+
+def test_a_jitter_follows_an_end_time_that_has_become_shorter():
+    flow = ContinuousNormalizingFlow(
+        MLPDynamics(2, (6,)), integration_time=0.5, train_integration_time=True, end_time_jitter=0.3
+    )
+    assert flow.log_integration_time is not None
+    with torch.no_grad():
+        flow.log_integration_time.fill_(math.log(0.1))
+    times = torch.stack([flow.transform().integration_time.detach() for _ in range(200)])
+    assert bool(((times > 0.04) & (times < 0.16)).all())
+    assert float(times.amax() - times.amin()) > 0.06

@@ -91,3 +91,15 @@ def test_the_slope_of_ranks_says_which_way_a_posterior_is_off(shift, low):
 def test_bins_are_a_divisor(bins):
     with pytest.raises(InvalidInputError, match="p_values num_bins"):
         CalibrationResult(torch.zeros(3, 1, dtype=torch.long), 99).p_values(bins)
+
+
+@pytest.mark.parametrize("spoiled", ["parameters", "draws"])
+def test_numbers_that_are_not_finite_have_no_rank(spoiled):
+    def posterior(x, n):
+        return torch.full((n, *x.shape), torch.nan) if spoiled == "draws" else torch.randn(n, *x.shape)
+
+    def prior(n):
+        return torch.full((n, 1), torch.nan) if spoiled == "parameters" else torch.randn(n, 1)
+
+    with pytest.raises(InvalidInputError, match=f"simulation_based_calibration {spoiled}: expected finite values"):
+        simulation_based_calibration(prior, torch.zeros_like, posterior, num_simulations=20, num_draws=9)

@@ -173,3 +173,24 @@ def test_wrong_use_is_told():
         diagnose_weights(torch.zeros(5, 2))
     with pytest.raises(InvalidInputError, match="finite"):
         diagnose_weights(torch.full((50,), math.nan))
+
+
+@pytest.mark.parametrize(
+    ("log_weights", "reliable"),
+    [
+        (torch.randn(1000, generator=torch.Generator().manual_seed(0)) * 1000, False),  # exp leaves nothing of the tail
+        (torch.cat([torch.zeros(99), torch.tensor([50.0])]), False),
+        (torch.cat([torch.zeros(98), torch.tensor([40.0, 40.0])]), False),
+        (torch.cat([torch.zeros(300), -torch.rand(700)]), True),  # the largest are tied
+        (torch.cat([torch.full((10,), 0.1), torch.zeros(90)]), True),
+        (torch.cat([torch.tensor([1e-3]), torch.zeros(99)]), True),
+        (torch.zeros(100), True),
+    ],
+)
+def test_weights_without_a_tail_to_fit_are_judged_by_who_carries_them(log_weights, reliable):
+    pytest.importorskip("arviz_stats")
+    beside = torch.stack([log_weights, torch.linspace(0, 1, len(log_weights))], 1)
+    for found in (diagnose_weights(log_weights), diagnose_weights(beside)):
+        shape = found.pareto_k.reshape(-1)[0]
+        assert shape == (-math.inf if reliable else math.inf) or (not reliable and shape > 10)
+        assert bool(found.is_reliable.reshape(-1)[0]) == reliable

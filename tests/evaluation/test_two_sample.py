@@ -86,3 +86,11 @@ def test_wrong_use_is_told():
             kernel_two_sample_test(x, wrong)
     with pytest.raises(InvalidInputError, match="bandwidth"):
         kernel_two_sample_test(x, x, bandwidth=0.0)
+
+
+def test_samples_far_from_zero_are_told_apart_as_near_it():
+    reseed()
+    x, y = torch.randn(60, 2, dtype=torch.float64), torch.randn(50, 2, dtype=torch.float64) + 0.5
+    near, far = (kernel_two_sample_test(x + at, y + at, num_permutations=20) for at in (0.0, 1e8))
+    assert far.statistic == pytest.approx(near.statistic, rel=1e-6)  # 1e8 leaves eight digits of 1
+    assert far.bandwidth == pytest.approx(near.bandwidth, rel=1e-6)

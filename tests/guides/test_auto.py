@@ -295,5 +295,30 @@ def test_latent_sites_of_a_value_are_local_too():
             pyro.sample("x", Normal(0.0, 1.0), obs=x[:, 0], obs_mask=x[:, 0] > 0)
 
     guide = vf.AmortizedAutoGuide(model, nn.Linear(1, 4), "none")
-    assert set(guide(torch.randn(6, 1))) == {"x_unobserved"}
+    with pytest.warns(UserWarning, match="site 'x_unobserved': expected a site without a mask"):
+        assert set(guide(torch.randn(6, 1))) == {"x_unobserved"}
     assert math.isfinite(SVI(model, guide, adam(), Trace_ELBO()).step(torch.randn(6, 1)))
+
+
+def test_a_site_that_the_model_masks_and_the_guide_does_not_is_warned_of():
+    """log q would stay where log p(z) drops out, so that the loss is no bound."""
+    x, mask = torch.randn(6, 4), torch.tensor([1, 0, 1, 1, 0, 1]).bool()
+
+    def masked(x, mask=mask):
+        with pyro.plate("data", len(x)), poutine.mask(mask=mask):
+            z = pyro.sample("z", Normal(torch.zeros(3), 1.0).to_event(1))
+            pyro.sample("x", Normal(z.sum(-1), 1.0), obs=x[:, 0])
+
+    with pytest.warns(UserWarning, match=r"site 'z': expected a site without a mask.*poutine.mask\(guide"):
+        vf.AmortizedAutoGuide(masked, nn.Linear(4, 8), "none")(x)
+    pyro.clear_param_store()
+    flow_guide = vf.FlowGuide(nn.Linear(4, 8), vf.AmortizedPosterior(3, 8, "none"), "z")
+    with pytest.warns(UserWarning, match="without a mask"):
+        flow_guide.check(masked, x)
+    for handled, options in (
+        (poutine.mask(vf.AmortizedAutoGuide(masked, nn.Linear(4, 8), "none"), mask=mask), {}),
+        (vf.AmortizedAutoGuide(masked, nn.Linear(4, 8), "none"), {"mask": torch.ones(6, dtype=torch.bool)}),
+        (vf.AmortizedAutoGuide(masked, nn.Linear(4, 8), "none"), {"mask": True}),
+    ):
+        pyro.clear_param_store()
+        assert set(handled(x, **options)) == {"z"}

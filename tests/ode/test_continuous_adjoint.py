@@ -277,3 +277,20 @@ def test_a_users_field_takes_the_same_steps_whatever_its_gradient(gradient):
     transform.forward_with_log_det(latents().requires_grad_())
     assert transform.last_solve.forward_evaluations == 20
     assert transform.last_solve.rejected_steps == 0
+
+
+@pytest.mark.parametrize(("others", "end"), [(0, 1.4), (9, 1.2), (999, 1.0)])
+def test_one_example_that_cannot_be_solved_backwards_is_told_among_any_number(others, end):
+    """The gradients of the others are right, its own would be a fifth too large."""
+    rates = torch.full((1 + others, 1), 0.1, dtype=torch.float64)
+    rates[0] = 10.0
+    z = torch.full_like(rates, 2.5).requires_grad_()
+    transform = ContinuousTransform(
+        lambda t, z, c: -c * torch.sin(z),
+        context=rates,
+        integration_time=end,
+        divergence="exact",
+        solver=ODESolver(gradient="adjoint"),
+    )
+    with pytest.raises(IntegrationError, match="missed their start"):
+        transform(z).sum().backward()

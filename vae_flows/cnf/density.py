@@ -63,7 +63,8 @@ class ContinuousNormalizingFlow(nn.Module):
         rank: Rank of the update of `low_rank` amortisation, 20 by default.
         integration_time: T, of each of the dynamics.
         train_integration_time: Whether each T is learned, starting at `integration_time`.
-        end_time_jitter: b: in training, T is drawn uniformly from (T − b, T + b) for each transform (STEER).
+        end_time_jitter: b: in training, T is drawn uniformly from (T − b, T + b) for each transform (STEER); b is
+            of the T to start with, and changes in proportion to one that is learned.
         divergence: Trace in training mode: a name, or a `Divergence` with noise and number of probes.
         eval_divergence: Trace in evaluation mode.
         solver: Settings of the solver.
@@ -242,13 +243,18 @@ class ContinuousNormalizingFlow(nn.Module):
         times = self._learned_times()
         if until is None:
             if self.training and self.end_time_jitter:
-                return [time + (2 * torch.rand((), device="cpu").item() - 1) * self.end_time_jitter for time in times]
+                return [self._jittered(time) for time in times]
             return times
         if not 0 < until <= self.duration:
             raise InvalidInputError(complaint("until", f"a time above 0 and at most {self.duration}", until))
         constant = self._constant_times()
         starts = accumulate(constant, initial=0.0)
         return [min(time, until - start) for time, start in zip(constant, starts, strict=False) if until > start]
+
+    def _jittered(self, time: float | Tensor) -> float | Tensor:
+        moved = (2 * torch.rand((), device="cpu").item() - 1) * self.end_time_jitter
+        # A learned T takes its jitter along: it may have become shorter than that.
+        return time * (1 + moved / self.integration_time) if isinstance(time, Tensor) else time + moved
 
 
 def _new_integration_time(flow: ContinuousNormalizingFlow, subject: str, value: object) -> float:

@@ -237,27 +237,29 @@ class ContinuousTransform(EvaluatedTransform):
         time = self.integration_time
         time = plain(time) if isinstance(time, Tensor) else time
         learned = isinstance(time, Tensor) and time.requires_grad and torch.is_grad_enabled()
-        by_hand = self.solver.differentiates_by_hand(augmented)
+        solver, by_hand = self.solver, self.solver.differentiates_by_hand(augmented)
         if isinstance(time, Tensor) and (time.dim() or (learned and not by_hand)):
+            if solver.has_options_of_time:
+                solver = solver.in_units_of(float(time.detach().max()))
             augmented = RescaledField(augmented, self._packed_time(time, field, shape, start.dtype))
             interval, learned = (0.0, 1.0), False
         else:
             interval = (0.0, float(time.detach()) if isinstance(time, Tensor) else float(time))
         if score is not None:
             states = torch.cat([start, field.pack(score, shape)], -1)
-            states, integrals = self.solver.solve(ScoredField(augmented), states, interval, meter)
+            states, integrals = solver.solve(ScoredField(augmented), states, interval, meter)
             values, carried = states.chunk(2, -1)
             score = field.unpack(carried.detach(), shape)
         elif forward:
-            values, integrals = self.solver.solve(augmented, start, interval, meter)
+            values, integrals = solver.solve(augmented, start, interval, meter)
         else:
             before = start.new_zeros((*start.shape[:-1], augmented.num_integrals))
             if learned:
-                start, before = moved_end(augmented, cast(Tensor, time), start, before, -1.0)
-            values, integrals = self.solver.solve(augmented, start, (interval[1], 0.0), meter)
+                start, before = moved_end(augmented, cast(Tensor, time), start, before, -1.0, meter)
+            values, integrals = solver.solve(augmented, start, (interval[1], 0.0), meter)
             return values, integrals + before, None
         if learned:
-            values, integrals = moved_end(augmented, cast(Tensor, time), values, integrals, 1.0)
+            values, integrals = moved_end(augmented, cast(Tensor, time), values, integrals, 1.0, meter)
         return values, integrals, score
 
     def _packed_time(self, time: Tensor, field: VectorField, shape: Size, dtype: torch.dtype) -> Tensor:

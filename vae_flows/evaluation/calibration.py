@@ -170,7 +170,8 @@ def simulation_based_calibration(
                     f"{tuple(theta.shape)} and {tuple(draws.shape)}",
                 )
             )
-        if not bool(torch.isfinite(draws).all()):
-            raise InvalidInputError(complaint("simulation_based_calibration draws", "finite values", "others"))
+        for name, values in (("parameters", theta), ("draws", draws)):
+            if not bool(torch.isfinite(values).all()):
+                raise InvalidInputError(complaint(f"simulation_based_calibration {name}", "finite values", "others"))
         ranks.append((draws < theta).sum(0).cpu())
     return CalibrationResult(torch.cat(ranks), num_draws)

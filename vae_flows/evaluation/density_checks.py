@@ -21,6 +21,7 @@ from vae_flows.checks import checked
 from vae_flows.distributions import draw_from, evaluate
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.evaluation.batches import evaluating
+from vae_flows.objectives import for_nonlinear_bound
 from vae_flows.protocols import condition_posterior
 from vae_flows.shown import shown
 from vae_flows.vae import VAE
@@ -203,6 +204,7 @@ def density_integral(q: Distribution, num_samples: int = 10_000, chunk_size: int
     if len(q.event_shape) != 1 or num_samples < q.event_shape[0] + 2:
         expected = "a distribution of vectors (D,) and more than D + 1 samples"
         raise InvalidInputError(complaint("density_integral", expected, f"{tuple(q.event_shape)}, {num_samples}"))
+    q = for_nonlinear_bound("log q", q, "density_integral")
     proposal = _StudentT.fitted_to(q.sample(Size([num_samples])))
     log_ratios = []
     for start in range(0, num_samples, chunk_size):

@@ -273,6 +273,9 @@ def effective_sample_size(log_weights: Tensor) -> Tensor:
 def diagnose_weights(log_weights: Tensor) -> WeightDiagnostics:
     r"""Diagnose importance weights by their effective number and the Pareto shape k̂ of the largest.
 
+    Where the tail cannot be fitted, as weights are tied or differ by more than numbers can, k̂ is ∞ if the few larger
+    ones carry more than half of the weight, and −∞ otherwise.
+
     Where k̂ is above ½ the variance of weights is infinite, above 1 their mean; at 0.7 no feasible number of draws does.
 
     Source: Vehtari et al. (2024), "Pareto smoothed importance sampling"; Yao et al. (2018), "Yes, but did it work?
@@ -297,11 +300,36 @@ def diagnose_weights(log_weights: Tensor) -> WeightDiagnostics:
     rows = values.flatten(1).T if values.dim() > 1 else values.unsqueeze(0)
     spread = rows.amax(1) - rows.amin(1)
     shapes = torch.full((len(rows),), -math.inf, dtype=torch.float64)  # of weights equal to rounding: they have no tail
-    if len(uneven := (spread > SPREAD_OF_EQUALS).nonzero().flatten()):
+    uneven, fitted = (spread > SPREAD_OF_EQUALS), _tail_can_be_fitted(rows)
+    if len(chosen := (uneven & fitted).nonzero().flatten()):
         # It takes log-likelihoods, whose reciprocals are the weights of leaving an observation out.
-        _, pareto_k = _arviz().psislw(-rows[uneven].numpy())
-        shapes[uneven] = torch.as_tensor(pareto_k, dtype=torch.float64)
+        _, pareto_k = _arviz().psislw(-rows[chosen].numpy())
+        shapes[chosen] = torch.as_tensor(pareto_k, dtype=torch.float64)
+    shapes[uneven & ~fitted & (_share_of_larger_weights(rows) > 0.5)] = math.inf
     return WeightDiagnostics(effective_sample_size(values), shapes.reshape(values.shape[1:]), len(values))
+
+
+def _tail_of(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest weights that ArviZ fits, in order, and the next smaller one, as parts of the largest."""
+    draws = rows.shape[1]
+    length = int(3 * math.sqrt(draws)) if draws > 225 else draws // 5
+    largest = (rows - rows.amax(1, keepdim=True)).topk(length + 1).values.flip(1)
+    return largest[:, 1:], largest[:, :1]
+
+
+def _tail_can_be_fitted(rows: Tensor) -> Tensor:
+    """Say of which rows `(N, S)` the fit, which divides by the first quartile of the tail, has numbers to go by."""
+    tail, cutoff = _tail_of(rows)
+    quartile = tail[:, int(tail.shape[1] / 4 + 0.5) - 1]
+    uneven = tail[:, -1] - tail[:, 0] > 0
+    return (quartile.exp() > cutoff[:, 0].exp()) & uneven
+
+
+def _share_of_larger_weights(rows: Tensor) -> Tensor:
+    """Return the share of all weight of those above the one with which the tail begins."""
+    _, cutoff = _tail_of(rows)
+    relative = rows - rows.amax(1, keepdim=True)
+    return torch.where(relative > cutoff + SPREAD_OF_EQUALS, relative.exp(), 0.0).sum(1) / relative.exp().sum(1)
 
 
 def _arviz() -> Any:

@@ -20,6 +20,7 @@ from vae_flows.distributions import draw_from, evaluate
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.evaluation.batches import chosen_batch, evaluating
 from vae_flows.evaluation.estimates import MeanEstimate
+from vae_flows.objectives import for_nonlinear_bound
 from vae_flows.shown import shown
 from vae_flows.vae import VAE
 
@@ -104,7 +105,7 @@ def estimate_information(
         x = chosen_batch(vae, data, num_images, generator)
         if len(x) < 2:
             raise InvalidInputError(complaint("estimate_information data", "two images or more", len(x)))
-        q = vae.encode(x)
+        q = for_nonlinear_bound("log q", vae.encode(x), "estimate_information")  # log q(z) averages densities
         drawn = draw_from(q)
         own = drawn.log_q.double()
         pairs = torch.cat([evaluate(q, z.unsqueeze(1)).log_q for z in drawn.z.split(chunk_size)]).double()

@@ -18,6 +18,7 @@ from vae_flows.cnf import ContinuousTransform
 from vae_flows.distributions import draw_from, evaluate
 from vae_flows.errors import InvalidInputError, complaint, require_positive
 from vae_flows.evaluation.batches import evaluating
+from vae_flows.objectives import for_nonlinear_bound
 from vae_flows.transforms import ChainTransform
 from vae_flows.vae import VAE
 
@@ -110,7 +111,7 @@ def posterior_grid(vae: VAE, x: Tensor, *, num_cells: int = 60, seed: int = 0) -
         got = f"{num_cells} and a tensor of shape {tuple(x.shape)}"
         raise InvalidInputError(complaint("posterior_grid", "8 cells or more, and one batch of examples", got))
     with evaluating(vae, seed, "posterior_grid"):
-        q = vae.encode(x)
+        q = for_nonlinear_bound("log q", vae.encode(x), "posterior_grid")
         if q.event_shape != (2,):
             remedy = "For more latents, see vae_flows.reporting.plot_aggregate_posterior."
             raise InvalidInputError(complaint("latents of posterior_grid", "two", q.event_shape[0], remedy))

@@ -49,7 +49,7 @@ class FFJORD(SharedSettings, AmortizedFlow):
         integration_time: T.
         train_integration_time: Whether T of each block is learned, starting at `integration_time`.
         end_time_jitter: b: in training, T is drawn uniformly from (T − b, T + b) for each transform (STEER, Ghosh et
-            al. 2020).
+            al. 2020); b is of the T to start with, and changes in proportion to one that is learned.
         divergence: Trace in training mode: `hutchinson`, `exact`, `bottleneck` or `brute_force`.
         noise: `gaussian`, the default, or `rademacher`, of estimates that are given by name.
         num_probes: Noise draws averaged in one of these, 1 by default.

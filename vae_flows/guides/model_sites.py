@@ -10,12 +10,14 @@ import torch
 from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.poutine.indep_messenger import CondIndepStackFrame
-from pyro.poutine.runtime import Message
+from pyro.poutine.mask_messenger import MaskMessenger
+from pyro.poutine.runtime import _PYRO_STACK, Message
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions.constraints import Constraint
 
+from vae_flows.call_stack import warn
 from vae_flows.errors import InvalidInputError, complaint, unknown_name
 from vae_flows.guides.sites import LocalSite
 
@@ -63,6 +65,7 @@ def find_local_sites(owner: str, trace: Trace, plate: str | None = None) -> Loca
                     f"with poutine.block(model, hide=[{name!r}]).",
                 )
             )
+        _warn_of_a_mask(owner, name, latent[name]["mask"])
     (frame, *_) = next(iter(local.values()))
     return LocalSites(tuple(_local_site(owner, name, latent[name]["fn"]) for name in local), frame)
 
@@ -97,6 +100,16 @@ def _check_site(owner: str, expected: LocalSite, got: LocalSite) -> None:
     if not bool(expected.support.check(values).all()):
         remedy = "Give the model's support to the LocalSite."
         raise InvalidInputError(complaint(subject, f"the support {expected.support}", f"{got.support}", remedy))
+
+
+def _warn_of_a_mask(owner: str, name: str, mask: bool | Tensor | None) -> None:
+    """Warn of a site that the model masks and the guide does not."""
+    whole = mask is None or bool(torch.as_tensor(mask).all())
+    if whole or any(isinstance(handler, MaskMessenger) for handler in _PYRO_STACK):
+        return
+    expected, got = "a site without a mask", "one that the model masks: log q would stay where log p(z) drops out"
+    remedy = "Mask the guide too: SVI(model, poutine.mask(guide, mask=mask), …)."
+    warn(complaint(f"{owner} site {name!r}", expected, got, remedy))
 
 
 def _describe(sites: Iterable[LocalSite]) -> str:

@@ -28,6 +28,8 @@ __all__ = [
     "renyi_terms",
 ]
 
+BOUNDS = "importance-weighted or Rényi bound"
+
 
 @shown
 @dataclass(frozen=True)
@@ -313,7 +315,7 @@ def renyi_average(log_weights: Tensor, alpha: float) -> Tensor:
     return torch.where(is_near, near, far) / (1 - alpha)
 
 
-def for_nonlinear_bound(subject: str, q: Distribution) -> Distribution:
+def for_nonlinear_bound(subject: str, q: Distribution, objective: str = BOUNDS) -> Distribution:
     """Return q as a bound takes it that is not linear in its log-densities: exact where that is cheap.
 
     The average of weights whose logarithms are noisy lies above that of the weights, so that such a bound may exceed
@@ -322,10 +324,11 @@ def for_nonlinear_bound(subject: str, q: Distribution) -> Distribution:
     Arguments:
         subject: What the log-density of q is called in the warning.
         q: Any distribution.
+        objective: What the bound, or whatever else averages densities, is called there.
     """
     q = exact_where_cheap(q)
     if is_estimated(q):
-        warn_of_bias("importance-weighted or Rényi bound", subject)
+        warn_of_bias(objective, subject)
     return q
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vae_flows.ode.fields import AugmentedField, Time
 from vae_flows.ode.tapes import SECOND_DERIVATIVES
+from vae_flows.ode.work_counts import WorkMeter
 from vae_flows.tensors.derivatives import first_order_only
 
 __all__ = ["RescaledField", "moved_end"]
@@ -42,10 +43,11 @@ class RescaledField(AugmentedField):
 
 
 def moved_end(
-    field: AugmentedField, end_time: Tensor, values: Tensor, integrals: Tensor, direction: float
+    field: AugmentedField, end_time: Tensor, values: Tensor, integrals: Tensor, direction: float, meter: WorkMeter
 ) -> tuple[Tensor, Tensor]:
     """Return the state at T, the same numbers, with the gradient in T; `direction` is −1 for a state to start from."""
     at = end_time.detach()
+    meter.forward_evaluations += 1
     with torch.no_grad():
         rates = field.evaluate(float(at), values)
     step = direction * (end_time - at).to(values.dtype)

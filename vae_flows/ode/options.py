@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vae_flows.errors import InvalidInputError, complaint, unknown_name
 
-__all__ = ["check_options", "has_tolerances", "is_number", "require_named"]
+__all__ = ["check_options", "has_times", "has_tolerances", "in_units_of", "is_number", "require_named"]
 
 
 class _Kind(NamedTuple):
@@ -100,6 +100,7 @@ _SCIPY = {
     "max_step": _ADAPTIVE["max_step"],
 }
 
+_TIME_OPTIONS = frozenset({"step_size", "first_step", "min_step", "max_step", "step_t", "jump_t"})
 _OPTIONS: Mapping[str, Mapping[str, _Kind]] = {
     **dict.fromkeys(("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun"), _ADAPTIVE),
     **{method: _ADAMS if method == "explicit_adams" else _FIXED for method in _WITHOUT_TOLERANCES},
@@ -107,6 +108,32 @@ _OPTIONS: Mapping[str, Mapping[str, _Kind]] = {
     "fixed_adams": {**_ADAMS, "implicit": _SWITCH},
     "scipy_solver": _SCIPY,
 }
+
+
+def in_units_of(length: float, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options for times that are measured in units of `length`: steps and times are divided by it.
+
+    Example:
+        >>> in_units_of(2.0, {"step_size": 0.1, "perturb": True})
+        {'step_size': 0.05, 'perturb': True}
+    """
+    scaled = dict(options)
+    for name in _TIME_OPTIONS & options.keys():
+        scaled[name] = options[name] / length
+    if "grid_constructor" in options:
+        construct = options["grid_constructor"]
+        scaled["grid_constructor"] = lambda function, state, times: construct(function, state, times * length) / length
+    return scaled
+
+
+def has_times(options: Mapping[str, Any]) -> bool:
+    """Return whether an option is a time, or gives times.
+
+    Example:
+        >>> has_times({"max_step": 0.1}), has_times({"safety": 0.8})
+        (True, False)
+    """
+    return not options.keys().isdisjoint({*_TIME_OPTIONS, "grid_constructor"})
 
 
 def has_tolerances(method: str) -> bool:

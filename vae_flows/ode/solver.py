@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -15,7 +15,7 @@ from vae_flows.ode.compilation import warn_uncompiled
 from vae_flows.ode.continuous_adjoint import solve_by_continuous_adjoint
 from vae_flows.ode.discrete_adjoint import solve_by_discrete_adjoint
 from vae_flows.ode.fields import AugmentedField
-from vae_flows.ode.options import check_options, has_tolerances, is_number, require_named
+from vae_flows.ode.options import check_options, has_times, has_tolerances, in_units_of, is_number, require_named
 from vae_flows.ode.progress import SolveProgress, WorkMeter
 from vae_flows.ode.stepping import SteppingSettings, integrate
 from vae_flows.ode.tableaus import TABLEAUS
@@ -160,8 +160,18 @@ class ODESolver:
             if self.fallback is None:
                 raise
             warn(f"{error} Falling back to {self.fallback}.", IntegrationWarning)
-            end = self.fallback._solve(field, z, interval, meter)
+            return self.fallback.solve(field, z, interval, meter)
         return end[..., : z.shape[-1]], end[..., z.shape[-1] :]
+
+    def in_units_of(self, length: float) -> ODESolver:
+        """Return these settings for times that are measured in units of `length`; steps stay as long as they are.
+
+        Example:
+            >>> ODESolver("rk4", options={"step_size": 0.1}).in_units_of(2.0).options
+            {'step_size': 0.05}
+        """
+        fallback = None if self.fallback is None else self.fallback.in_units_of(length)
+        return replace(self, options=in_units_of(length, self.options), fallback=fallback)
 
     def _solve(self, field: AugmentedField, z: Tensor, interval: tuple[float, float], meter: WorkMeter) -> Tensor:
         """Return the state at the end, `(…, D + K)`."""
@@ -188,6 +198,11 @@ class ODESolver:
             warn_uncompiled("transforms of torch.func do not see through compiled programs")
             return field
         return field.compiled()
+
+    @property
+    def has_options_of_time(self) -> bool:
+        """Whether an option of these settings, or of their fallback, is a time, such as a step's length."""
+        return has_times(self.options) or (self.fallback is not None and self.fallback.has_options_of_time)
 
     @property
     def has_fixed_steps(self) -> bool:

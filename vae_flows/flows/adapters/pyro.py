@@ -14,6 +14,7 @@ from vae_flows.checks import checked
 from vae_flows.errors import require_positive, unknown_name
 from vae_flows.flows.adapters.foreign import AdaptedFlow, ForeignTransform, Orientation
 from vae_flows.flows.adapters.newton import newton_inverse
+from vae_flows.modules import bound
 from vae_flows.tensors.subclasses import plain
 from vae_flows.transforms.base import FusedTransform
 from vae_flows.transforms.chain import ChainTransform
@@ -77,7 +78,8 @@ class PyroFlow(AdaptedFlow):
     def foreign_transform(self, context: Tensor) -> FusedTransform:
         batch = context.shape[:-1]
         parts: list[FusedTransform] = []
-        for index, layer in enumerate(self.layers):
+        # What layers are lent for this call is what the transform, which outlives it, has.
+        for index, layer in enumerate(map(bound, self.layers)):
             if index and self._takes_turns:
                 parts.append(ReverseTransform(self.latent_dim, batch))
             condition = partial(cast(ConditionalTransformModule, layer).condition, plain(context))

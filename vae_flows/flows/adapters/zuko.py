@@ -20,6 +20,7 @@ from vae_flows.errors import IntegrationError, complaint, unknown_name
 from vae_flows.extras import missing_package, needing
 from vae_flows.flows.adapters.foreign import AdaptedFlow, ForeignTransform, Orientation
 from vae_flows.flows.adapters.newton import newton_inverse
+from vae_flows.modules import bound
 from vae_flows.tensors.subclasses import plain
 from vae_flows.transforms.base import FusedTransform
 
@@ -90,8 +91,9 @@ class ZukoFlow(AdaptedFlow):
 
     def foreign_transform(self, context: Tensor) -> FusedTransform:
         kind = _KINDS.get(self.name.partition(":")[2], ZukoTransform)
-        read = (context, *self.lazy.parameters())
-        condition = partial(self.lazy, plain(context))
+        lazy = bound(self.lazy)  # what it is lent for this call is what the transform, which outlives it, has
+        read = (context, *lazy.parameters())
+        condition = partial(lazy, plain(context))
         return kind(self.name, condition, self.latent_dim, context.shape[:-1], dependencies=read)
 
     @checked
