@@ -248,3 +248,19 @@ def test_values_that_are_not_finite_are_told_of_with_their_place(tmp_path, suffi
     (np.save if suffix == "npy" else np.savez)(path, array)
     with pytest.raises(InvalidInputError, match=r"mine\.np.: expected finite values, got nan in example 7 at 2"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": LEVELS, "x": LEVELS}, "expected one of images or data or x or arr_0, got images and x"),
+        ({"train": LEVELS, "val": LEVELS, "validation": LEVELS}, "got validation and val"),
+        ({"train": LEVELS, "test": LEVELS, "labels": np.arange(20)}, "got also labels"),
+        ({"x": LEVELS, "x_labels": np.arange(20)}, "got also x_labels"),
+        ({"train": LEVELS, "val_labels": np.arange(20)}, "got also val_labels"),
+    ],
+)
+def test_no_array_of_an_npz_file_is_left_out_silently(tmp_path, arrays, message):
+    np.savez(tmp_path / "mine.npz", **arrays)
+    with pytest.raises(DataError, match=message):
+        load(tmp_path / "mine.npz")

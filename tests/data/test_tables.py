@@ -120,3 +120,46 @@ def test_a_split_larger_than_the_table_is_refused(tmp_path):
     path = write(tmp_path / "a.csv")
     with pytest.raises(InvalidInputError, match=r"leave some of 30 examples to train on, got \(3, 30\) held out"):
         load(path, test_size=30)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize(("columns", "integers"), [(2, False), (3, False), (4, False), (4, True), (12, True)])
+def test_a_line_that_counts_the_columns_is_a_header(tmp_path, first, columns, integers):
+    """As pandas writes for an array."""
+    values = numpy_generator().normal(size=(20, columns))
+    values = np.rint(9 * values).astype(int) if integers else values
+    path = write(tmp_path / "a.csv", values, [str(first + place) for place in range(columns)])
+    with pytest.warns(UserWarning, match=r"a.csv, line 1: .* are taken for names of columns"):
+        found = read_table(path)
+    np.testing.assert_array_equal(found.values, values)
+    assert found.columns == tuple(str(first + place) for place in range(columns))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0,1\n1,0\n3,4\n", "1,2,3\n4,5,6.5\n", "0.0,1.0,2.0,3.0\n1.5,2,3,4\n", "0,1,2,4\n1.5,2.5,3.5,4.5\n", "0\n1.5\n"],
+)
+def test_a_first_line_of_other_numbers_is_an_example(tmp_path, text):
+    (tmp_path / "a.csv").write_text(text)
+    found = read_table(tmp_path / "a.csv")
+    np.testing.assert_array_equal(found.values, np.loadtxt(tmp_path / "a.csv", delimiter=",", ndmin=2))
+
+
+def test_label_columns_that_would_be_others_are_refused(tmp_path):
+    path = write(tmp_path / "a.csv", header=["a", "b", "a", "c"])
+    with pytest.raises(InvalidInputError, match=r"label column 'a' of .*expected one, got 2 of that name"):
+        load(path, label_column="a")
+    path = write(tmp_path / "b.csv", header=["a", "b", "c", "d", "label"], labels=[1e300] * 30)
+    with pytest.raises(InvalidInputError, match="expected integers up to 9007199254740992, got 1e"):
+        load(path, label_column="label")
+
+
+def test_columns_that_single_precision_does_not_resolve_are_not_standardised(tmp_path):
+    values = numpy_generator().normal(size=(200, 3))
+    near = values * [1.0, 500.0, 1e-3] + [0.0, 101325.0, 2.0]
+    far = values + np.array([1.7e9, 0.0, 0.0])
+    assert load(write(tmp_path / "near.csv", near), standardize=True).standardization is not None
+    with pytest.raises(InvalidInputError, match=r"single precision resolves, got a mean .*at places 0\. Subtract"):
+        load(write(tmp_path / "far.csv", far), standardize=True)
+    constant = np.column_stack([values[:, 0], np.full(200, 1.7e9)])
+    assert load(write(tmp_path / "constant.csv", constant), standardize=True).standardization is not None

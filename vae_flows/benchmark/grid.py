@@ -19,7 +19,7 @@ from vae_flows.errors import FileError, FolderInUseError, InvalidInputError, Unk
 from vae_flows.flows import find_flow
 from vae_flows.persistence.files import exclusive
 from vae_flows.persistence.json_files import write_json
-from vae_flows.runs.folder import FAILURE, METRICS, folder_of, prepare
+from vae_flows.runs.folder import FAILURE, METRICS, folder_of, name_of_data, prepare
 from vae_flows.runs.settings import RunSettings, with_changes
 
 __all__ = ["GridMonitor", "GridRun", "RunOutcome", "grid_settings", "plan_grid", "run_grid"]
@@ -164,9 +164,9 @@ def _check_data(names: Sequence[str]) -> None:
             known = available_data_sets()
             expected = f"the path of a file or a folder, or one of {', '.join(known)}"
             raise UnknownNameError(complaint("data set", expected, repr(name), did_you_mean(name, known)))
-    stems = {Path(name).stem: name for name in reversed(names)}
+    owners = {name_of_data(name): name for name in reversed(names)}
     for name in names:
-        if (other := stems[Path(name).stem]) != name:
+        if (other := owners[name_of_data(name)]) != name:
             expected, remedy = "a name of its own", "Rename one: folders and tables are named after them."
             raise InvalidInputError(complaint(f"data set {name!r}", expected, f"that of {other!r}", remedy))
 

@@ -30,6 +30,8 @@ SPLIT_NAMES = {
     "validation": ("validation", "val", "valid"),
     "test": ("test",),
 }
+LARGEST_LABEL = 2**53
+"""Integers up to it are exact in double precision."""
 WHOLE_NAMES = ("images", "data", "x", "arr_0")
 WHOLE_OR_SPLITS = (
     "train, validation and test; or train and test; or all examples in one place (in an .npz, 'images' or 'x')"
@@ -75,12 +77,19 @@ def npz_file(
     """
     names = [name for group in (*SPLIT_NAMES.values(), WHOLE_NAMES) for name in group]
     arrays = read_npz(path, (), optional=[*names, *(f"{name}_labels" for name in names), "labels"])
-    given = {}
+    given, used = {}, set()
     for split, names in {**SPLIT_NAMES, "whole": WHOLE_NAMES}.items():
-        for name in names:
-            if name in arrays:
-                labels = arrays.get("labels" if split == "whole" else f"{name}_labels")
-                given[split] = Rows(arrays[name], labels, f"{path} {name}")
+        found = [name for name in names if name in arrays]
+        if len(found) > 1:
+            expected = f"one of {' or '.join(names)}"
+            raise DataError(complaint(f"{path} arrays", expected, " and ".join(found), "Leave one out."))
+        for name in found:
+            of_labels = "labels" if split == "whole" else f"{name}_labels"
+            given[split] = Rows(arrays[name], arrays.get(of_labels), f"{path} {name}")
+            used |= {name, of_labels}
+    if given and (left := sorted(arrays.keys() - used)):
+        expected, remedy = "labels of the arrays that are there", "Name them like those: train_labels of train, …."
+        raise DataError(complaint(f"{path} arrays", expected, f"also {', '.join(left)}", remedy))
     if not given:
         found = ", ".join(arrays) or "none"
         remedy = "Name them so: numpy.savez(path, images=…)."
@@ -168,10 +177,15 @@ def table_file(
     if label_column is not None:
         if label_column not in columns:
             raise unknown_name(f"label column of {path}", label_column, columns)
+        if columns.count(label_column) > 1:
+            got = f"{columns.count(label_column)} of that name"
+            raise InvalidInputError(complaint(f"label column {label_column!r} of {path}", "one", got, "Rename them."))
         place = columns.index(label_column)
         labels, values = values[:, place], np.delete(values, place, axis=1)
         if not (labels == np.rint(labels)).all():
             raise InvalidInputError(complaint(f"label column of {path}", "integers", "fractions"))
+        if (largest := np.abs(labels).max()) > LARGEST_LABEL:
+            raise InvalidInputError(complaint(f"label column of {path}", f"integers up to {LARGEST_LABEL}", largest))
         labels = labels.astype(np.int64)
     sizes = {"split_seed": split_seed, "validation_size": validation_size, "test_size": test_size}
     return _values(path, {"train": _as_examples(path, Rows(values, labels))}, {}, sizes)

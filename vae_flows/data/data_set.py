@@ -16,6 +16,8 @@ __all__ = ["DataSet"]
 
 BATCH = 1000
 """Examples that are read at once for their mean and deviation."""
+COARSE = 1e-3
+"""Largest rounding error of a standardised value."""
 
 
 @checked
@@ -76,12 +78,21 @@ class DataSet:
         The examples themselves stay as they are.
 
         Raises:
-            InvalidInputError: A standard deviation is not finite.
+            InvalidInputError: A standard deviation is not finite, or so small beside the values that single precision,
+                in which a model sees them, does not tell them apart.
         """
         batches = self.train.batches(
             torch.arange(len(self.train)).split(BATCH), generator=torch.Generator().manual_seed(0), dtype=torch.float64
         )
-        return replace(self, standardization=Standardization.of(batches))
+        made = Standardization.of(batches)
+        ratio = made.mean.abs() / made.scale
+        varies = made.scale != 1  # constants are left as they are
+        if bool((coarse := (torch.finfo(torch.float32).eps * ratio > COARSE) & varies).any()):
+            places = ", ".join(map(str, coarse.flatten().nonzero().flatten()[:5].tolist()))
+            expected = "values whose spread single precision resolves"
+            got = f"a mean {float(ratio[coarse].max()):.1e} times the spread, at places {places}"
+            raise InvalidInputError(complaint(f"data set {self.name!r}", expected, got, "Subtract an offset first."))
+        return replace(self, standardization=made)
 
     @property
     def image_shape(self) -> ImageShape:

@@ -12,11 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vae_flows.call_stack import warn
 from vae_flows.errors import DataError, complaint
 from vae_flows.persistence.archives import require_memory
 
 __all__ = ["Table", "read_table"]
 
+SURELY_NAMES = 4
+"""Columns of which no example is expected to count them."""
 LONGEST_FIELD = 1000
 """Characters of a number, and of a name of a column."""
 
@@ -35,6 +38,9 @@ class Table(NamedTuple):
 
 def read_table(path: Path) -> Table:
     """Read a comma-separated table of numbers; the first line is a header where one of its cells is no number.
+
+    So is one that counts the columns from 0 or 1, as pandas names those of an array, of four columns or more, or where
+    every column below has a number that is not written as an integer; a warning says so.
 
     Raises:
         DataError: The file cannot be read, has no rows, rows of several lengths, or a cell that is no finite number;
@@ -64,10 +70,13 @@ def read_table(path: Path) -> Table:
 def _read(path: Path, lines: Any) -> Table:
     columns: tuple[str, ...] = ()
     values = array("d")
+    counted, with_fractions = False, set[int]()
     for number, cells in _numbered(lines):
-        if not columns and not _are_numbers(cells):
+        if not columns and (not _are_numbers(cells) or (counted := _count_columns(cells))):
             columns = tuple(cell.strip()[:LONGEST_FIELD] for cell in cells)
             continue
+        if counted:
+            with_fractions |= {place for place, cell in enumerate(cells) if not cell.strip().lstrip("+-").isdecimal()}
         columns = columns or tuple(str(place) for place in range(1, len(cells) + 1))
         if len(cells) != len(columns):
             remedy = "Separate cells by commas, and write decimals with a point."
@@ -79,9 +88,20 @@ def _read(path: Path, lines: Any) -> Table:
                 remedy = "Fill in or leave out what is missing; encode words as numbers."
                 raise DataError(complaint(f"{path}, line {number}, column {column!r}", "a finite number", got, remedy))
             values.append(value)
+    if counted and values and (len(columns) >= SURELY_NAMES or len(with_fractions) == len(columns)):
+        warn(f"{path}, line 1: {' '.join(columns[:3])} … are taken for names of columns. Name them otherwise, or not.")
+    elif counted:
+        values = array("d", map(float, columns)) + values
+        columns = tuple(str(place) for place in range(1, len(columns) + 1))
     if not values:
         raise DataError(complaint(str(path), "rows of numbers", "none"))
     return Table(columns, np.frombuffer(values, np.float64).reshape(-1, len(columns)))
+
+
+def _count_columns(cells: Sequence[str]) -> bool:
+    """Say whether the cells of a line are 0, 1, …, D − 1 or 1, 2, …, D."""
+    found = [cell.strip() for cell in cells]
+    return len(found) > 1 and any(found == [str(first + place) for place in range(len(found))] for first in (0, 1))
 
 
 def _numbered(lines: Any) -> Iterator[tuple[int, Sequence[str]]]:

@@ -18,7 +18,7 @@ from vae_flows.persistence.records import checked_record, to_plain
 from vae_flows.processes import is_main_process
 from vae_flows.runs.build import build_data
 from vae_flows.runs.folder import load_settings
-from vae_flows.runs.scores import RunScores, digests_of, write_scores
+from vae_flows.runs.scores import RunScores, digests_of, require_tested, write_scores
 from vae_flows.runs.weights import load_best
 from vae_flows.shown import shown
 
@@ -119,10 +119,12 @@ def evaluate_run(
             of other weights or sizes.
         InvalidInputError: There are no such devices, or a size is out of range.
         ProcessError: Another process ended.
+        DataError: The data are not those that the run was tested on.
         NonFiniteLossError: A number of the test is NaN or infinite.
     """
     settings = load_settings(folder)
     data = build_data(settings)
+    require_tested(data.test, folder, settings.data)
     vae = load_best(folder, settings, data, device)
     name = evaluation_name(importance_samples)
     partial = folder / name

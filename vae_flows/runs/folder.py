@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from vae_flows.data.load import FILE_LOADERS, LOADERS
 from vae_flows.errors import InvalidInputError, complaint
 from vae_flows.persistence.files import exclusive
 from vae_flows.persistence.json_files import read_json, write_json
@@ -36,6 +37,7 @@ __all__ = [
     "data_name",
     "folder_of",
     "load_settings",
+    "name_of_data",
     "prepare",
     "run_folder",
 ]
@@ -63,7 +65,23 @@ def run_folder(root: Path, data: str, posterior: str, seed: int) -> Path:
 
 def data_name(settings: RunSettings | TrainingDescription) -> str:
     """Return the data set's name; of a user's file or folder, its own name without where it lies."""
-    return Path(settings.data).stem
+    return name_of_data(settings.data)
+
+
+def name_of_data(data: str) -> str:
+    """Return what folders and tables call data that are given by name or path.
+
+    A file or folder that is called like one of the data sets of the literature is not that.
+
+    Example:
+        >>> [name_of_data(data) for data in ("omniglot", "lab/cells.npz", "faces.v2", "./omniglot.npz", "./omniglot")]
+        ['omniglot', 'cells', 'faces.v2', 'omniglot.npz', 'omniglot-folder']
+    """
+    path = Path(data)
+    name = path.stem if path.suffix.lower() in FILE_LOADERS else path.name
+    if name == data or name not in LOADERS:
+        return name
+    return path.name if path.name != name else f"{name}-folder"
 
 
 def load_settings(folder: Path) -> RunSettings:

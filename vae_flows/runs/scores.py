@@ -14,9 +14,10 @@ from vae_flows.errors import DataError, complaint
 from vae_flows.evaluation.finished import digest_of_examples
 from vae_flows.persistence.archives import read_npz, write_npz
 from vae_flows.randomness import seeded
+from vae_flows.runs.folder import SCORES
 from vae_flows.shown import shown
 
-__all__ = ["RunScores", "digests_of", "read_scores", "write_scores"]
+__all__ = ["RunScores", "digests_of", "read_scores", "require_tested", "write_scores"]
 
 IMAGES_AT_ONCE = 500
 REMEDY = "Remove it; `vae-flows evaluate` makes scores anew."
@@ -56,6 +57,19 @@ def digests_of(examples: Examples) -> NDArray[np.int64]:
             torch.arange(len(stored)).split(IMAGES_AT_ONCE), generator=generator, dtype=torch.float32
         )
         return torch.cat([digest_of_examples(batch) for batch in batches]).numpy()
+
+
+def require_tested(examples: Examples, folder: Path, data: str) -> None:
+    """Check that examples are those that a finished run was tested on, where it has scores of them.
+
+    Raises:
+        DataError: They are others: the data changed, or others lie where they were.
+    """
+    path = folder / SCORES
+    if path.exists() and not np.array_equal(read_scores(path).images, digests_of(examples)):
+        expected, got = "the test examples of the run", "others"
+        remedy = f"Put {data} back as it was, or train a run on what it is now."
+        raise DataError(complaint(f"data of run {folder}", expected, got, remedy))
 
 
 def write_scores(path: Path, scores: RunScores) -> None:

@@ -132,6 +132,9 @@ class RunSettings:
     label_column: str | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.data, str) and self.data and Path(self.data).name in ("", ".."):
+            # Such a path has no name of its own.
+            object.__setattr__(self, "data", str(Path(self.data).resolve()))
         for name in ("data", "posterior"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise InvalidInputError(complaint(f"RunSettings {name}", "a name", repr(getattr(self, name))))
