@@ -1,3 +1,5 @@
+import gc
+
 import pyro
 import pytest
 import torch
@@ -146,3 +148,30 @@ def test_regularised_flows_behind_a_discrete_site_solve_once_and_keep_their_grad
     assert len(found[0][1]) == len(found[1][1]) > 4
     for of_graph, plain in zip(found[0][1], found[1][1], strict=True):
         torch.testing.assert_close(of_graph, plain, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["joint", "separate", "autoregressive"])
+def test_nothing_waits_for_the_garbage_collector(name):
+    """On a GPU, whose memory the collector does not know, tensors of dead cycles would pile up."""
+    sites = (
+        vf.LocalSite("location", (2,)),
+        vf.LocalSite("rate", (), constraints.positive),
+        vf.LocalSite("weights", (3,), constraints.simplex),
+        vf.LocalSite("scales", (2,), constraints.interval(-1.0, 2.0)),
+    )
+    packing = SitePacking(sites, name)
+    posteriors = packing.make_posteriors(6, "planar", {})
+
+    def tensors() -> int:
+        return sum(issubclass(type(one), torch.Tensor) for one in gc.get_objects())
+
+    sample(packing, posteriors, torch.randn(5, 6))
+    gc.collect()
+    gc.disable()
+    try:
+        before = tensors()
+        for _ in range(3):
+            sample(packing, posteriors, torch.randn(5, 6))
+        assert tensors() == before
+    finally:
+        gc.enable()

@@ -113,12 +113,13 @@ class SitePacking:
             The sites' values by name.
         """
         values: dict[str, Tensor] = {}
-        for block, posterior in zip(self.blocks, posteriors, strict=True):
+        blocks = self.blocks
+        for number, (block, posterior) in enumerate(zip(blocks, posteriors, strict=True), 1):
             transform = block[0].transform() if len(block) == 1 else PackedTransform(block)
             q = condition_posterior(posterior, context, sum(site.size for site in block))
             of_block, sampled = _sample_block(block, transform, q)
             values |= of_block
-            if self.name == "autoregressive":
+            if self.name == "autoregressive" and number < len(blocks):
                 earlier = unconstrained(transform, sampled)
                 context = torch.cat([context.expand((*earlier.shape[:-1], context.shape[-1])), earlier], -1)
         return values

@@ -130,8 +130,19 @@ def bijection_to(support: Constraint) -> Transform:
 
 
 def unconstrained(transform: Transform, value: Tensor) -> Tensor:
-    """Return what `transform` maps to `value`."""
-    return cast(Tensor, transform.inv(value))
+    """Return what `transform` maps to `value`.
+
+    Part by part, and without the inverses that torch makes: they and their transforms refer to each other, and hold
+    tensors until garbage is collected.
+    """
+    if isinstance(transform, ComposeTransform):
+        for part in reversed(transform.parts):
+            value = unconstrained(part, value)
+        return value
+    if isinstance(transform, IndependentTransform):
+        return unconstrained(transform.base_transform, value)
+    inverts = type(transform)._inverse is not Transform._inverse  # which the inverse of another does not
+    return cast(Tensor, transform._inv_call(value) if inverts else transform.inv(value))
 
 
 class LowerTriangularTransform(Transform):
