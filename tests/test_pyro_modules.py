@@ -163,7 +163,7 @@ def test_code_is_not_run_by_loading(tmp_path: Path) -> None:
             return Path.touch, (tmp_path / "ran",)
 
     torch.save({"params": {}, "constraints": {"a": Harmful()}}, tmp_path / "parameters", pickle_module=pickle)
-    with pytest.raises(CheckpointError, match="expected a readable file, got damage"):
+    with pytest.raises(CheckpointError, match=r"expected tensors and plain values, got others: .*pathlib"):
         vf.load_param_store(tmp_path / "parameters")
     assert not (tmp_path / "ran").exists()
     torch.save({"weights": {}}, tmp_path / "parameters")

@@ -224,7 +224,7 @@ def test_jobs_above_a_limit_wait_for_those_that_are_under_way(fake_slurm, tmp_pa
     """However often they are refused."""
     monkeypatch.setattr(slurm_engine, "REFUSED_SECONDS", 0.01)
     monkeypatch.setattr(slurm_engine, "LOOK_SECONDS", 0.02)
-    runs = plan_grid(PRESETS["smoke"], tmp_path / "grid", posteriors=["planar"], seeds=[0, 1], changes=CHANGES)
+    first, second = plan_grid(PRESETS["smoke"], tmp_path / "grid", posteriors=["planar"], seeds=[0, 1], changes=CHANGES)
     script = "import sys, time, pathlib\nfolder = pathlib.Path(sys.argv[1])\n"
     script += "while folder.name == 'seed-0' and not (folder / 'go').exists(): time.sleep(0.05)\n"
     script += f"(folder / {METRICS!r}).write_text('{{}}')"
@@ -232,17 +232,17 @@ def test_jobs_above_a_limit_wait_for_those_that_are_under_way(fake_slurm, tmp_pa
     class Refusing(Silent):
         def running(self, runs: Sequence[GridRun]) -> None:
             if not (fake_slurm / "refusals").read_text():
-                (runs[0].folder / "go").touch()
+                (first.folder / "go").touch()
 
     class First(SlurmEngine):
         def start(self, folder: Path) -> RunHandle:
-            if folder == runs[1].folder:
+            if folder == second.folder:
                 wait_for(lambda: sessions(fake_slurm))
                 refuse(fake_slurm, 12)
             return super().start(folder)
 
     with First(threads=1, retries=0, command=("-c", script)) as engine:
-        outcomes = run_grid(runs, engine, Refusing())
+        outcomes = run_grid([first, second], engine, Refusing())
     assert [outcome.status for outcome in outcomes] == ["finished", "finished"]
 
 

@@ -148,6 +148,7 @@ CALLS: dict[str, Callable[[], ValidCall]] = {
     ),
     "benchmark.SlurmEngine.start": lambda: ValidCall(local_slurm().start, {"folder": folder()}, lambda run: run.stop()),
     "benchmark.SlurmEngine.submit": lambda: ValidCall(local_slurm().submit, {"place": folder()}, end),
+    "benchmark.SlurmEngine.left": lambda: ValidCall(local_slurm().left, {"place": folder()}),
     "benchmark.SlurmEngine.find": lambda: ValidCall(local_slurm().find, {"place": folder()}),
     "benchmark.EngineSettings": lambda: ValidCall(
         EngineSettings,

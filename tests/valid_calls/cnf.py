@@ -59,6 +59,9 @@ CALLS: dict[str, Callable[[], ValidCall]] = {
     ),
     **methods("cnf.ContinuousTransform", lambda: ContinuousTransform(lambda t, z: -z, solver=SOLVER)),
     "cnf.available_activations": lambda: ValidCall(vf.cnf.available_activations),
+    "ode.ODESolver.in_units_of": lambda: ValidCall(
+        vf.ODESolver("rk4", options={"step_size": 0.5}).in_units_of, {"length": 2.0}
+    ),
     "ode.ODESolver": lambda: ValidCall(
         vf.ODESolver,
         {

@@ -17,9 +17,6 @@ from collections.abc import Mapping, Sequence
 
 from vae_flows.benchmark.parent import PIPE
 
-if sys.platform != "win32":
-    import fcntl
-
 __all__ = ["ParentPipe", "RunProcess", "run_environment"]
 
 INHERITS_DESCRIPTORS = sys.platform != "win32"
@@ -115,12 +112,12 @@ class RunProcess:
 
 def _beside_standard_streams(descriptor: int) -> int:
     """Move a descriptor away from the numbers of standard streams, which it gets where those are closed here."""
-    if sys.platform == "win32" or descriptor >= STANDARD_STREAMS:
-        return descriptor
-    try:
-        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, STANDARD_STREAMS)
-    finally:
-        os.close(descriptor)
+    taken = []
+    while descriptor < STANDARD_STREAMS:
+        taken.append(descriptor)
+        descriptor = os.dup(descriptor)
+    _close(*taken)
+    return descriptor
 
 
 def _close(*descriptors: int) -> None:

@@ -271,9 +271,10 @@ class _SlurmRun:
 
 def _allow_many_open_files() -> None:
     """Take all the open files that the system allows: a driver holds one for each run that it follows."""
-    if sys.platform != "win32":
+    try:
         import resource
-
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    except ImportError:  # of a system without such a limit
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from vae_flows.call_stack import warn
-from vae_flows.errors import IntegrationError, InvalidInputError, complaint, refuse_unused, require_positive
+from vae_flows.checks import checked
+from vae_flows.errors import (
+    IntegrationError,
+    InvalidInputError,
+    complaint,
+    refuse_unused,
+    require_number,
+    require_positive,
+)
 from vae_flows.ode.compilation import warn_uncompiled
 from vae_flows.ode.continuous_adjoint import solve_by_continuous_adjoint
 from vae_flows.ode.discrete_adjoint import solve_by_discrete_adjoint
@@ -163,13 +171,18 @@ class ODESolver:
             return self.fallback.solve(field, z, interval, meter)
         return end[..., : z.shape[-1]], end[..., z.shape[-1] :]
 
+    @checked
     def in_units_of(self, length: float) -> ODESolver:
         """Return these settings for times that are measured in units of `length`; steps stay as long as they are.
+
+        Raises:
+            InvalidInputError: The length is not a positive number.
 
         Example:
             >>> ODESolver("rk4", options={"step_size": 0.1}).in_units_of(2.0).options
             {'step_size': 0.05}
         """
+        require_number("ODESolver.in_units_of", "length", length, above=0.0)
         fallback = None if self.fallback is None else self.fallback.in_units_of(length)
         return replace(self, options=in_units_of(length, self.options), fallback=fallback)
 
