@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import vae_flows as vf
+from tests.benchmark.attempts import Silent
 from tests.seeds import numpy_generator
-from vae_flows.benchmark.grid import plan_grid
+from vae_flows.benchmark.engine import RunHandle
+from vae_flows.benchmark.grid import plan_grid, run_grid
 from vae_flows.benchmark.presets import PRESETS
 from vae_flows.benchmark.published import PUBLISHED
 from vae_flows.cli.main import main
@@ -49,6 +51,23 @@ def test_a_run_is_not_tested_on_data_that_have_changed(tmp_path):
             test()
     write(data)
     evaluate_run(run, 3)
+
+
+def test_a_grid_does_not_skip_runs_whose_data_have_changed(tmp_path):
+    data = write(tmp_path / "mine.npz")
+    runs = plan_grid([settings_of(data, seed) for seed in (0, 1)], tmp_path / "grid")
+    trained(runs[0].folder, data)
+
+    class Never:
+        workers = 1
+
+        def start(self, folder: Path) -> RunHandle:
+            raise AssertionError(folder)
+
+    assert [outcome.status for outcome in run_grid(runs[:1], Never(), Silent())] == ["skipped"]
+    write(data, seed=1)
+    with pytest.raises(DataError, match=r"seed-0: expected the test examples of the run, got others. Put .*mine"):
+        run_grid(runs, Never(), Silent())
 
 
 def test_data_of_one_name_are_told_apart(tmp_path):

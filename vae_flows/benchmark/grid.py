@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vae_flows.benchmark.engine import Engine, RunExit, RunHandle
 from vae_flows.benchmark.presets import Preset
 from vae_flows.checks import checked
@@ -19,7 +22,9 @@ from vae_flows.errors import FileError, FolderInUseError, InvalidInputError, Unk
 from vae_flows.flows import find_flow
 from vae_flows.persistence.files import exclusive
 from vae_flows.persistence.json_files import write_json
+from vae_flows.runs.build import build_data
 from vae_flows.runs.folder import FAILURE, METRICS, folder_of, name_of_data, prepare
+from vae_flows.runs.scores import digests_of, require_tested
 from vae_flows.runs.settings import RunSettings, with_changes
 
 __all__ = ["GridMonitor", "GridRun", "RunOutcome", "grid_settings", "plan_grid", "run_grid"]
@@ -182,10 +187,12 @@ def run_grid(runs: Sequence[GridRun], runner: Engine, monitor: GridMonitor) -> t
 
     Raises:
         InvalidInputError: A run's folder holds a run with other settings. Nothing was started then.
+        DataError: A run is finished, but its data, a file or folder, have changed since; likewise.
         FileError: A run's folder cannot be made or written to; likewise.
     """
     for run in runs:
         prepare(run.folder, run.settings)
+    _check_finished(runs)
     outcomes: list[RunOutcome] = []
     waiting = deque(runs)
     under_way: dict[GridRun, _UnderWay] = {}
@@ -240,6 +247,20 @@ def run_grid(runs: Sequence[GridRun], runner: Engine, monitor: GridMonitor) -> t
     finally:
         _stop_all([job.handle for job in under_way.values()])
     return tuple(outcomes)
+
+
+def _check_finished(runs: Sequence[GridRun]) -> None:
+    """Check that files and folders are still what finished runs were tested on; other data do not change."""
+    found: dict[tuple[object, ...], NDArray[np.int64]] = {}
+    known = set(available_data_sets())
+    for run in runs:
+        own = run.settings
+        if own.data in known or not (run.folder / METRICS).exists():
+            continue
+        key = (own.data, own.data_path, own.pixels, own.split_seed, own.max_images, own.standardize, own.label_column)
+        if key not in found:
+            found[key] = digests_of(build_data(own).test)
+        require_tested(found[key], run.folder, own.data)
 
 
 def _stop_all(handles: Sequence[RunHandle]) -> None:

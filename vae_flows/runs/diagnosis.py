@@ -37,7 +37,7 @@ from vae_flows.persistence.records import from_plain, to_plain
 from vae_flows.randomness import seeded
 from vae_flows.runs.build import build_data
 from vae_flows.runs.folder import load_settings
-from vae_flows.runs.scores import require_tested
+from vae_flows.runs.scores import digests_of, require_tested
 from vae_flows.runs.weights import load_best
 from vae_flows.vae import VAE
 
@@ -141,7 +141,7 @@ def diagnose_run(
     """
     settings = load_settings(folder)
     data = build_data(settings)
-    require_tested(data.test, folder, settings.data)
+    require_tested(digests_of(data.test), folder, settings.data)
     vae = load_best(folder, settings, data, device)
     return write_diagnostics(folder, *diagnose(vae, data, seed=settings.seed, progress=progress))
 

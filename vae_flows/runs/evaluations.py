@@ -124,7 +124,7 @@ def evaluate_run(
     """
     settings = load_settings(folder)
     data = build_data(settings)
-    require_tested(data.test, folder, settings.data)
+    require_tested(digests_of(data.test), folder, settings.data)
     vae = load_best(folder, settings, data, device)
     name = evaluation_name(importance_samples)
     partial = folder / name

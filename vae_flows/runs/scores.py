@@ -59,14 +59,19 @@ def digests_of(examples: Examples) -> NDArray[np.int64]:
         return torch.cat([digest_of_examples(batch) for batch in batches]).numpy()
 
 
-def require_tested(examples: Examples, folder: Path, data: str) -> None:
+def require_tested(images: NDArray[np.int64], folder: Path, data: str) -> None:
     """Check that examples are those that a finished run was tested on, where it has scores of them.
+
+    Arguments:
+        images: Their digests.
+        folder: The run's folder.
+        data: What the data are given by.
 
     Raises:
         DataError: They are others: the data changed, or others lie where they were.
     """
     path = folder / SCORES
-    if path.exists() and not np.array_equal(read_scores(path).images, digests_of(examples)):
+    if path.exists() and not np.array_equal(read_scores(path).images, images):
         expected, got = "the test examples of the run", "others"
         remedy = f"Put {data} back as it was, or train a run on what it is now."
         raise DataError(complaint(f"data of run {folder}", expected, got, remedy))
