@@ -8,7 +8,13 @@ from pyro import poutine
 
 from tests.seeds import torch_generator
 from vae_flows.errors import InvalidInputError
-from vae_flows.likelihoods import BernoulliLikelihood, CategoricalLikelihood, GreyLevels, Likelihood
+from vae_flows.likelihoods import (
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    GreyLevels,
+    Likelihood,
+    NegativeBinomialLikelihood,
+)
 
 ROUNDING = 1e-11  # float64, a sum over at most a few hundred pixels
 MONTE_CARLO_ERRORS = 4.5  # standard errors; with some 50 comparisons a false alarm once in 3,000 seeds
@@ -191,3 +197,17 @@ def test_grey_levels_are_drawn_where_there_are_probabilities():
     for bad in (torch.inf, torch.nan):
         with pytest.raises(InvalidInputError, match="probabilities of GreyLevels: expected finite numbers"):
             GreyLevels(torch.full_like(logits, bad), 3, validate_args=False).sample()
+
+
+@pytest.mark.parametrize("theta", [1e3, 9e5, 1.1e6, 1e9, 1e13, 1e15])
+def test_negative_binomials_of_large_concentration_are_nearly_poisson(theta):
+    """With variance μ + μ²/θ; their logarithms of Gamma would leave no digits."""
+    raw, counts = torch.full((400,), 30.0, dtype=torch.float64), torch.arange(400, dtype=torch.float64)
+    likelihood = NegativeBinomialLikelihood(concentration=theta, event_dim=1)
+    probabilities = likelihood(raw.unsqueeze(-1)).log_prob(counts.unsqueeze(-1)).exp()
+    mean = (counts * probabilities).sum()
+    variance = ((counts - mean) ** 2 * probabilities).sum()
+    rounding = 1e-8  # below 1e6 it is that of logarithms of Gamma, some 1e7 units in the last place of double precision
+    assert float(probabilities.sum()) == pytest.approx(1, abs=rounding)
+    assert float(mean) == pytest.approx(30, rel=1e-6)
+    assert float(variance) == pytest.approx(30 + 900 / theta, rel=1e-6)

@@ -100,7 +100,8 @@ class Standardization(nn.Module):
 
     def log_abs_det_jacobian(self) -> Tensor:
         """Return −Σ log s over the values of an example, the same for each."""
-        return -self._expanded(self.scale).log().sum()
+        scale = self._expanded(self.scale)
+        return -scale.to(torch.promote_types(scale.dtype, torch.float32)).log().sum()
 
     @checked
     def undone(self, distribution: Distribution) -> TorchDistribution:

@@ -97,13 +97,17 @@ class NegativeBinomialLikelihood(ScaledLikelihood):
         return IndependentValues(values, self.event_dim, validate_args=False)
 
 
+LARGE = 1e6
+"""θ from which the second term of Stirling's series is below rounding."""
+
+
 class _NegativeBinomial(Elementwise):
     values = constraints.nonnegative_integer
 
     def log_prob(self, value: Tensor) -> Tensor:
         log_mean, theta = self.parameters
         log_mean, theta, value = _widest(log_mean), _widest(theta), _widest(value)
-        choices = torch.lgamma(value + theta) - torch.lgamma(theta) - torch.lgamma(value + 1)
+        choices = _log_gamma_ratio(value, theta) - torch.lgamma(value + 1)
         log_ratio = log_mean - torch.logaddexp(theta.log(), log_mean)
         result = choices - theta * torch.log1p(log_mean.exp() / theta) + value * log_ratio
         return result.to(self.parameters[0].dtype)
@@ -115,6 +119,13 @@ class _NegativeBinomial(Elementwise):
     def draw(self, *parameters: Tensor) -> Tensor:
         log_mean, theta = parameters
         return torch.poisson(torch._standard_gamma(theta) / theta * log_mean.exp())
+
+
+def _log_gamma_ratio(value: Tensor, theta: Tensor) -> Tensor:
+    """Return log Γ(x + θ) − log Γ(θ), of which large θ would leave no digits: there by Stirling's series of both."""
+    series = (theta - 0.5) * torch.log1p(value / theta) + value * torch.log(theta + value) - value
+    series = series + (1 / (theta + value) - 1 / theta) / 12
+    return torch.where(theta < LARGE, torch.lgamma(value + theta) - torch.lgamma(theta), series)
 
 
 def _widest(value: Tensor) -> Tensor:

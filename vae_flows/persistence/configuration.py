@@ -94,13 +94,15 @@ def describe(value: Any, foreign: Callable[[Any], Any] | None = None) -> Any:
 
     Raises:
         UnregisteredClassError: It is, or holds, an object whose class is not registered.
-        InvalidInputError: An object does not tell its configuration.
+        InvalidInputError: An object does not tell its configuration, or a mapping has keys that are no names.
 
     Example:
         >>> from vae_flows.cnf import KineticEnergy
         >>> describe([KineticEnergy(0.01), None])
         [{'class': 'KineticEnergy', 'weight': 0.01}, None]
     """
+    if foreign is None:
+        _require_names(value)
     return to_plain(value, partial(_describe_object, foreign=foreign))
 
 
@@ -185,6 +187,8 @@ def sizes_in(description: Any) -> Iterator[int]:
 def config_of(value: Any) -> Mapping[str, Any]:
     """Return the arguments that would build an object again: those of `get_config()`, or else its attributes.
 
+    Arguments that a subclass adds to those of an inherited `get_config()` are attributes, too.
+
     Raises:
         InvalidInputError: An argument is not kept as an attribute.
 
@@ -193,16 +197,20 @@ def config_of(value: Any) -> Mapping[str, Any]:
         >>> config_of(PlanarFlow(4, 8, num_layers=2))
         {'latent_dim': 4, 'context_dim': 8, 'num_layers': 2, 'initialization': 'identity'}
     """
-    if hasattr(value, "get_config"):
-        return value.get_config()
     parameters = signature(type(value)).parameters.values()
+    told: Mapping[str, Any] = {}
+    if hasattr(value, "get_config"):
+        told = value.get_config()
+        owner = next(cls for cls in type(value).__mro__ if "get_config" in vars(cls))
+        known = {*told, *signature(owner).parameters}
+        parameters = [p for p in parameters if p.name not in known and p.kind not in _COLLECTING]
     absent = [p.name for p in parameters if p.kind in _COLLECTING or not hasattr(value, p.name)]
     if absent:
         expected = "its constructor's arguments kept as attributes of the same names"
         remedy = "Keep them, or define get_config()."
         got = f"none for {', '.join(absent)}"
         raise InvalidInputError(complaint(f"configuration of {type(value).__qualname__}", expected, got, remedy))
-    return {p.name: getattr(value, p.name) for p in parameters}
+    return {**told, **{p.name: getattr(value, p.name) for p in parameters}}
 
 
 def to_plain(value: Any, plain_object: Callable[[Any], Any]) -> Any:
@@ -243,6 +251,19 @@ def settled(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(settled(item) for item in value)
     return value
+
+
+def _require_names(value: Any) -> None:
+    """Refuse mappings that would be built with other keys, or as an object."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str) or key == CLASS:
+                expected = f"names as keys of mappings, other than {CLASS!r}"
+                raise InvalidInputError(complaint("configuration", expected, repr(key)))
+            _require_names(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _require_names(item)
 
 
 def _describe_object(value: Any, foreign: Callable[[Any], Any] | None) -> Any:

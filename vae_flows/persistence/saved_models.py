@@ -33,6 +33,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from vae_flows.call_stack import warn
 from vae_flows.errors import CheckpointError, FileError, InvalidInputError, complaint
 from vae_flows.persistence.configuration import (
     CLASS,
@@ -92,6 +93,7 @@ def save(
     """
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise InvalidInputError(complaint("folder of a saved model", "a folder", f"a file at {folder}"))
+    _warn_of_shared_weights(module)
     content = safetensors.torch.save(_tensors(module, weights), metadata={"format": "pt"})
     digest = hashlib.sha256(content).hexdigest()
     own = {} if epoch is None else {"epoch": epoch}
@@ -239,6 +241,17 @@ def _tensors(module: nn.Module, weights: Mapping[str, Tensor] | None) -> dict[st
         )
     # Copies, because safetensors refuses tensors that share memory: tied weights are written under each of their names.
     return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
+
+
+def _warn_of_shared_weights(module: nn.Module) -> None:
+    """Warn of parameters of two parts that are one: parts are built each for itself, and have them apart then."""
+    owners: dict[int, set[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        owners.setdefault(id(parameter), set()).add(name.partition(".")[0])
+    if shared := sorted({" and ".join(sorted(parts)) for parts in owners.values() if len(parts) > 1}):
+        expected, got = "parts with weights of their own", f"some that are shared by {'; '.join(shared)}"
+        remedy = "A loaded model has them apart, with equal values: tie them again before you train it further."
+        warn(complaint(f"saved {type(module).__name__}", expected, got, remedy))
 
 
 def _describe(part: Any) -> Any:

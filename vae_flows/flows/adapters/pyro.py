@@ -75,6 +75,10 @@ class PyroFlow(AdaptedFlow):
         with self.building(options):
             self.layers = nn.ModuleList(factory(latent_dim, context_dim, **options) for _ in range(num_layers))
 
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments beside the family, which is part of the flow's name."""
+        return super().get_config()
+
     def foreign_transform(self, context: Tensor) -> FusedTransform:
         batch = context.shape[:-1]
         parts: list[FusedTransform] = []

@@ -89,6 +89,10 @@ class ZukoFlow(AdaptedFlow):
         with self.building(options):
             self.lazy: nn.Module = getattr(flows, family)(latent_dim, context_dim, **options).transform
 
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments beside the family, which is part of the flow's name."""
+        return super().get_config()
+
     def foreign_transform(self, context: Tensor) -> FusedTransform:
         kind = _KINDS.get(self.name.partition(":")[2], ZukoTransform)
         lazy = bound(self.lazy)  # what it is lent for this call is what the transform, which outlives it, has
