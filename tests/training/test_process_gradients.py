@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.training.programs import reports_of
 
 ROUNDING = 1e-9  # float64 sums in another order, through two steps
 
@@ -86,24 +84,14 @@ if __name__ == "__main__":
     devices = int(sys.argv[2])
     report = {label: train(name, options, devices) for label, (name, options) in POSTERIORS.items()}
     rank = torch.distributed.get_rank() if devices > 1 else 0
-    Path(sys.argv[1], f"report-{devices}-{rank}.json").write_text(json.dumps(report))
+    Path(sys.argv[1], f"report-{rank}.json").write_text(json.dumps(report))
 """
-
-
-def run(folder: Path, devices: int) -> list[dict]:
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, str(script), str(folder), str(devices)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(command, env=environment, timeout=140, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
-    return [json.loads((folder / f"report-{devices}-{rank}.json").read_text()) for rank in range(devices)]
 
 
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(tmp_path: Path):
-    (alone,) = run(tmp_path, 1)
-    together = run(tmp_path, 2)
+    (alone,) = reports_of(SCRIPT, tmp_path / "one", 1)
+    together = reports_of(SCRIPT, tmp_path / "two", 2)
     for report in together:
         assert set(report) == set(alone)
         for posterior, expected in alone.items():

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.training.programs import reports_of
 
 ROUNDING = 1e-4  # float32 sums in another order, over some steps
 
@@ -95,21 +93,10 @@ if __name__ == "__main__":
 """
 
 
-def run(folder: Path, devices: int) -> list[dict]:
-    folder.mkdir()
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, str(script), str(folder), str(devices)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(command, env=environment, timeout=120, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
-    return [json.loads((folder / f"report-{rank}.json").read_text()) for rank in range(devices)]
-
-
 @pytest.mark.slow
 def test_two_processes_train_like_one(tmp_path: Path):
-    (alone,) = run(tmp_path / "one", 1)
-    together = run(tmp_path / "two", 2)
+    (alone,) = reports_of(SCRIPT, tmp_path / "one", 1)
+    together = reports_of(SCRIPT, tmp_path / "two", 2)
     for report in together:
         assert report["weights"] == pytest.approx(alone["weights"], rel=ROUNDING, abs=ROUNDING)
         for name in ("train_negative_elbo", "train_kl", "validation_negative_elbo", "beta"):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.training.programs import reports_of
 from vae_flows.persistence.files import exclusive
 
 SCRIPT = """
@@ -119,15 +116,8 @@ if __name__ == "__main__":
 
 
 def run(folder: Path, devices: int) -> list[dict]:
-    folder.mkdir()
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, str(script), str(folder), str(devices)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with exclusive(folder / "in use"):
-        finished = subprocess.run(command, env=environment, timeout=200, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
-    return [json.loads((folder / f"report-{rank}.json").read_text()) for rank in range(devices)]
+        return reports_of(SCRIPT, folder, devices)
 
 
 @pytest.fixture(scope="module")

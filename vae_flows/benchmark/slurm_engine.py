@@ -228,7 +228,7 @@ class _SlurmRun:
         try:
             self._job = self._engine.submit(self._place)
         except FileError as error:
-            return RunExit(f"its job died, and another could not be submitted: {error}")
+            return RunExit(f"no job could be submitted: {error}")
         return None
 
     def _look(self) -> RunExit | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from types import MethodType
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -38,9 +38,12 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
         1
     """
     try:
-        parts = {name: describe(part, _describe_foreign) for name, part in config_of(model).items()}
-    except InvalidInputError:
-        return _describe_foreign(model)
+        config = config_of(model)
+    except InvalidInputError:  # of what a subclass adds, all but that is told
+        if not hasattr(model, "get_config"):
+            return _describe_foreign(model)
+        config = cast(Any, model).get_config()
+    parts = {name: describe(part, _describe_foreign) for name, part in config.items()}
     return {CLASS: type(model).__qualname__, **parts}
 
 

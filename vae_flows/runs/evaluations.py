@@ -124,7 +124,8 @@ def evaluate_run(
     """
     settings = load_settings(folder)
     data = build_data(settings)
-    require_tested(digests_of(data.test), folder, settings.data)
+    images = digests_of(data.test)
+    require_tested(images, folder, settings.data)
     vae = load_best(folder, settings, data, device)
     name = evaluation_name(importance_samples)
     partial = folder / name
@@ -152,9 +153,7 @@ def evaluate_run(
         return found
     bounds = -result.log_bounds.numpy()
     likelihoods = bounds[:, -1].copy() if importance_samples else None
-    write_scores(
-        folder / f"{name}.npz", RunScores(digests_of(data.test), bounds[:, 0].copy(), likelihoods, importance_samples)
-    )
+    write_scores(folder / f"{name}.npz", RunScores(images, bounds[:, 0].copy(), likelihoods, importance_samples))
     write_json(folder / f"{name}.json", to_plain(found))
     shutil.rmtree(partial)
     return found

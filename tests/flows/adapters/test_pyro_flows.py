@@ -5,6 +5,7 @@ import torch
 from pyro.distributions import transforms as pyro_transforms
 
 import vae_flows as vf
+from tests.flows.adapters.lent_parameters import check_lent_parameters
 from tests.seeds import reseed
 from vae_flows.errors import InvalidInputError, UnknownNameError
 from vae_flows.flows import PyroFlow
@@ -104,14 +105,4 @@ def test_wrong_options_are_told_when_the_flow_is_made(family: str, options: dict
 @pytest.mark.parametrize("family", pyro_families())
 def test_a_transform_keeps_the_parameters_that_its_flow_was_lent(family: str) -> None:
     reseed()
-    flow, context, z = PyroFlow(D, C, family).eval(), torch.randn(B, C), 0.3 * torch.randn(B, D)
-    lent = {name: (one + 0.05 * torch.randn_like(one)).requires_grad_() for name, one in flow.named_parameters()}
-    found = torch.func.functional_call(flow, lent, (context,)).forward_with_log_det(z)
-    gradients = torch.autograd.grad(found[0].sum() + found[1].sum(), [*lent.values()], allow_unused=True)
-    flow.load_state_dict({**flow.state_dict(), **lent})
-    expected = flow(context).forward_with_log_det(z)
-    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
-    own = torch.autograd.grad(expected[0].sum() + expected[1].sum(), [*flow.parameters()], allow_unused=True)
-    for one, other in zip(gradients, own, strict=True):
-        assert (one is None) == (other is None)
-        assert one is None or torch.equal(one, other)
+    check_lent_parameters(PyroFlow(D, C, family).eval(), torch.randn(B, C), 0.3 * torch.randn(B, D))

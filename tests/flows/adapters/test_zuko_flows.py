@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import vae_flows as vf
+from tests.flows.adapters.lent_parameters import check_lent_parameters
 from tests.seeds import reseed
 from tests.small_flows import CONTRACTS
 from vae_flows.errors import IntegrationError, InvalidInputError, UnknownNameError
@@ -160,14 +161,4 @@ def test_flows_that_compute_while_they_are_built_tell_of_the_meta_device():
 @pytest.mark.parametrize("family", ZUKO_FAMILIES)
 def test_a_transform_keeps_the_parameters_that_its_flow_was_lent(family: str) -> None:
     reseed()
-    flow, context, z = ZukoFlow(D, C, family).eval(), torch.randn(B, C), 0.3 * torch.randn(B, D)
-    lent = {name: (one + 0.05 * torch.randn_like(one)).requires_grad_() for name, one in flow.named_parameters()}
-    found = torch.func.functional_call(flow, lent, (context,)).forward_with_log_det(z)
-    gradients = torch.autograd.grad(found[0].sum() + found[1].sum(), [*lent.values()], allow_unused=True)
-    flow.load_state_dict({**flow.state_dict(), **lent})
-    expected = flow(context).forward_with_log_det(z)
-    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
-    own = torch.autograd.grad(expected[0].sum() + expected[1].sum(), [*flow.parameters()], allow_unused=True)
-    for one, other in zip(gradients, own, strict=True):
-        assert (one is None) == (other is None)
-        assert one is None or torch.equal(one, other)
+    check_lent_parameters(ZukoFlow(D, C, family).eval(), torch.randn(B, C), 0.3 * torch.randn(B, D))
